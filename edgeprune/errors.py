@@ -1,0 +1,107 @@
+"""Every error EdgePrune raises on purpose, and the exit code each one becomes.
+
+    EdgePruneError
+    ├── UsageError                        2   flags, sizes, units, texts, folders, recipes
+    │   └── CalibrationError              2   domain, evaluation or question text that cannot be used
+    ├── InfeasibleBudgetError             1   no recipe meets the budget (what binds, the nearest feasible one)
+    ├── ModelError                        3   a model or bundle that cannot be read
+    │   └── UnsupportedArchitectureError  3   readable, but not a family we know
+    ├── ExportError                       4   the graph could not be built or written
+    │   └── ParityError                   4   the graph does not compute what torch computes
+    ├── DeviceError                       4   disk, memory or device failed
+    │   └── RuntimeUnavailableError       4   onnxruntime or an execution provider is missing
+    ├── ProtocolError                     5   daemon or cluster unreachable, or speaking another version
+    └── Cancelled                       130   interrupted; finished stages are kept
+
+Each message is one or two sentences: what happened, on what, and what to do.
+"""
+
+from enum import IntEnum
+
+__all__ = [
+    "CalibrationError",
+    "Cancelled",
+    "DeviceError",
+    "EdgePruneError",
+    "ExitCode",
+    "ExportError",
+    "InfeasibleBudgetError",
+    "ModelError",
+    "ParityError",
+    "ProtocolError",
+    "RuntimeUnavailableError",
+    "UnsupportedArchitectureError",
+    "UsageError",
+]
+
+
+class ExitCode(IntEnum):
+    """Exit codes of the command line, documented in the README."""
+
+    MET = 0
+    NOT_MET = 1
+    USAGE = 2
+    MODEL = 3
+    RUNTIME = 4
+    UNREACHABLE = 5
+    INTERRUPTED = 130
+
+
+class EdgePruneError(Exception):
+    """Base of all errors with a message meant for the user."""
+
+    exit_code = ExitCode.RUNTIME
+
+
+class UsageError(EdgePruneError):
+    """Flags, sizes, units, folders or recipes that cannot be used as given."""
+
+    exit_code = ExitCode.USAGE
+
+
+class CalibrationError(UsageError):
+    """Domain, evaluation or question text that is missing, unreadable or too little."""
+
+
+class InfeasibleBudgetError(EdgePruneError):
+    """No recipe meets the budget; the message names what binds and the nearest feasible budget."""
+
+    exit_code = ExitCode.NOT_MET
+
+
+class ModelError(EdgePruneError):
+    """A model or bundle that is missing, malformed, truncated or not what its manifest says."""
+
+    exit_code = ExitCode.MODEL
+
+
+class UnsupportedArchitectureError(ModelError):
+    """A model that can be read but belongs to no supported family."""
+
+
+class ExportError(EdgePruneError):
+    """The ONNX graph could not be built or written."""
+
+
+class ParityError(ExportError):
+    """The ONNX graph does not compute what the torch model computes."""
+
+
+class DeviceError(EdgePruneError):
+    """Disk, memory or device failed while working."""
+
+
+class RuntimeUnavailableError(DeviceError):
+    """Onnxruntime or the requested execution provider is not installed."""
+
+
+class ProtocolError(EdgePruneError):
+    """The daemon or the cluster cannot be reached."""
+
+    exit_code = ExitCode.UNREACHABLE
+
+
+class Cancelled(EdgePruneError):  # noqa: N818 - an interruption is not an error
+    """The user interrupted the work; finished stages are kept."""
+
+    exit_code = ExitCode.INTERRUPTED

@@ -1,0 +1,53 @@
+"""`Budget`: what the user allows, and `Workload`: what the device will be asked to do."""
+
+from edgeprune.schema.base import Record
+
+__all__ = ["Budget", "BudgetRequest", "Limit", "Workload"]
+
+
+class Limit(Record, frozen=True, kw_only=True):
+    """An absolute limit or a share of the dense model's value; exactly one field is set."""
+
+    absolute: float | None = None
+    """Bytes or seconds."""
+    percent_of_dense: float | None = None
+    """0.6 for `60%`."""
+
+
+class BudgetRequest(Record, frozen=True, kw_only=True):
+    """Limits as the user wrote them; percentages are resolved once the dense model's values are known."""
+
+    memory: Limit | None = None
+    latency: Limit | None = None
+    disk: Limit | None = None
+    max_loss: float | None = None
+    reserve_bytes: int = 0
+    """Memory kept free for the user's own program, taken off the memory limit."""
+
+
+class Budget(Record, frozen=True, kw_only=True):
+    """Resolved limits; None means not limited."""
+
+    memory_bytes: int | None = None
+    """Peak resident memory of the process, floor included, reserve already taken off."""
+    latency_s: float | None = None
+    """Seconds per token: median of the 64 tokens decoded up to the end of the context."""
+    disk_bytes: int | None = None
+    """Bytes of the bundle without its evaluation sets."""
+    max_loss: float | None = None
+    """0.02: bits-per-byte at most 1.02 times the dense bundle's on the same text."""
+    reserve_bytes: int = 0
+    origin: str = "user"
+    """`user`, or `default` when no limit was given."""
+
+
+class Workload(Record, frozen=True, kw_only=True):
+    """Lengths the predictions and measurements refer to."""
+
+    context_tokens: int
+    prefill_chunk_tokens: int = 128
+    """Prompts are fed in pieces of at most this many tokens, which bounds activation memory."""
+    decode_tokens: int = 64
+    """Tokens decoded up to the end of the context for the latency figure."""
+    thread_count: int | None = None
+    """None: the device's usable cores."""

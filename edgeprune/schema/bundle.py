@@ -1,0 +1,88 @@
+"""`BundleManifest`: `edgeprune.json` in a bundle; with it a device needs nothing else to validate."""
+
+from edgeprune.schema.base import SCHEMA_VERSION, Record
+from edgeprune.schema.budget import Budget, Workload
+from edgeprune.schema.estimate import Cost
+from edgeprune.schema.model import ModelSpec
+from edgeprune.schema.recipe import Recipe
+
+__all__ = ["BundleFile", "BundleManifest", "ChoiceSet", "ParityRecord", "TextSet"]
+
+
+class BundleFile(Record, frozen=True, kw_only=True):
+    """One file of the bundle."""
+
+    path: str
+    """Relative, inside the bundle, with forward slashes."""
+    size_bytes: int
+    sha256: str
+
+
+class TextSet(Record, frozen=True, kw_only=True):
+    """A tokenised text to measure bits-per-byte on: `<path>` is an .npz with `tokens` and `offsets`, both int32/int64.
+
+    Document d is `tokens[offsets[d]:offsets[d + 1]]`; windows of `window_tokens` are cut from each document apart,
+    and the first token of a window is not scored.
+    """
+
+    name: str
+    """`domain` or `general`."""
+    path: str
+    scored_bytes: int
+    """UTF-8 bytes of the scored tokens, the denominator of bits-per-byte."""
+    window_tokens: int
+    reference_loss_nats: float | None
+    """Torch's mean loss per scored token on the compressed model; None when it was not computed."""
+    description: str = ""
+
+
+class ChoiceSet(Record, frozen=True, kw_only=True):
+    """Tokenised multiple-choice questions, an .npz: `tokens offsets prompt_lengths choice_bytes choice_counts answers`.
+
+    Sequence s is prompt + choice; sequences of one question follow each other, `choice_counts` says how many.
+    """
+
+    name: str
+    path: str
+    question_count: int
+    description: str = ""
+
+
+class ParityRecord(Record, frozen=True, kw_only=True):
+    """Torch against onnxruntime on the same tokens, computed at export."""
+
+    prompt_token_count: int
+    max_logit_difference: float
+    """Largest absolute difference / largest absolute logit of torch."""
+    tolerance: float
+    top1_agreement: float
+    """Share of positions with the same most likely token, near ties set aside."""
+    greedy_prompt: tuple[int, ...]
+    greedy_tokens: tuple[int, ...]
+    """What torch continues the prompt with; a device checks its own text against it."""
+    greedy_matched_count: int
+    """Leading tokens onnxruntime reproduced."""
+
+
+class BundleManifest(Record, frozen=True, kw_only=True):
+    """What is in the bundle and what it was made for."""
+
+    schema_version: int = SCHEMA_VERSION
+    label: str
+    """`dense`, `int8`, `int4` or `recipe`."""
+    files: tuple[BundleFile, ...]
+    """Every file except the manifest."""
+    spec: ModelSpec
+    recipe: Recipe
+    budget: Budget | None
+    workload: Workload
+    predicted: Cost | None
+    texts: tuple[TextSet, ...]
+    choices: tuple[ChoiceSet, ...]
+    parity: ParityRecord
+    minimum_onnxruntime: str
+    opset: int
+    license: str | None
+    versions: dict[str, str]
+    """Tool and library versions that made it."""
+    seed: int

@@ -1,0 +1,50 @@
+"""`SearchResult`: the front the solver found, the choice, or why nothing fits."""
+
+from edgeprune.schema.base import SCHEMA_VERSION, Record, Verdict
+from edgeprune.schema.budget import Budget
+from edgeprune.schema.estimate import Cost
+from edgeprune.schema.recipe import Recipe
+
+__all__ = ["Candidate", "Infeasible", "SearchResult"]
+
+
+class Candidate(Record, frozen=True, kw_only=True):
+    """One recipe with its predicted cost and loss."""
+
+    label: str
+    recipe: Recipe
+    cost: Cost
+    loss_increase_nats: float
+    """Predicted, on the domain's selection text, per token of the dense tokenizer."""
+    relative_loss: float
+    """Predicted bits-per-byte / the dense model's, minus one."""
+    optimality_gap: float | None = None
+    """Relative gap proved by the solver; None for candidates that were not solved for."""
+    basis: str = "exact"
+    """`exact` when the solver proved it over the scored options, otherwise what was heuristic."""
+
+
+class Infeasible(Record, frozen=True, kw_only=True):
+    """Why no candidate meets the budget."""
+
+    binding: tuple[str, ...]
+    """Limits that cannot be met, such as `memory`."""
+    nearest: Budget | None
+    """The smallest loosening of those limits that can be met; None when nothing can."""
+    message: str
+
+
+class SearchResult(Record, frozen=True, kw_only=True):
+    """Outcome of one search."""
+
+    schema_version: int = SCHEMA_VERSION
+    budget: Budget
+    context_tokens: int
+    device_name: str
+    dense: Candidate
+    front: tuple[Candidate, ...]
+    """Candidates no other one beats in size and loss, smallest first."""
+    chosen: Candidate | None
+    infeasible: Infeasible | None = None
+    predicted: Verdict
+    solve_s: float | None = None

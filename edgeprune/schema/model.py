@@ -1,0 +1,106 @@
+"""`ModelSpec`: the shapes of a model, dense or edited, without its weights.
+
+Sites are named `blocks.<source index>.<role>` and keep that name when earlier blocks are dropped.
+"""
+
+from typing import Literal
+
+from edgeprune.schema.base import SCHEMA_VERSION, Record
+from edgeprune.schema.kernel import FLOAT32
+
+__all__ = ["BlockSpec", "ModelSpec", "SiteRole", "SiteSpec", "site_name"]
+
+SiteRole = Literal["q", "k", "v", "qkv", "o", "gate", "up", "down"]
+
+
+def site_name(block_index: int, role: SiteRole) -> str:
+    """Name of one site."""
+    return f"blocks.{block_index}.{role}"
+
+
+class SiteSpec(Record, frozen=True, kw_only=True):
+    """One weight matrix that can be factored and quantised; y = W x + b with W [out, in]."""
+
+    name: str
+    role: SiteRole
+    in_features: int
+    out_features: int
+    has_bias: bool = False
+    rank: int | None = None
+    """None: one dense matrix. Otherwise right [rank, in] and left [out, rank], y = left (right x) + b."""
+    kernel: str = FLOAT32
+    """How the matrix, or both factors, are stored; see `edgeprune.schema.kernel`."""
+
+
+class BlockSpec(Record, frozen=True, kw_only=True):
+    """One transformer block (attention + MLP)."""
+
+    index: int
+    """Position in the dense model; kept when other blocks are dropped."""
+    num_heads: int
+    num_kv_heads: int
+    head_dim: int
+    intermediate_size: int
+    sites: tuple[SiteSpec, ...]
+    norm_parameter_count: int
+    """Gains and biases of all norms in the block."""
+
+
+class ModelSpec(Record, frozen=True, kw_only=True):
+    """The shapes of one decoder-only language model."""
+
+    schema_version: int = SCHEMA_VERSION
+    name: str
+    """Folder name or hub id."""
+    model_hash: str
+    """sha256 over config and weight headers and bytes; identifies the dense model, also in an edited spec."""
+    model_type: str
+    """`model_type` of config.json."""
+    family: str
+    """Our family file that reads it, such as `llama` or `gpt2`."""
+    architecture: str
+    """First of `architectures` in config.json."""
+    hidden_size: int
+    vocab_size: int
+    """Rows of the embedding table as stored (may exceed the tokenizer's tokens)."""
+    max_positions: int
+    is_tied: bool
+    """One table serves as embedding and head."""
+    position_kind: Literal["rotary", "learned"]
+    rotary_dim: int | None
+    """Rotated dimensions of a head; None for learned positions."""
+    norm_kind: Literal["rms", "layer"]
+    norm_epsilon: float
+    activation: str
+    is_gated: bool
+    """The MLP multiplies an activated gate with up."""
+    sliding_window: int | None = None
+    blocks: tuple[BlockSpec, ...]
+    final_norm_parameter_count: int
+    table_kernel: str = FLOAT32
+    """How embedding and head are stored."""
+    source_dtype: str
+    """`bfloat16`, `float16` or `float32`: dtype of most weights in the source."""
+    source_bytes: int
+    """Bytes of the source's weight files: what "dense" means on disk."""
+    parameter_count: int
+    """Stored parameters, tied tables once."""
+    tokenizer_bytes: int
+    """Bytes of the tokenizer files beside the weights."""
+    bos_token_id: int | None = None
+    eos_token_ids: tuple[int, ...] = ()
+    pad_token_id: int | None = None
+    license: str | None = None
+    """Licence named by the model's own files; None when they name none."""
+
+    def site(self, name: str) -> SiteSpec:
+        """The site of that name.
+
+        Raises:
+            KeyError: no such site.
+        """
+        for block in self.blocks:
+            for site in block.sites:
+                if site.name == name:
+                    return site
+        raise KeyError(name)

@@ -1,0 +1,52 @@
+"""`Recipe`: what is done to a model, readable and editable as TOML."""
+
+from typing import Literal
+
+from edgeprune.schema.base import SCHEMA_VERSION, Record
+from edgeprune.schema.kernel import FLOAT32
+
+__all__ = ["KeepChannels", "KeepTokens", "RankMethod", "Recipe", "SiteEdit"]
+
+RankMethod = Literal["lowrank", "laser"]
+"""`lowrank`: output-covariance truncation; `laser`: plain SVD truncation."""
+
+
+class KeepTokens(Record, frozen=True, kw_only=True):
+    """Vocabulary rows that stay; the ids follow from the calibration token counts, in order of use."""
+
+    kept_count: int
+
+
+class KeepChannels(Record, frozen=True, kw_only=True):
+    """FFN channels that stay in one block; the channels follow from their importance in the calibration data."""
+
+    block: int
+    kept_count: int
+
+
+class SiteEdit(Record, frozen=True, kw_only=True):
+    """Rank and kernel of one site."""
+
+    name: str
+    kernel: str = FLOAT32
+    rank: int | None = None
+    """None keeps the matrix dense."""
+    method: RankMethod = "lowrank"
+
+
+class Recipe(Record, frozen=True, kw_only=True):
+    """Edits in the order they are applied: blocks, tokens, channels, ranks, bits."""
+
+    schema_version: int = SCHEMA_VERSION
+    model_hash: str
+    technique: str = "auto"
+    context_tokens: int
+    seed: int = 0
+    drop_blocks: tuple[int, ...] = ()
+    """Source indices, ascending."""
+    keep_tokens: KeepTokens | None = None
+    keep_channels: tuple[KeepChannels, ...] = ()
+    table_kernel: str = FLOAT32
+    """How embedding and head are stored."""
+    sites: tuple[SiteEdit, ...] = ()
+    """Sites not listed stay dense in float32."""

@@ -1,0 +1,142 @@
+"""What an edit does to shapes: the one function that knows it.
+
+`edit_shapes(spec, recipe)` takes the dense model's shapes and a recipe and gives the edited model's shapes. The
+predictor prices its result, compression and export must reproduce it, validation checks the bundle against it.
+"""
+
+from msgspec.structs import replace
+
+from edgeprune.errors import UsageError
+from edgeprune.schema.kernel import parse_kernel
+from edgeprune.schema.model import BlockSpec, ModelSpec, SiteSpec
+from edgeprune.schema.recipe import Recipe, SiteEdit
+
+__all__ = ["block_parameter_count", "break_even_rank", "count_parameters", "edit_shapes", "site_parameter_count"]
+
+
+def break_even_rank(in_features: int, out_features: int) -> int:
+    """Largest rank at which two factors hold fewer parameters than the dense matrix: r (in + out) < in * out."""
+    return (in_features * out_features - 1) // (in_features + out_features)
+
+
+def site_parameter_count(site: SiteSpec) -> int:
+    """Stored parameters of a site, bias included."""
+    bias = site.out_features if site.has_bias else 0
+    if site.rank is None:
+        return site.in_features * site.out_features + bias
+    return site.rank * (site.in_features + site.out_features) + bias
+
+
+def block_parameter_count(block: BlockSpec) -> int:
+    """Stored parameters of a block, norms included."""
+    return block.norm_parameter_count + sum(site_parameter_count(site) for site in block.sites)
+
+
+def count_parameters(spec: ModelSpec) -> int:
+    """Stored parameters of a model; a tied table counts once."""
+    tables = spec.vocab_size * spec.hidden_size * (1 if spec.is_tied else 2)
+    positions = spec.max_positions * spec.hidden_size if spec.position_kind == "learned" else 0
+    return tables + positions + spec.final_norm_parameter_count + sum(map(block_parameter_count, spec.blocks))
+
+
+def edit_shapes(spec: ModelSpec, recipe: Recipe) -> ModelSpec:
+    """Shapes of the model after a recipe.
+
+    Raises:
+        UsageError: the recipe does not fit the model; the message names the entry.
+    """
+    if recipe.model_hash != spec.model_hash:
+        raise UsageError(
+            f"The recipe was made for a model with hash {recipe.model_hash[:12]}, this one has "
+            f"{spec.model_hash[:12]}; search again for this model."
+        )
+    known_blocks = {block.index for block in spec.blocks}
+    dropped = set(recipe.drop_blocks)
+    for index in recipe.drop_blocks:
+        if index not in known_blocks:
+            raise UsageError(f"recipe drop_blocks: the model has no block {index}; it has {_span(known_blocks)}.")
+    if dropped >= known_blocks:
+        raise UsageError("recipe drop_blocks removes every block; keep at least one.")
+    channels = _channel_counts(spec, recipe, dropped)
+    edits = _site_edits(spec, recipe, dropped)
+    _check_kernel(recipe.table_kernel, where="recipe table_kernel")
+    vocab_size = spec.vocab_size
+    if recipe.keep_tokens is not None:
+        if not 1 <= recipe.keep_tokens.kept_count <= spec.vocab_size:
+            raise UsageError(
+                f"recipe keep_tokens: kept_count {recipe.keep_tokens.kept_count} must lie in 1..{spec.vocab_size}."
+            )
+        vocab_size = recipe.keep_tokens.kept_count
+    blocks = tuple(
+        _edit_block(block, channels.get(block.index), edits) for block in spec.blocks if block.index not in dropped
+    )
+    edited = replace(spec, blocks=blocks, vocab_size=vocab_size, table_kernel=recipe.table_kernel)
+    return replace(edited, parameter_count=count_parameters(edited))
+
+
+def _edit_block(block: BlockSpec, kept_channels: int | None, edits: dict[str, SiteEdit]) -> BlockSpec:
+    sites = []
+    for site in block.sites:
+        changed = site
+        if kept_channels is not None:
+            if site.role in ("gate", "up"):
+                changed = replace(changed, out_features=kept_channels)
+            elif site.role == "down":
+                changed = replace(changed, in_features=kept_channels)
+        edit = edits.get(site.name)
+        if edit is not None:
+            changed = replace(changed, rank=edit.rank, kernel=edit.kernel)
+            if edit.rank is not None and edit.rank >= min(changed.in_features, changed.out_features):
+                raise UsageError(
+                    f"recipe site {site.name}: rank {edit.rank} is not below the full rank "
+                    f"{min(changed.in_features, changed.out_features)}; leave rank out to keep the matrix dense."
+                )
+        sites.append(changed)
+    size = block.intermediate_size if kept_channels is None else kept_channels
+    return replace(block, sites=tuple(sites), intermediate_size=size)
+
+
+def _channel_counts(spec: ModelSpec, recipe: Recipe, dropped: set[int]) -> dict[int, int]:
+    widths = {block.index: block.intermediate_size for block in spec.blocks}
+    counts: dict[int, int] = {}
+    for entry in recipe.keep_channels:
+        where = f"recipe keep_channels block {entry.block}"
+        if entry.block not in widths:
+            raise UsageError(f"{where}: the model has no such block.")
+        if entry.block in dropped:
+            raise UsageError(f"{where}: the recipe drops this block.")
+        if entry.block in counts:
+            raise UsageError(f"{where} is listed twice.")
+        if not 1 <= entry.kept_count <= widths[entry.block]:
+            raise UsageError(f"{where}: kept_count {entry.kept_count} must lie in 1..{widths[entry.block]}.")
+        counts[entry.block] = entry.kept_count
+    return counts
+
+
+def _site_edits(spec: ModelSpec, recipe: Recipe, dropped: set[int]) -> dict[str, SiteEdit]:
+    known = {site.name: block.index for block in spec.blocks for site in block.sites}
+    edits: dict[str, SiteEdit] = {}
+    for edit in recipe.sites:
+        where = f"recipe site {edit.name}"
+        if edit.name not in known:
+            raise UsageError(f"{where}: the model has no such site.")
+        if known[edit.name] in dropped:
+            raise UsageError(f"{where}: the recipe drops its block.")
+        if edit.name in edits:
+            raise UsageError(f"{where} is listed twice.")
+        if edit.rank is not None and edit.rank < 1:
+            raise UsageError(f"{where}: rank {edit.rank} must be at least 1.")
+        _check_kernel(edit.kernel, where=where)
+        edits[edit.name] = edit
+    return edits
+
+
+def _check_kernel(name: str, *, where: str) -> None:
+    try:
+        parse_kernel(name)
+    except UsageError as error:
+        raise UsageError(f"{where}: {error}") from None
+
+
+def _span(indices: set[int]) -> str:
+    return f"blocks {min(indices)}..{max(indices)}"
