@@ -1,0 +1,101 @@
+"""Opening an onnxruntime session, always with the same options, so that what is profiled is what is validated.
+
+Takes a graph (a file, or the bytes of one), a thread count and an execution provider; gives an `InferenceSession`.
+Every session of EdgePrune is made here: the kernel table, the parity check and the validation must not differ in a
+session option.
+"""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from edgeprune.errors import DeviceError, ModelError, RuntimeUnavailableError, UsageError
+from edgeprune.schema.device import RuntimeInfo
+
+if TYPE_CHECKING:
+    import onnxruntime
+
+__all__ = ["CPU_PROVIDER", "import_onnxruntime", "open_session", "runtime_info"]
+
+CPU_PROVIDER = "CPUExecutionProvider"
+
+_FATAL_ONLY = 4
+"""onnxruntime repeats on stderr what its exceptions already say; only fatal lines are let through."""
+
+
+def import_onnxruntime() -> Any:
+    """The onnxruntime module.
+
+    Raises:
+        RuntimeUnavailableError: it is not installed, or cannot be loaded on this machine.
+    """
+    # Deferred: plan, search and report work where no runtime is installed.
+    try:
+        import onnxruntime
+    except ModuleNotFoundError as error:
+        raise RuntimeUnavailableError("onnxruntime is not installed; run pip install 'edgeprune[cpu]'.") from error
+    except ImportError as error:
+        raise RuntimeUnavailableError(
+            f"onnxruntime is installed but cannot be loaded ({error}); reinstall it with "
+            "pip install --force-reinstall onnxruntime."
+        ) from error
+    return onnxruntime
+
+
+def open_session(
+    model: Path | bytes, *, execution_provider: str = CPU_PROVIDER, thread_count: int
+) -> "onnxruntime.InferenceSession":
+    """Open a session on a graph; external data is looked for beside a file.
+
+    Raises:
+        RuntimeUnavailableError: onnxruntime or the execution provider is not installed.
+        ModelError: the graph is missing, malformed, or needs an operator this onnxruntime lacks.
+        DeviceError: not enough memory to load it.
+        UsageError: fewer than one thread.
+    """
+    ort = import_onnxruntime()
+    if thread_count < 1:
+        raise UsageError(f"A session needs at least one thread, not {thread_count}.")
+    available = ort.get_available_providers()
+    if execution_provider not in available:
+        raise RuntimeUnavailableError(
+            f"The execution provider {execution_provider} is not in this onnxruntime, which has "
+            f"{', '.join(available)}; choose one of these with --ep."
+        )
+    what = str(model) if isinstance(model, Path) else f"a graph of {len(model)} bytes"
+    if isinstance(model, Path) and not model.is_file():
+        raise ModelError(f"{model} is missing; export the bundle again.")
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = thread_count
+    options.inter_op_num_threads = 1
+    options.log_severity_level = _FATAL_ONLY
+    try:
+        return ort.InferenceSession(
+            str(model) if isinstance(model, Path) else model, sess_options=options, providers=[execution_provider]
+        )
+    except MemoryError as error:
+        raise DeviceError(f"Out of memory while loading {what}; choose a smaller recipe.") from error
+    except Exception as error:  # onnxruntime's exceptions share no base below Exception
+        if _is_out_of_memory(error):
+            raise DeviceError(f"Out of memory while loading {what}; choose a smaller recipe.") from error
+        raise ModelError(f"onnxruntime {ort.__version__} cannot load {what}: {_first_line(error)}") from error
+
+
+def runtime_info() -> RuntimeInfo:
+    """The onnxruntime of this environment; version None when there is none."""
+    try:
+        ort = import_onnxruntime()
+    except RuntimeUnavailableError:
+        return RuntimeInfo(onnxruntime_version=None, execution_providers=())
+    return RuntimeInfo(
+        onnxruntime_version=str(ort.__version__), execution_providers=tuple(map(str, ort.get_available_providers()))
+    )
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    text = str(error).lower()
+    return "bad_alloc" in text or "failed to allocate memory" in text or "out of memory" in text
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__
