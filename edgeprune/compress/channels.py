@@ -1,10 +1,10 @@
 """FFN channel pruning with least-squares compensation.
 
 Takes a block's MLP matrices, the statistics of the down projection's input and the channels that stay; gives narrower
-matrices: rows of gate and up, columns of down, and down's surviving columns changed to do the work of the dropped ones.
+matrices: rows of gate and up, columns of down, and down's surviving columns changed to do the work of the dropped.
 
-Source: closed-form compensation as in SlimGPT, FLAP (arXiv 2312.11983) and MoDeGPT (arXiv 2408.09632), with a ridge that
-pulls towards *no change* rather than towards zero, so that keeping everything changes nothing. K kept, D dropped:
+Source: closed-form compensation as in SlimGPT, FLAP (arXiv 2312.11983) and MoDeGPT (arXiv 2408.09632), with a ridge
+that pulls towards *no change* rather than towards zero, so that keeping everything changes nothing. K kept, D dropped:
 
     (1)  W_K <- W_K + W_D S_DK (S_KK + R)^{-1},  R = ridge * diag(S_KK)
     (2)  with a bias:  S <- S - mu mu^T,  b <- b + W mu - W_K' mu_K
@@ -64,9 +64,9 @@ def compensate(
     if bool(is_dropped.any()):
         S_kept = S[kept][:, kept]
         own = S_kept.diagonal()
-        # A channel that never fires has a zero row; a millionth of the mean keeps the solve regular.
-        floor = 1e-6 * own.mean().clamp_min(torch.finfo(torch.float64).tiny)
-        system = S_kept + torch.diag(ridge * own + floor)
+        # A channel that never fires has a zero row: any positive diagonal leaves it unchanged. 1e-10 of the diagonal
+        # keeps the solve regular where kept channels repeat each other and no ridge was asked for.
+        system = S_kept + torch.diag(torch.where(own > 0.0, (ridge + 1e-10) * own, torch.ones_like(own)))
         target = W[:, is_dropped] @ S[is_dropped][:, kept]
         W_kept = W_kept + torch.linalg.solve(system, target.T).T  # eq. (1)
     new_bias = None if bias is None else bias.detach().double()

@@ -33,7 +33,8 @@ class FactoredLinear(nn.Module):
             bias: [out] or None.
         """
         super().__init__()
-        assert right.ndim == 2 and left.ndim == 2 and left.shape[1] == right.shape[0], (right.shape, left.shape)
+        assert right.ndim == left.ndim == 2, (right.shape, left.shape)
+        assert left.shape[1] == right.shape[0], (right.shape, left.shape)
         assert bias is None or bias.shape == (left.shape[0],), bias.shape
         self.right = nn.Parameter(right, requires_grad=False)
         self.left = nn.Parameter(left, requires_grad=False)
@@ -55,7 +56,7 @@ class FactoredLinear(nn.Module):
         return self.right.shape[0]
 
     def product(self) -> Tensor:
-        """left @ right, [out, in]: for error measurements only, the model never stores it."""
+        """Multiply the factors, [out, in]: for error measurements only, the model never stores it."""
         return self.left.detach().double() @ self.right.detach().double()
 
     def forward(self, inputs: Tensor) -> Tensor:
