@@ -8,13 +8,13 @@ session option.
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgeprune.errors import DeviceError, ModelError, RuntimeUnavailableError, UsageError
+from edgeprune.errors import DeviceError, EdgePruneError, ModelError, RuntimeUnavailableError, UsageError
 from edgeprune.schema.device import RuntimeInfo
 
 if TYPE_CHECKING:
     import onnxruntime
 
-__all__ = ["CPU_PROVIDER", "import_onnxruntime", "open_session", "runtime_info"]
+__all__ = ["CPU_PROVIDER", "describe_failure", "import_onnxruntime", "open_session", "runtime_info"]
 
 CPU_PROVIDER = "CPUExecutionProvider"
 
@@ -89,6 +89,13 @@ def runtime_info() -> RuntimeInfo:
     return RuntimeInfo(
         onnxruntime_version=str(ort.__version__), execution_providers=tuple(map(str, ort.get_available_providers()))
     )
+
+
+def describe_failure(error: Exception) -> EdgePruneError:
+    """What a failed run of a session becomes: out of memory, or a graph that cannot be run."""
+    if isinstance(error, MemoryError) or _is_out_of_memory(error):
+        return DeviceError("Out of memory while running the model; choose a smaller recipe or a shorter context.")
+    return ModelError(f"onnxruntime could not run the graph: {_first_line(error)}")
 
 
 def _is_out_of_memory(error: Exception) -> bool:
