@@ -110,7 +110,8 @@ def _rounded(
 
 def _reciprocal(scales: NDArray[np.float32]) -> NDArray[np.float32]:
     """1 / scale, and 0 where the scale is 0 (an all-zero block)."""
-    return np.divide(np.float32(1), scales, out=np.zeros_like(scales), where=scales != 0)
+    reciprocal: NDArray[np.float32] = np.divide(np.float32(1), scales, out=np.zeros_like(scales), where=scales != 0)
+    return reciprocal
 
 
 def _half_away(values: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -120,4 +121,5 @@ def _half_away(values: NDArray[np.float32]) -> NDArray[np.float32]:
     """
     whole = np.trunc(values)
     away = np.copysign(np.float32(1), values) * (np.abs(values - whole) >= np.float32(0.5))
-    return np.add(whole, away, dtype=np.float32)
+    rounded: NDArray[np.float32] = np.add(whole, away, dtype=np.float32)
+    return rounded

@@ -1,0 +1,223 @@
+"""One streamed pass over token windows that measures everything the scores and the compression need.
+
+`capture` takes a model, dense or edited (dropped blocks, factored sites, trimmed vocabulary), and windows of tokens,
+and gives `CalibrationStats`. Windows go through the model a few at a time; hooks at the inputs of the sites add up
+second moments, hooks at the inputs of the blocks add up cosines (LoRP, arXiv 2605.27786, eq. 4: token-wise normalised
+block inputs, mean over all tokens, the first included). The first windows are run backwards too, with the text itself
+as label (empirical Fisher), and hooks at the outputs of the sites add up squared gradients. Weights need no gradient,
+so the backward pass costs about as much as the forward pass and holds activations only.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+from edgeprune.artifacts import hash_parts
+from edgeprune.calibrate.accumulate import InputMoments
+from edgeprune.calibrate.loss import head_loss, hidden_states
+from edgeprune.calibrate.statistics import TABLE, CalibrationStats, input_key
+from edgeprune.errors import CalibrationError
+from edgeprune.intake.load import LoadedModel
+from edgeprune.schema.events import Event, NullProgress, Progress
+from edgeprune.schema.model import site_name
+
+__all__ = ["NO_EDITS", "capture"]
+
+NO_EDITS = hash_parts([])
+"""`edits_hash` of the dense model."""
+_TOKENS_AT_ONCE = 1024
+"""Tokens of one forward pass: activations of a 125-million-parameter model then take about 300 MB with gradients."""
+
+
+def capture(
+    loaded: LoadedModel,
+    tokens: Tensor,
+    *,
+    general_tokens: Tensor | None = None,
+    token_count: Tensor | None = None,
+    general_token_count: Tensor | None = None,
+    edits_hash: str = NO_EDITS,
+    gradient_tokens: int = 8192,
+    progress: Progress | None = None,
+) -> CalibrationStats:
+    """Measure a model on windows of tokens.
+
+    Args:
+        loaded: the model; not changed.
+        tokens: [n, seq] int32, ids of the model's own (possibly trimmed) vocabulary.
+        general_tokens: [m, seq] int32, kept in the statistics, not run.
+        token_count: [vocab] int64 over the whole calibration text; counted in `tokens` when None.
+        general_token_count: the same for the general text.
+        edits_hash: sha256 of the edits already applied to the model.
+        gradient_tokens: tokens that are also run backwards (0: none, every output weight is then 0).
+        progress: told after each batch.
+
+    Raises:
+        CalibrationError: no windows, or activations that are not finite.
+    """
+    if tokens.ndim != 2 or not tokens.numel():
+        raise CalibrationError("There is no calibration text to measure the model on; give a longer domain text.")
+    watch = progress or NullProgress()
+    probes = _Probes(loaded)
+    batch_windows = max(1, _TOKENS_AT_ONCE // tokens.shape[1])
+    gradient_windows = min(len(tokens), -(-gradient_tokens // tokens.shape[1]))
+    with _frozen(loaded.model), probes.attached():
+        for batch_index, start in enumerate(range(0, len(tokens), batch_windows)):
+            watch.raise_if_cancelled()
+            batch = tokens[start : start + batch_windows].long()
+            probes.half = batch_index % 2
+            probes.run(batch, with_gradient=start < gradient_windows)
+            watch.emit(_advanced(start + len(batch), len(tokens)))
+    vocab_size = loaded.adapter.embedding(loaded.model).weight.shape[0]
+    general = torch.zeros(0, tokens.shape[1], dtype=torch.int32) if general_tokens is None else general_tokens
+    return CalibrationStats(
+        gram={key: moments.gram for key, moments in probes.moments.items()},
+        mean={key: moments.mean for key, moments in probes.moments.items()},
+        activation_noise={key: moments.noise for key, moments in probes.moments.items()},
+        output_weight=probes.output_weight(),
+        block_similarity=probes.similarity / tokens.numel(),
+        token_count=_count(tokens, vocab_size) if token_count is None else token_count,
+        general_token_count=_count(general, vocab_size) if general_token_count is None else general_token_count,
+        tokens=tokens.int(),
+        general_tokens=general.int(),
+        edits_hash=edits_hash,
+        token_total=tokens.numel(),
+        stability=probes.stability(),
+    )
+
+
+class _Probes:
+    """Hooks on one model and the sums they feed."""
+
+    def __init__(self, loaded: LoadedModel) -> None:
+        self.loaded = loaded
+        self.moments: dict[str, InputMoments] = {}
+        self.half = 0
+        self._gradient_square: dict[str, float] = {}
+        self._widths: dict[str, int] = {}
+        self._gradient_tokens = 0
+        self._with_gradient = False
+        blocks = loaded.adapter.blocks(loaded.model)
+        self._block_inputs: list[Tensor] = []
+        self.similarity = torch.zeros(len(blocks), len(blocks), dtype=torch.float64)
+
+    @contextmanager
+    def attached(self) -> Iterator[None]:
+        """Hooks stand while the block runs and are gone afterwards, whatever happens."""
+        handles: list[torch.utils.hooks.RemovableHandle] = []
+        adapter = self.loaded.adapter
+        try:
+            blocks = adapter.blocks(self.loaded.model)
+            for index, block in zip(self.loaded.block_indices, blocks, strict=True):
+                handles.append(block.register_forward_pre_hook(self._see_block, with_kwargs=True))
+                seen: set[str] = set()
+                for role in adapter.roles:
+                    name = site_name(index, role)
+                    site = adapter.site(block, role)
+                    self._gradient_square[name] = 0.0
+                    handles.append(site.register_forward_hook(self._output_hook(name)))
+                    if input_key(name) not in seen:
+                        seen.add(input_key(name))
+                        handles.append(site.register_forward_pre_hook(self._input_hook(input_key(name))))
+            yield
+        finally:
+            for handle in handles:
+                handle.remove()
+
+    def run(self, batch: Tensor, *, with_gradient: bool) -> None:
+        """Run windows [n, seq] int64 through the model, backwards too when asked."""
+        self._with_gradient = with_gradient
+        self._block_inputs = []
+        with torch.set_grad_enabled(with_gradient):
+            embedded = self.loaded.adapter.embedding(self.loaded.model)(batch).detach()
+            hidden = hidden_states(self.loaded, batch, embedded=embedded.requires_grad_(with_gradient))
+        self._add_input(TABLE, hidden)
+        if not torch.isfinite(hidden).all():
+            raise CalibrationError("The model's activations are not finite on the calibration text; check its weights.")
+        self._add_similarity()
+        if with_gradient:
+            self._backward(batch, hidden)
+
+    def output_weight(self) -> dict[str, float]:
+        """By site, and `table` for the head: mean squared gradient of one output element."""
+        count = max(1, self._gradient_tokens)
+        return {name: square / count / self._widths[name] for name, square in self._gradient_square.items()}
+
+    def stability(self) -> float | None:
+        """Mean over input keys of the halves' relative difference."""
+        differences = [moments.half_difference for moments in self.moments.values()]
+        known = [difference for difference in differences if difference is not None]
+        return sum(known) / len(known) if known else None
+
+    def _backward(self, batch: Tensor, hidden: Tensor) -> None:
+        head = self.loaded.adapter.head(self.loaded.model)
+        labels = torch.full_like(batch, -1)
+        labels[:, :-1] = batch[:, 1:]
+        flat = hidden.detach().reshape(-1, hidden.shape[-1])
+        loss = head_loss(flat, head, labels.reshape(-1), with_gradient=True)
+        assert loss.hidden_gradient is not None
+        hidden.backward(loss.hidden_gradient.view_as(hidden))
+        self._widths[TABLE] = head.weight.shape[0]
+        self._gradient_square[TABLE] = self._gradient_square.get(TABLE, 0.0) + loss.logit_gradient_square
+        self._gradient_tokens += batch.numel()
+
+    def _see_block(self, _module: nn.Module, args: tuple[Tensor, ...], kwargs: dict[str, Tensor]) -> None:
+        states = (args[0] if args else kwargs["hidden_states"]).detach()
+        self._block_inputs.append(nn.functional.normalize(states.reshape(-1, states.shape[-1]), dim=1))
+
+    def _add_similarity(self) -> None:
+        for first, states in enumerate(self._block_inputs):
+            for second in range(first, len(self._block_inputs)):
+                cosine = float((states * self._block_inputs[second]).sum(dtype=torch.float64))
+                self.similarity[first, second] += cosine
+                if second != first:
+                    self.similarity[second, first] += cosine
+        self._block_inputs = []
+
+    def _add_input(self, key: str, inputs: Tensor) -> None:
+        flat = inputs.detach().reshape(-1, inputs.shape[-1])
+        if key not in self.moments:
+            self.moments[key] = InputMoments(flat.shape[1], seed=len(self.moments))
+        self.moments[key].add(flat, half=self.half, with_noise=self._with_gradient)
+
+    def _input_hook(self, key: str) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
+        return lambda _module, args: self._add_input(key, args[0])
+
+    def _output_hook(self, name: str) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], None]:
+        def add(gradient: Tensor) -> None:
+            self._gradient_square[name] += float(gradient.square().sum(dtype=torch.float64))
+
+        def see(_module: nn.Module, _args: tuple[Tensor, ...], output: Tensor) -> None:
+            self._widths[name] = output.shape[-1]
+            if output.requires_grad:
+                output.register_hook(add)
+
+        return see
+
+
+@contextmanager
+def _frozen(model: nn.Module) -> Iterator[None]:
+    """Weights without gradients while the block runs."""
+    trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    for parameter in trainable:
+        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for parameter in trainable:
+            parameter.requires_grad_(True)
+
+
+def _count(tokens: Tensor, vocab_size: int) -> Tensor:
+    return torch.bincount(tokens.reshape(-1).long(), minlength=vocab_size)
+
+
+def _advanced(done: int, total: int) -> Event:
+    return Event(
+        kind="stage_advanced",
+        stage="calibrate",
+        message=f"measured {done} of {total} windows",
+        done_fraction=0.4 * done / total,
+    )
