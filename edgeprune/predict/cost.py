@@ -1,0 +1,265 @@
+"""`CostModel`: what a recipe costs on a device, whole and in the separable pieces the solver chooses from.
+
+    cost(recipe) = fixed_price + table_price(vocabulary, kernel) + sum over kept blocks (block_price + site prices)
+
+Takes a device profile, the dense model's shapes and a workload; never a bundle, never a weight. What a piece costs
+does not depend on the other pieces, with two exceptions that `Price` keeps as sums: see there.
+"""
+
+from edgeprune.predict import disk
+from edgeprune.predict.interval import Interval, add, as_estimate
+from edgeprune.predict.latency import Chunk, LatencyModel, decode_chunk, prefill_chunks
+from edgeprune.predict.memory import MemoryModel, activation_bytes, kv_cache_bytes, logits_bytes
+from edgeprune.predict.price import Price
+from edgeprune.predict.structure import block_parts, fixed_parts, graph_bytes, site_parts, table_parts
+from edgeprune.schema.budget import Workload
+from edgeprune.schema.device import DeviceProfile
+from edgeprune.schema.estimate import Cost, Estimate
+from edgeprune.schema.model import BlockSpec, ModelSpec, SiteSpec
+from edgeprune.schema.recipe import Recipe
+from edgeprune.shapes import edit_shapes
+
+__all__ = ["CostModel"]
+
+CACHED_BELOW = 0.5
+"""Working sets under half of the last-level cache stay in it."""
+STREAMING_ABOVE = 1.5
+"""Working sets beyond one and a half times the cache stream from memory; in between the share falls linearly."""
+
+
+class CostModel:
+    """Prices of one model's pieces on one device for one workload."""
+
+    def __init__(self, device: DeviceProfile, dense: ModelSpec, workload: Workload) -> None:
+        """Prepare the device's tables; prices are computed on demand and kept."""
+        self.dense = dense
+        self.workload = workload
+        self.floor_bytes: int | None = None if device.floor is None else device.floor.peak_rss_bytes
+        self._memory = MemoryModel(device)
+        self._latency = LatencyModel(device)
+        self._cache_bytes = _last_level_cache(device)
+        self._decode: tuple[Chunk, ...] = (decode_chunk(workload),)
+        self._prefill = prefill_chunks(workload)
+        self._sites: dict[tuple[int, int, bool, str, int | None], Price] = {}
+        self._blocks: dict[tuple[int, int, int, int, int], Price] = {}
+
+    @property
+    def timed_kernels(self) -> frozenset[str] | None:
+        """Kernels the device has timed; None when it timed none, so that any kernel may be estimated."""
+        return self._latency.kernels
+
+    def cached_fraction(self, working_set_bytes: int) -> float:
+        """Share of the weights that stays in the last-level cache from token to token."""
+        if self._cache_bytes is None:
+            return 0.0
+        ratio = working_set_bytes / self._cache_bytes
+        return min(1.0, max(0.0, (STREAMING_ABOVE - ratio) / (STREAMING_ABOVE - CACHED_BELOW)))
+
+    def working_set_limit(self, cached_fraction: float) -> float | None:
+        """Largest working set with at least that cached fraction; None when any size has it."""
+        if cached_fraction <= 0.0:
+            return None
+        if self._cache_bytes is None:
+            return 0.0
+        return self._cache_bytes * (STREAMING_ABOVE - cached_fraction * (STREAMING_ABOVE - CACHED_BELOW))
+
+    def site_price(self, site: SiteSpec, *, kernel: str, rank: int | None) -> Price:
+        """One site in the given form; its own `kernel` and `rank` are ignored."""
+        key = (site.in_features, site.out_features, site.has_bias, kernel, rank)
+        if key not in self._sites:
+            self._sites[key] = self._site_price(site, kernel=kernel, rank=rank)
+        return self._sites[key]
+
+    def block_price(self, block: BlockSpec) -> Price:
+        """A kept block without its sites: norms, attention, activation, KV cache."""
+        key = (
+            block.intermediate_size, block.num_heads, block.num_kv_heads, block.head_dim, block.norm_parameter_count
+        )  # fmt: skip
+        if key not in self._blocks:
+            self._blocks[key] = self._block_price(block)
+        return self._blocks[key]
+
+    def table_price(self, *, vocab_size: int, kernel: str) -> Price:
+        """Embedding, head, logits and tokenizer."""
+        spec = self.dense
+        tensors = disk.table_tensor_bytes(spec, vocab_size=vocab_size, kernel=kernel)
+        one = tensors if spec.is_tied else tensors // 2
+        parts = table_parts(kernel, is_tied=spec.is_tied)
+        resident, loading = self._memory.weights(kernel, tensors)
+        times = {
+            (name, is_cached): add(
+                self._latency.site(
+                    kernel,
+                    chunks,
+                    in_features=spec.hidden_size,
+                    out_features=vocab_size,
+                    rank=None,
+                    read_bytes=one,
+                    is_cached=is_cached,
+                ),
+                self._latency.nodes(parts.other_nodes, chunks),
+            )
+            for name, chunks in (("decode", self._decode), ("prefill", self._prefill))
+            for is_cached in (True, False)
+        }
+        return Price(
+            disk_bytes=tensors + graph_bytes(parts) + disk.tokenizer_bytes(spec, vocab_size=vocab_size),
+            weights_bytes=tensors,
+            parameter_count=vocab_size * spec.hidden_size * (1 if spec.is_tied else 2),
+            working_set_bytes=one,
+            activation_bytes=logits_bytes(vocab_size=vocab_size, workload=self.workload),
+            resident_bytes=resident,
+            loading_bytes=loading,
+            session_bytes=self._memory.nodes(parts),
+            decode_cached_s=times["decode", True],
+            decode_streaming_s=times["decode", False],
+            prefill_cached_s=times["prefill", True],
+            prefill_streaming_s=times["prefill", False],
+        )
+
+    def fixed_price(self) -> Price:
+        """What every recipe pays: final norm, positions, configuration, session, one start a chunk."""
+        spec = self.dense
+        parts = fixed_parts(spec)
+        tensors = disk.fixed_tensor_bytes(spec, context_tokens=self.workload.context_tokens)
+        resident, loading = self._memory.plain(tensors)
+        decode, prefill = (
+            add(
+                add(self._latency.runs(chunks), self._latency.nodes(parts.other_nodes, chunks)),
+                self._latency.elements(spec.hidden_size, chunks),
+            )
+            for chunks in (self._decode, self._prefill)
+        )
+        positions = spec.max_positions * spec.hidden_size if spec.position_kind == "learned" else 0
+        session = add(self._memory.session(), self._memory.nodes(parts))
+        assert session is not None  # both parts always have a value
+        return Price(
+            disk_bytes=tensors + disk.config_bytes(parts),
+            weights_bytes=tensors,
+            parameter_count=spec.final_norm_parameter_count + positions,
+            activation_bytes=activation_bytes(spec, self.workload),
+            resident_bytes=resident,
+            loading_bytes=loading,
+            session_bytes=session,
+            decode_cached_s=decode,
+            decode_streaming_s=decode,
+            prefill_cached_s=prefill,
+            prefill_streaming_s=prefill,
+        )
+
+    def price(self, recipe: Recipe) -> Price:
+        """Sum of the prices of a recipe's pieces.
+
+        Raises:
+            UsageError: the recipe does not fit the model.
+        """
+        edited = edit_shapes(self.dense, recipe)
+        total = self.fixed_price() + self.table_price(vocab_size=edited.vocab_size, kernel=edited.table_kernel)
+        for block in edited.blocks:
+            total += self.block_price(block)
+            for site in block.sites:
+                total += self.site_price(site, kernel=site.kernel, rank=site.rank)
+        return total
+
+    def cost(self, recipe: Recipe) -> Cost:
+        """Predicted bytes and seconds of a recipe.
+
+        Raises:
+            UsageError: the recipe does not fit the model.
+        """
+        total = self.price(recipe)
+        share = self.cached_fraction(total.working_set_bytes)
+        loading, running = total.loading_memory, total.running_memory
+        memory = Interval(
+            max(loading.value, running.value), max(loading.low, running.low), max(loading.high, running.high)
+        )
+        return Cost(
+            disk_bytes=total.disk_bytes,
+            weights_bytes=total.weights_bytes,
+            kv_cache_bytes=total.kv_cache_bytes,
+            activation_bytes=total.activation_bytes,
+            resident_weights_bytes=as_estimate(total.resident_bytes),
+            model_memory_bytes=as_estimate(memory),
+            peak_rss_bytes=self._with_floor(memory),
+            decode_s=as_estimate(total.decode_s(share)),
+            prefill_s=as_estimate(total.prefill_s(share)),
+            parameter_count=total.parameter_count,
+        )
+
+    def _with_floor(self, memory: Interval) -> Estimate:
+        floor = self.floor_bytes
+        if floor is None:
+            return as_estimate(None)
+        return as_estimate(Interval(floor + memory.value, floor + memory.low, floor + memory.high))
+
+    def _site_price(self, site: SiteSpec, *, kernel: str, rank: int | None) -> Price:
+        tensors = disk.site_tensor_bytes(site, kernel=kernel, rank=rank)
+        parts = site_parts(kernel, rank=rank, has_bias=site.has_bias)
+        resident, loading = self._memory.weights(kernel, tensors)
+        if rank is None:
+            weights = site.in_features * site.out_features
+        else:
+            weights = rank * (site.in_features + site.out_features)
+
+        def time_s(chunks: tuple[Chunk, ...], *, is_cached: bool) -> Interval | None:
+            matrix = self._latency.site(
+                kernel,
+                chunks,
+                in_features=site.in_features,
+                out_features=site.out_features,
+                rank=rank,
+                read_bytes=tensors,
+                is_cached=is_cached,
+            )
+            return add(matrix, self._latency.nodes(parts.other_nodes, chunks))
+
+        return Price(
+            disk_bytes=tensors + graph_bytes(parts),
+            weights_bytes=tensors,
+            parameter_count=weights + (site.out_features if site.has_bias else 0),
+            working_set_bytes=tensors,
+            resident_bytes=resident,
+            loading_bytes=loading,
+            session_bytes=self._memory.nodes(parts),
+            decode_cached_s=time_s(self._decode, is_cached=True),
+            decode_streaming_s=time_s(self._decode, is_cached=False),
+            prefill_cached_s=time_s(self._prefill, is_cached=True),
+            prefill_streaming_s=time_s(self._prefill, is_cached=False),
+        )
+
+    def _block_price(self, block: BlockSpec) -> Price:
+        parts = block_parts(self.dense, block)
+        tensors = disk.block_tensor_bytes(block)
+        resident, loading = self._memory.plain(tensors)
+        width = 2 * self.dense.hidden_size + block.intermediate_size
+
+        def time_s(chunks: tuple[Chunk, ...]) -> Interval | None:
+            total = add(self._latency.attention(block, chunks), self._latency.nodes(parts.other_nodes, chunks))
+            total = add(total, self._latency.elements(width, chunks))
+            return add(total, self._latency.binding(parts.bindings, chunks))
+
+        cache = kv_cache_bytes(block, context_tokens=self.workload.context_tokens)
+        decode, prefill = time_s(self._decode), time_s(self._prefill)
+        return Price(
+            disk_bytes=tensors + graph_bytes(parts),
+            weights_bytes=tensors,
+            parameter_count=block.norm_parameter_count,
+            working_set_bytes=tensors + cache,
+            kv_cache_bytes=cache,
+            resident_bytes=resident,
+            loading_bytes=loading,
+            session_bytes=self._memory.nodes(parts),
+            decode_cached_s=decode,
+            decode_streaming_s=decode,
+            prefill_cached_s=prefill,
+            prefill_streaming_s=prefill,
+        )
+
+
+def _last_level_cache(device: DeviceProfile) -> int | None:
+    """Bytes of the highest cache level, all its instances together; None when the system does not tell."""
+    data = [cache for cache in device.cpu.caches if cache.kind != "instruction"]
+    if not data:
+        return None
+    level = max(cache.level for cache in data)
+    return sum(cache.size_bytes * (cache.instance_count or 1) for cache in data if cache.level == level)

@@ -1,0 +1,68 @@
+"""Bytes of a bundle on disk: tensors, graph file, tokenizer and configuration; `eval/` and the manifest not counted.
+
+Formulas: `schema.kernel.stored_bytes` for every matrix, 4 bytes for every bias, norm and position entry, rotary
+tables [context, rotary_dim / 2] twice in float32, `structure.graph_bytes` for the graph, tokenizer bytes scaled by the
+kept vocabulary (both its lists, tokens and merges, shrink with it).
+"""
+
+from edgeprune.predict.structure import Parts, graph_bytes
+from edgeprune.schema.kernel import stored_bytes
+from edgeprune.schema.model import BlockSpec, ModelSpec, SiteSpec
+
+__all__ = [
+    "block_tensor_bytes",
+    "config_bytes",
+    "fixed_tensor_bytes",
+    "graph_bytes",
+    "site_tensor_bytes",
+    "table_tensor_bytes",
+    "tokenizer_bytes",
+]
+
+FLOAT_BYTES = 4
+CONFIG_BYTES = 6_500
+"""config.json, genai_config.json, generation_config.json and the model card."""
+TOKENIZER_FIXED_BYTES = 3_000
+"""Normaliser, pre-tokeniser, special tokens and tokenizer_config.json, which trimming leaves."""
+
+
+def site_tensor_bytes(site: SiteSpec, *, kernel: str, rank: int | None) -> int:
+    """Stored bytes of one site: its matrix or both factors, and its bias."""
+    bias = FLOAT_BYTES * site.out_features if site.has_bias else 0
+    if rank is None:
+        return stored_bytes(kernel, in_features=site.in_features, out_features=site.out_features) + bias
+    right = stored_bytes(kernel, in_features=site.in_features, out_features=rank)
+    left = stored_bytes(kernel, in_features=rank, out_features=site.out_features)
+    return right + left + bias
+
+
+def block_tensor_bytes(block: BlockSpec) -> int:
+    """Norm gains and biases of a block."""
+    return FLOAT_BYTES * block.norm_parameter_count
+
+
+def table_tensor_bytes(spec: ModelSpec, *, vocab_size: int, kernel: str) -> int:
+    """Embedding and head; one table when they are tied."""
+    one = stored_bytes(kernel, in_features=spec.hidden_size, out_features=vocab_size)
+    return one if spec.is_tied else 2 * one
+
+
+def fixed_tensor_bytes(spec: ModelSpec, *, context_tokens: int) -> int:
+    """Final norm and position tables, which no recipe changes; tables are cut to the context."""
+    rows = min(context_tokens, spec.max_positions)
+    if spec.position_kind == "learned":
+        positions = rows * spec.hidden_size * FLOAT_BYTES
+    else:
+        positions = 2 * rows * ((spec.rotary_dim or 0) // 2) * FLOAT_BYTES
+    return FLOAT_BYTES * spec.final_norm_parameter_count + positions
+
+
+def tokenizer_bytes(spec: ModelSpec, *, vocab_size: int) -> int:
+    """Tokenizer files, scaled by the kept vocabulary."""
+    fixed = min(TOKENIZER_FIXED_BYTES, spec.tokenizer_bytes)
+    return fixed + round((spec.tokenizer_bytes - fixed) * vocab_size / spec.vocab_size)
+
+
+def config_bytes(parts: Parts) -> int:
+    """Configuration files and the graph's own frame of the whole bundle, given what is in it once."""
+    return CONFIG_BYTES + graph_bytes(parts)

@@ -1,0 +1,161 @@
+"""Time of one site on a device, from the kernel times measured there.
+
+Takes the profile's `KernelTime` grid; gives seconds for any shape, rows and rank:
+
+1. a measured point is used as it is;
+2. otherwise the time is interpolated in log space over in * out, between the points of nearest aspect, made
+   monotone (a larger matrix is never faster); beyond the grid the time is fixed cost + rate * weights;
+3. two factors are the sum of two dense multiplications, corrected by what the measured two-factor points say about
+   that sum (the second factor's activations are still in cache; the correction is about 0.8 to 1.1);
+4. rows between the measured ones are interpolated in log space.
+
+A kernel the device never timed has no time: None.
+"""
+
+import math
+from collections import defaultdict
+from collections.abc import Sequence
+from itertools import pairwise
+
+from edgeprune.predict.interval import Interval, spread
+from edgeprune.schema.device import KernelTime
+
+__all__ = ["KernelTable"]
+
+MEASURED_SPREAD = 0.08
+"""Two runs of the profile agree within about 8 % on a quiet machine."""
+INTERPOLATED_SPREAD = 0.2
+SAME_WEIGHTS_TOLERANCE = 0.02
+"""Shapes whose in * out differ less than this are one size with several aspects."""
+
+_Curve = list[tuple[float, float]]
+
+
+class KernelTable:
+    """Measured kernel times, ready to be asked for any shape."""
+
+    def __init__(self, times: Sequence[KernelTime]) -> None:
+        """Index the points by kernel, cache state and rows."""
+        self._dense: dict[tuple[str, bool], dict[int, list[KernelTime]]] = defaultdict(lambda: defaultdict(list))
+        self._exact: dict[tuple[str, bool, int, int, int, int | None], float] = {}
+        self._factored: dict[tuple[str, bool], list[KernelTime]] = defaultdict(list)
+        self._memory: dict[tuple[str, bool, int, int, int, int | None], Interval] = {}
+        for point in times:
+            place = (point.kernel, point.is_cached)
+            key = (*place, point.rows, point.in_features, point.out_features, point.rank)
+            self._exact[key] = point.time_s
+            if point.rank is None:
+                self._dense[place][point.rows].append(point)
+            else:
+                self._factored[place].append(point)
+        self.kernels = frozenset(kernel for kernel, _ in self._dense)
+
+    def time_s(
+        self, kernel: str, *, rows: int, in_features: int, out_features: int, rank: int | None, is_cached: bool
+    ) -> Interval | None:
+        """Seconds of one site; None when the device never timed this kernel."""
+        if (kernel, is_cached) not in self._dense:
+            is_cached = not is_cached
+            if (kernel, is_cached) not in self._dense:
+                return None
+        key = (kernel, is_cached, rows, in_features, out_features, rank)
+        if key not in self._memory:
+            self._memory[key] = self._lookup(key)
+        return self._memory[key]
+
+    def _lookup(self, key: tuple[str, bool, int, int, int, int | None]) -> Interval:
+        if key in self._exact:
+            return spread(self._exact[key], MEASURED_SPREAD)
+        kernel, is_cached, rows, in_features, out_features, rank = key
+        place = (kernel, is_cached)
+        if rank is None:
+            return spread(self._dense_s(place, rows, in_features, out_features), INTERPOLATED_SPREAD)
+        return spread(self._two_factor_s(place, rows, in_features, out_features, rank), INTERPOLATED_SPREAD)
+
+    def _two_factor_s(
+        self, place: tuple[str, bool], rows: int, in_features: int, out_features: int, rank: int
+    ) -> float:
+        both = self._dense_s(place, rows, in_features, rank) + self._dense_s(place, rows, rank, out_features)
+        return both * self._correction(place, rows, rank * (in_features + out_features))
+
+    def _correction(self, place: tuple[str, bool], rows: int, weights: int) -> float:
+        """Measured two-factor time / sum of two dense ones, at the measured points nearest in rows and size."""
+        points = self._factored.get(place)
+        if not points:
+            return 1.0
+        nearest_rows = min({point.rows for point in points}, key=lambda other: (abs(math.log(other / rows)), other))
+        ratios: _Curve = []
+        for point in points:
+            if point.rows != nearest_rows or point.rank is None:
+                continue
+            parts = self._dense_s(place, point.rows, point.in_features, point.rank)
+            parts += self._dense_s(place, point.rows, point.rank, point.out_features)
+            ratios.append((float(point.rank * (point.in_features + point.out_features)), point.time_s / parts))
+        ratios.sort()
+        # Beyond the measured sizes the nearest ratio stands: a ratio has no slope worth extrapolating.
+        return _interpolate_log(_merge(ratios), float(weights))
+
+    def _dense_s(self, place: tuple[str, bool], rows: int, in_features: int, out_features: int) -> float:
+        exact = self._exact.get((*place, rows, in_features, out_features, None))
+        if exact is not None:
+            return exact
+        by_rows = self._dense[place]
+        if rows in by_rows:
+            return _time_of_size(by_rows[rows], in_features, out_features)
+        curve = [(float(known), _time_of_size(by_rows[known], in_features, out_features)) for known in sorted(by_rows)]
+        if rows > curve[-1][0]:
+            return curve[-1][1] * rows / curve[-1][0]
+        return _interpolate_log(curve, float(rows))
+
+
+def _time_of_size(points: Sequence[KernelTime], in_features: int, out_features: int) -> float:
+    """Monotone piecewise log-log interpolation over in * out, choosing the nearest aspect at each size."""
+    aspect = math.log(in_features / out_features)
+    groups: list[list[KernelTime]] = []
+    for point in sorted(points, key=_weights):
+        if groups and _weights(point) <= _weights(groups[-1][0]) * (1.0 + SAME_WEIGHTS_TOLERANCE):
+            groups[-1].append(point)
+        else:
+            groups.append([point])
+    curve: _Curve = []
+    for group in groups:
+        nearest = min(
+            group, key=lambda point: (abs(math.log(point.in_features / point.out_features) - aspect), point.in_features)
+        )
+        floor_s = curve[-1][1] if curve else 0.0
+        curve.append((float(_weights(nearest)), max(nearest.time_s, floor_s)))
+    weights = float(in_features * out_features)
+    if len(curve) == 1 or curve[0][0] <= weights <= curve[-1][0]:
+        return _interpolate_log(curve, weights) if len(curve) > 1 else curve[0][1] * max(weights / curve[0][0], 0.25)
+    fixed_s, rate = _line(curve[:2] if weights < curve[0][0] else curve[-2:])
+    return fixed_s + rate * weights
+
+
+def _line(ends: _Curve) -> tuple[float, float]:
+    """Fixed cost and rate through two points, neither negative."""
+    (x0, y0), (x1, y1) = ends
+    rate = (y1 - y0) / (x1 - x0)
+    fixed = y0 - rate * x0
+    return (fixed, rate) if fixed >= 0.0 else (0.0, y1 / x1)
+
+
+def _interpolate_log(curve: _Curve, x: float) -> float:
+    if x <= curve[0][0]:
+        return curve[0][1]
+    for (x0, y0), (x1, y1) in pairwise(curve):
+        if x <= x1:
+            share = math.log(x / x0) / math.log(x1 / x0)
+            return math.exp(math.log(y0) * (1.0 - share) + math.log(y1) * share)
+    return curve[-1][1]
+
+
+def _merge(points: _Curve) -> _Curve:
+    """Mean of the points at equal x, so that the curve has one value for each."""
+    sums: dict[float, list[float]] = defaultdict(list)
+    for x, y in points:
+        sums[x].append(y)
+    return [(x, sum(ys) / len(ys)) for x, ys in sorted(sums.items())]
+
+
+def _weights(point: KernelTime) -> int:
+    return point.in_features * point.out_features
