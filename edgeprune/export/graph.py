@@ -1,0 +1,199 @@
+"""The ONNX graph of an edited model, built by mobius from its own module tree: the one file that imports mobius.
+
+mobius 0.1.0 knows each family's wiring (norms, residuals, rotary embedding, grouped heads) and the fusions of
+onnxruntime's CPU provider. Its tree is edited before the graph is built: every linear site becomes a `Site` of ours
+with its own kernel, rank and width, blocks that were dropped are not in the configuration, tables become ours, and
+rotary or position tables are cut to the context. Weights are not given to mobius: `Graph.arrays` streams them to the
+file writer one matrix at a time. Torch eager is the oracle (`edgeprune.export.parity`).
+"""
+
+import dataclasses
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import mobius
+import onnx_ir as ir
+import torch
+from onnxscript import nn
+
+from edgeprune.errors import ExportError
+from edgeprune.export.attention import FusedAttention, pack_split_attention
+from edgeprune.export.cleanup import clean_graph
+from edgeprune.export.matrices import Site, StoredArray, to_array
+from edgeprune.export.tables import EmbeddingTable, HeadTable
+from edgeprune.intake.load import LoadedModel
+from edgeprune.schema.model import BlockSpec, ModelSpec
+
+__all__ = ["Graph", "build_graph"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Graph:
+    """A graph without weights, and where the weights come from."""
+
+    model: ir.Model
+    """Every initializer that `arrays` names has a shape and a type, but no value yet."""
+    sites: tuple[Site, ...]
+    embedding: EmbeddingTable
+    head: HeadTable
+    is_tied: bool
+    plain: tuple[tuple[ir.Value, torch.Tensor], ...]
+    """Norms and position tables: initializers and the tensors they take as they are."""
+
+    def arrays(self) -> Iterator[StoredArray]:
+        """All weights in the order in which they are stored: tables, norms, sites block by block."""
+        yield from self.embedding.arrays(tied=self.head if self.is_tied else None)
+        if not self.is_tied:
+            yield from self.head.arrays()
+        for value, tensor in self.plain:
+            yield to_array(tensor), (value,)
+        for site in self.sites:
+            yield from site.arrays()
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Layout:
+    """Where a family's parts are in mobius's module tree; `sites` maps our roles to attributes of a block."""
+
+    backbone: str
+    blocks: str
+    embedding: str
+    sites: dict[str, tuple[str, str]]
+
+
+_MLP = {"gate": ("mlp", "gate_proj"), "up": ("mlp", "up_proj"), "down": ("mlp", "down_proj")}
+_LLAMA = _Layout(
+    backbone="model",
+    blocks="layers",
+    embedding="embed_tokens",
+    sites={role: ("self_attn", f"{role}_proj") for role in "qkvo"} | _MLP,
+)
+_GPT2 = _Layout(
+    backbone="transformer",
+    blocks="h",
+    embedding="wte",
+    sites={"up": _MLP["up"], "down": _MLP["down"]},
+)
+_LAYOUTS = {"llama": _LLAMA, "mistral": _LLAMA, "qwen2": _LLAMA, "qwen3": _LLAMA, "gpt2": _GPT2}
+
+
+def build_graph(loaded: LoadedModel, *, context_tokens: int) -> Graph:
+    """Build the graph of an edited model.
+
+    Args:
+        loaded: the model as compression left it, float32; its spec says kernels and ranks.
+        context_tokens: rows of rotary and position tables.
+
+    Raises:
+        ExportError: the family has no layout here, mobius refuses the model, or a weight finds no place.
+    """
+    spec = loaded.spec
+    layout = _LAYOUTS.get(spec.model_type)
+    if layout is None:
+        raise ExportError(
+            f"There is no graph layout for model type {spec.model_type!r}; known are {', '.join(sorted(_LAYOUTS))}. "
+            "Add one in edgeprune/export/graph.py."
+        )
+    config = _mobius_config(loaded, context_tokens)
+    module = mobius.registry.get(spec.model_type)(config)
+    sites, embedding, head = _edit_tree(module, loaded, layout, context_tokens)
+    try:
+        model = mobius.build_from_module(module, config, execution_provider="cpu")["model"]
+    except Exception as error:  # mobius raises whatever its operators and rewrite rules raise
+        raise ExportError(f"mobius could not build the graph of {spec.name}: {error}") from error
+    pack_split_attention(model.graph)
+    clean_graph(model, spec)
+    graph = Graph(
+        model=model,
+        sites=tuple(sites),
+        embedding=embedding,
+        head=head,
+        is_tied=spec.is_tied,
+        plain=tuple(_plain_weights(model.graph, loaded, module, context_tokens)),
+    )
+    return graph
+
+
+def _mobius_config(loaded: LoadedModel, context_tokens: int) -> Any:
+    spec = loaded.spec
+    config_class = mobius.registry.get_config_class(spec.model_type) or mobius.CausalLMConfig
+    config = config_class.from_transformers(loaded.model.config)
+    window = spec.sliding_window
+    return dataclasses.replace(
+        config,
+        vocab_size=spec.vocab_size,
+        num_hidden_layers=len(spec.blocks),
+        tie_word_embeddings=False,  # the tables are ours, see edgeprune.export.tables
+        # A window that no bundle of this context can fill is left out: the kernel is then the plain causal one.
+        sliding_window=window if window is not None and window < context_tokens else None,
+        layer_types=None,
+        dtype=ir.DataType.FLOAT,
+    )
+
+
+def _edit_tree(
+    module: nn.Module, loaded: LoadedModel, layout: _Layout, context_tokens: int
+) -> tuple[list[Site], EmbeddingTable, HeadTable]:
+    spec, adapter = loaded.spec, loaded.adapter
+    backbone = getattr(module, layout.backbone)
+    sites: list[Site] = []
+    blocks = zip(getattr(backbone, layout.blocks), spec.blocks, adapter.blocks(loaded.model), strict=True)
+    for target, block, source in blocks:
+        made = {
+            site.role: Site(adapter.site(source, site.role), site.kernel, what=f"site {site.name}")
+            for site in block.sites
+        }
+        sites.extend(made.values())
+        if "qkv" in made:
+            target.attn = FusedAttention(
+                made.pop("qkv"), made.pop("o"), num_heads=block.num_heads, head_dim=block.head_dim
+            )
+        for role, site_module in made.items():
+            parent, name = layout.sites[role]
+            setattr(getattr(target, parent), name, site_module)
+        _set_heads(target, block)
+    embedding = EmbeddingTable(adapter.embedding(loaded.model).weight, spec.table_kernel)
+    head = HeadTable(adapter.head(loaded.model).weight, spec.table_kernel)
+    setattr(backbone, layout.embedding, embedding)
+    module.lm_head = head
+    if spec.position_kind == "rotary":
+        for name in ("cos_cache", "sin_cache"):
+            table = getattr(backbone.rotary_emb, name).const_value.numpy()[:context_tokens]
+            setattr(backbone.rotary_emb, name, nn.Parameter(list(table.shape), name=name, data=ir.tensor(table)))
+    else:
+        backbone.wpe.weight = nn.Parameter([context_tokens, spec.hidden_size], name="weight")
+    return sites, embedding, head
+
+
+def _set_heads(target: nn.Module, block: BlockSpec) -> None:
+    attention = getattr(target, "self_attn", None)
+    if attention is not None:
+        attention.num_attention_heads = block.num_heads
+        attention.num_key_value_heads = block.num_kv_heads
+
+
+def _plain_weights(
+    graph: ir.Graph, loaded: LoadedModel, module: nn.Module, context_tokens: int
+) -> Iterator[tuple[ir.Value, torch.Tensor]]:
+    """Initializers that keep the tensor of the same name: norms, and GPT-2's position table."""
+    ours = {
+        id(parameter)
+        for part in module.modules()
+        if isinstance(part, (Site, EmbeddingTable, HeadTable))
+        for parameter in part.parameters()
+    }
+    tensors = loaded.model.state_dict()
+    for name, value in graph.initializers.items():
+        if value.const_value is not None or id(value) in ours:
+            continue
+        tensor = tensors.get(name)
+        if tensor is None:
+            raise ExportError(f"The graph of {loaded.spec.name} wants a weight {name!r} that the model does not have.")
+        if name.endswith("wpe.weight"):
+            tensor = tensor[:context_tokens]
+        if value.shape is None or tuple(value.shape.numpy()) != tuple(tensor.shape):
+            raise ExportError(f"The weight {name!r} has shape {tuple(tensor.shape)}, the graph wants {value.shape}.")
+        yield value, tensor
+
+

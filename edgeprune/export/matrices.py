@@ -1,0 +1,137 @@
+"""Graph modules of one weight matrix under each kernel, and of a site made of one or two such matrices.
+
+Takes W [out, in] float32 from torch; emits the operators that multiply by it and hands over the arrays to store. The
+kernel is chosen when the graph is built, so no pass has to find and replace a MatMul afterwards, and q, k and v stay
+three sites: packing them into one MatMul would force one kernel and one rank on all three.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+import torch
+from numpy.typing import NDArray
+from onnxscript import nn
+
+from edgeprune.compress.factored import FactoredLinear
+from edgeprune.errors import ExportError
+from edgeprune.export.packing import block_count, pack_blocks, rounded_exactly
+from edgeprune.schema.kernel import Kernel, parse_kernel
+
+__all__ = ["Matrix", "Site", "StoredArray", "to_array"]
+
+StoredArray = tuple[NDArray[Any], tuple[ir.Value, ...]]
+"""Bytes and the initializers that read them: more than one for a tied table."""
+
+
+def to_array(tensor: torch.Tensor) -> NDArray[np.float32]:
+    """A float32 array that shares the tensor's memory where it can."""
+    return tensor.detach().to(torch.float32).cpu().numpy()
+
+
+class Matrix(nn.Module):
+    """y = W x for one matrix under one kernel."""
+
+    def __init__(self, weight: torch.Tensor, kernel: str, *, what: str) -> None:
+        """Take W [out, in] and the kernel that stores it; `what` names the matrix in messages."""
+        super().__init__()
+        self.source = weight
+        self.what = what
+        self.kernel: Kernel = parse_kernel(kernel)
+        self.out_features, self.in_features = weight.shape
+        if self.kernel.kind == "float":
+            dtype = ir.DataType.FLOAT if self.kernel.bits == 32 else ir.DataType.FLOAT16
+            self.weight = nn.Parameter([self.in_features, self.out_features], dtype)
+        elif self.kernel.kind == "dynamic_int8":
+            self.values = nn.Parameter([self.in_features, self.out_features], ir.DataType.INT8)
+            self.scales = nn.Parameter([self.out_features])
+        else:
+            assert self.kernel.block_size is not None
+            blocks = block_count(self.in_features, self.kernel.block_size)
+            bytes_per_block = self.kernel.block_size * self.kernel.bits // 8
+            self.values = nn.Parameter([self.out_features, blocks, bytes_per_block], ir.DataType.UINT8)
+            self.scales = nn.Parameter([self.out_features * blocks])
+
+    def forward(self, op: Any, x: ir.Value) -> ir.Value:
+        """Emit the product, [..., in] -> [..., out] float32."""
+        if self.kernel.kind == "float":
+            # A float16 matrix is widened by the runtime, once, while it loads: the CPU has no 16-bit MatMul.
+            weight = self.weight if self.kernel.bits == 32 else op.Cast(self.weight, to=ir.DataType.FLOAT)
+            return op.MatMul(x, weight)
+        if self.kernel.kind == "dynamic_int8":
+            return dynamic_int8_product(op, x, self.values, self.scales)
+        return op.MatMulNBits(
+            x,
+            self.values,
+            self.scales,
+            K=self.in_features,
+            N=self.out_features,
+            bits=self.kernel.bits,
+            block_size=self.kernel.block_size,
+            accuracy_level=self.kernel.accuracy_level,
+            _domain="com.microsoft",
+        )
+
+    def arrays(self) -> Iterator[StoredArray]:
+        """The bytes of this matrix, made when they are asked for."""
+        weight = to_array(self.source)
+        if self.kernel.kind == "float":
+            dtype = np.float32 if self.kernel.bits == 32 else np.float16
+            yield np.ascontiguousarray(weight.T, dtype=dtype), (self.weight,)
+            return
+        rounded = rounded_exactly(weight, self.kernel.name, what=self.what)
+        if self.kernel.kind == "dynamic_int8":
+            yield np.ascontiguousarray(rounded.values.T), (self.values,)
+        else:
+            assert self.kernel.block_size is not None
+            packed = pack_blocks(rounded.values, bits=self.kernel.bits, block_size=self.kernel.block_size)
+            yield packed, (self.values,)
+        yield rounded.scales.reshape(-1), (self.scales,)
+
+
+class Site(nn.Module):
+    """A linear site: one matrix, or the right factor followed by the left one, and the bias."""
+
+    def __init__(self, module: torch.nn.Module, kernel: str, *, what: str) -> None:
+        """Take the torch module that computes the site.
+
+        Raises:
+            ExportError: it is neither a linear layer nor a factored one.
+        """
+        super().__init__()
+        if isinstance(module, FactoredLinear):
+            self.right: Matrix | None = Matrix(module.right, kernel, what=f"{what} (right factor)")
+            self.left = Matrix(module.left, kernel, what=f"{what} (left factor)")
+        elif isinstance(module, torch.nn.Linear):
+            self.right = None
+            self.left = Matrix(module.weight, kernel, what=what)
+        else:
+            raise ExportError(
+                f"{what} is a {type(module).__name__}, which has no form in the graph; "
+                "use Linear or FactoredLinear modules."
+            )
+        self.bias_source = module.bias
+        self.bias = None if module.bias is None else nn.Parameter([self.left.out_features])
+
+    def forward(self, op: Any, x: ir.Value) -> ir.Value:
+        """Emit y = left (right x) + b."""
+        if self.right is not None:
+            x = self.right(op, x)
+        y = self.left(op, x)
+        return y if self.bias is None else op.Add(y, self.bias)
+
+    def arrays(self) -> Iterator[StoredArray]:
+        """Factors, then the bias."""
+        if self.right is not None:
+            yield from self.right.arrays()
+        yield from self.left.arrays()
+        if self.bias is not None:
+            yield to_array(self.bias_source), (self.bias,)
+
+
+def dynamic_int8_product(op: Any, x: ir.Value, values: ir.Value, scales: ir.Value) -> ir.Value:
+    """Emit x times int8 weights [in, out] with one scale per column; x is rounded to uint8 with one scale."""
+    quantized, x_scale, x_zero_point = op.DynamicQuantizeLinear(x, _outputs=3)
+    product = op.MatMulInteger(quantized, values, x_zero_point)
+    return op.Mul(op.Cast(product, to=ir.DataType.FLOAT), op.Mul(x_scale, scales))
