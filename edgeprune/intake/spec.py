@@ -57,7 +57,7 @@ def read_spec(folder: Path) -> ModelSpec:
     bos, eos, pad = _special_tokens(config, generation, shapes.vocab_size)
     architectures = config.get("architectures") or [""]
     spec = ModelSpec(
-        name=folder.resolve().name,
+        name=_model_name(folder),
         model_hash=hash_parts(hash_file(config_path), [hash_file(path) for path in weights.paths]),
         model_type=config["model_type"],
         family=family.name,
@@ -150,6 +150,15 @@ def _special_tokens(
 
     ends = dict.fromkeys(ids(generation.get("eos_token_id")) + ids(config.get("eos_token_id")))
     return single("bos_token_id"), tuple(ends), single("pad_token_id")
+
+
+def _model_name(folder: Path) -> str:
+    """The folder's name, or the hub id when it is a snapshot in the hub's cache."""
+    path = folder.resolve()
+    cached = path.parent.parent.name
+    if path.parent.name == "snapshots" and cached.startswith("models--"):
+        return cached.removeprefix("models--").replace("--", "/")
+    return path.name
 
 
 def _read_optional(path: Path) -> dict[str, Any]:

@@ -1,0 +1,25 @@
+"""The adapter of a family."""
+
+from edgeprune.errors import UnsupportedArchitectureError
+from edgeprune.intake.adapters.base import Adapter
+from edgeprune.intake.adapters.gpt2 import GPT2Adapter
+from edgeprune.intake.adapters.llama import LlamaAdapter
+
+__all__ = ["adapter_for"]
+
+_ADAPTERS: dict[str, Adapter] = {adapter.family: adapter for adapter in (LlamaAdapter(), GPT2Adapter())}
+
+
+def adapter_for(family: str) -> Adapter:
+    """The adapter for the family file of that name.
+
+    Raises:
+        UnsupportedArchitectureError: the family has shapes but no adapter.
+    """
+    adapter = _ADAPTERS.get(family)
+    if adapter is None:
+        raise UnsupportedArchitectureError(
+            f"The family {family!r} has no adapter in edgeprune/intake/adapters; models of it can be planned, not "
+            "compressed."
+        )
+    return adapter
