@@ -1,0 +1,1 @@
+"""Stage 1: what this device can do, measured (no torch)."""
