@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from transformers import Cache
 
 from edgeprune.intake.load import LoadedModel
 from edgeprune.schema.events import NullProgress, Progress
@@ -35,10 +36,14 @@ class HeadLoss:
     """Sum over tokens of the squared norm of the gradient with respect to the logits; 0 when not asked for."""
 
 
-def hidden_states(loaded: LoadedModel, tokens: Tensor, *, embedded: Tensor | None = None) -> Tensor:
-    """Hidden states after the final norm: tokens [n, seq] -> [n, seq, hidden] float32."""
+def hidden_states(
+    loaded: LoadedModel, tokens: Tensor, *, embedded: Tensor | None = None, cache: Cache | None = None
+) -> Tensor:
+    """Hidden states after the final norm: tokens [n, seq] -> [n, seq, hidden] float32; a cache is read and extended."""
     embeddings = loaded.adapter.embedding(loaded.model)(tokens) if embedded is None else embedded
-    output: Tensor = loaded.model.base_model(inputs_embeds=embeddings, use_cache=False)[0]
+    output: Tensor = loaded.model.base_model(
+        inputs_embeds=embeddings, past_key_values=cache, use_cache=cache is not None
+    ).last_hidden_state
     return output
 
 

@@ -1,0 +1,86 @@
+"""Chat records as text: the model's own Jinja template, run in a sandbox that cannot change anything."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jinja2
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+from edgeprune.errors import CalibrationError
+
+__all__ = ["ChatTemplate"]
+
+
+class ChatTemplate:
+    """The template of a model folder, read when the first chat record needs it."""
+
+    def __init__(self, folder: Path) -> None:
+        """Remember the folder; nothing is read."""
+        self._folder = folder
+        self._template: jinja2.Template | None = None
+        self._tokens: dict[str, str] = {}
+
+    def __call__(self, messages: list[dict[str, Any]]) -> str:
+        """Text of one chat record.
+
+        Raises:
+            CalibrationError: the model has no template, or the template refuses the messages.
+        """
+        if self._template is None:
+            self._template = self._load()
+        try:
+            return self._template.render(messages=messages, add_generation_prompt=False, tools=None, **self._tokens)
+        except (jinja2.TemplateError, TypeError, ValueError, KeyError, OverflowError) as error:
+            raise CalibrationError(
+                f"The chat template in {self._folder} refuses a record ({error}); repair the record or give plain text."
+            ) from error
+
+    def _load(self) -> jinja2.Template:
+        config = self._tokenizer_config()
+        source = config.get("chat_template")
+        file = self._folder / "chat_template.jinja"
+        if file.is_file():
+            source = file.read_text(encoding="utf-8")
+        elif isinstance(source, list):
+            # Several named templates: `default` is the one for plain conversations.
+            named = {item.get("name"): item.get("template") for item in source if isinstance(item, Mapping)}
+            source = named.get("default")
+        if not isinstance(source, str):
+            raise CalibrationError(
+                f"The model in {self._folder} has no chat template, so chat records cannot be rendered; "
+                'give plain text or {"text": ...} records.'
+            )
+        self._tokens = {name: _token_text(config.get(name)) for name in ("bos_token", "eos_token", "pad_token")}
+        environment = ImmutableSandboxedEnvironment(
+            trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"]
+        )
+        environment.globals["raise_exception"] = _raise
+        environment.filters["tojson"] = lambda value, indent=None: json.dumps(value, ensure_ascii=False, indent=indent)
+        try:
+            return environment.from_string(source)
+        except jinja2.TemplateError as error:
+            raise CalibrationError(
+                f"The chat template in {self._folder} is not valid ({error}); give plain text instead."
+            ) from error
+
+    def _tokenizer_config(self) -> dict[str, Any]:
+        path = self._folder / "tokenizer_config.json"
+        if not path.is_file():
+            return {}
+        try:
+            config = json.loads(path.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise CalibrationError(f"{path} is not JSON ({error}); repair the model folder.") from error
+        return config if isinstance(config, dict) else {}
+
+
+def _token_text(value: object) -> str:
+    if isinstance(value, Mapping):
+        value = value.get("content")
+    return value if isinstance(value, str) else ""
+
+
+def _raise(message: str) -> str:
+    raise jinja2.TemplateError(message)

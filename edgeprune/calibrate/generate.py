@@ -1,0 +1,52 @@
+"""General text that the model writes itself, so that no corpus need ship with the tool.
+
+Sampled at temperature 1 from the beginning-of-sequence token with a fixed seed (self-calibration, arXiv 2410.17170):
+it is a draw from what the model knows at large, against which a domain can be compared. The same seed, model and
+library versions give the same text.
+"""
+
+import torch
+from torch import Tensor
+from transformers import DynamicCache
+
+from edgeprune.calibrate.corpus import separator_token
+from edgeprune.calibrate.loss import hidden_states
+from edgeprune.intake.load import LoadedModel
+from edgeprune.schema.events import Event, NullProgress, Progress
+
+__all__ = ["generate_documents"]
+
+_DOCUMENTS = 24
+_DOCUMENT_TOKENS = 256
+
+
+@torch.no_grad()
+def generate_documents(
+    loaded: LoadedModel,
+    *,
+    seed: int,
+    document_count: int = _DOCUMENTS,
+    document_tokens: int = _DOCUMENT_TOKENS,
+    progress: Progress | None = None,
+) -> list[str]:
+    """Text of `document_count` samples of `document_tokens` tokens, blank ones left out."""
+    watch = progress or NullProgress()
+    generator = torch.Generator().manual_seed(seed)
+    start = separator_token(loaded.spec) or 0
+    length = min(document_tokens, loaded.spec.max_positions - 1)
+    head = loaded.adapter.head(loaded.model)
+    known = loaded.tokenizer.get_vocab_size(with_added_tokens=True)
+    cache = DynamicCache()
+    current = torch.full((document_count, 1), start, dtype=torch.long)
+    drawn: list[Tensor] = []
+    for step in range(length):
+        watch.raise_if_cancelled()
+        logits = head(hidden_states(loaded, current, cache=cache)[:, -1])
+        # Rows of a padded table stand for no token.
+        probabilities = logits[:, :known].double().softmax(dim=1)
+        current = torch.multinomial(probabilities, 1, generator=generator)
+        drawn.append(current)
+        if step % 64 == 63:
+            watch.emit(Event(kind="stage_advanced", stage="calibrate", message=f"the model wrote {step + 1} tokens"))
+    texts = [loaded.tokenizer.decode(row, skip_special_tokens=True) for row in torch.cat(drawn, dim=1).tolist()]
+    return [text for text in texts if text.strip()]
