@@ -8,18 +8,20 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from edgeprune.api import compress, plan, profile, run, search, validate
+    from edgeprune.api import compress, export, plan, profile, report, run, search, validate
     from edgeprune.compress.load import load
 
-__all__ = ["__version__", "compress", "load", "plan", "profile", "run", "search", "validate"]
+__all__ = ["__version__", "compress", "export", "load", "plan", "profile", "report", "run", "search", "validate"]
 
 __version__ = "0.1.0"
 
 _HOMES = {
     "compress": "edgeprune.api",
+    "export": "edgeprune.api",
     "load": "edgeprune.compress.load",
     "plan": "edgeprune.api",
     "profile": "edgeprune.api",
+    "report": "edgeprune.api",
     "run": "edgeprune.api",
     "search": "edgeprune.api",
     "validate": "edgeprune.api",

@@ -261,6 +261,11 @@ class RunFolder:
         return self.root / "scores.npz"
 
     @property
+    def texts(self) -> Path:
+        """Domain and general texts, split, as JSON lines."""
+        return self.root / "texts"
+
+    @property
     def front(self) -> Path:
         """`SearchResult`."""
         return self.root / "front.json"

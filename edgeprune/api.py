@@ -1,0 +1,303 @@
+"""The Python API: one typed function a verb, each returning the record the command line prints with `--json`.
+
+Front doors call these and nothing deeper. Imports of stages are deferred, so that a verb loads only what it needs.
+"""
+
+import contextlib
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from msgspec.structs import replace
+
+from edgeprune.artifacts import RunFolder, read_record, read_toml, write_record
+from edgeprune.errors import InfeasibleBudgetError, UsageError
+from edgeprune.pipeline.host import check_needs, predict_needs
+from edgeprune.pipeline.journal import Journal
+from edgeprune.pipeline.request import (
+    DEMO_NAME,
+    check_output,
+    complete_request,
+    context_tokens,
+    open_output,
+    open_run,
+    read_manifest,
+)
+from edgeprune.pipeline.settings import EXECUTION_PROVIDERS
+from edgeprune.pipeline.stages import STAGES, stage_named
+from edgeprune.pipeline.table import Run, is_finished, run_stage, run_stages
+from edgeprune.pipeline.versions import tool_versions
+from edgeprune.schema.budget import BudgetRequest
+from edgeprune.schema.bundle import BundleManifest
+from edgeprune.schema.candidate import SearchResult
+from edgeprune.schema.device import DeviceProfile
+from edgeprune.schema.doctor import DoctorReport
+from edgeprune.schema.events import NullProgress, Progress
+from edgeprune.schema.measurement import ValidationReport
+from edgeprune.schema.model import ModelSpec
+from edgeprune.schema.plan import PlanReport
+from edgeprune.schema.recipe import Recipe
+from edgeprune.schema.report import RunReport
+from edgeprune.schema.run import CompressOutcome, RunManifest, RunOutcome, RunPreview, RunRequest
+from edgeprune.shapes import edit_shapes
+
+__all__ = [
+    "compress",
+    "compress_with",
+    "doctor",
+    "export",
+    "plan",
+    "preview",
+    "profile",
+    "report",
+    "run",
+    "search",
+    "validate",
+]
+
+
+def profile(
+    *,
+    quick: bool = False,
+    name: str = "this-device",
+    save: str | None = None,
+    thread_count: int | None = None,
+    progress: Progress | None = None,
+) -> DeviceProfile:
+    """Measure this device; with `save`, keep the profile under that name in the user's data folder."""
+    from edgeprune.profile.run import profile_device
+    from edgeprune.profile.store import save_profile
+
+    measured = profile_device(
+        name=save or name,
+        quick=quick,
+        disk_path=Path(tempfile.gettempdir()),
+        progress=progress or NullProgress(),
+        thread_count=thread_count,
+    )
+    if save is not None:
+        save_profile(measured, save)
+    return measured
+
+
+def _open(request: RunRequest, output: Path | None, progress: Progress) -> Run:
+    """The run folder of a request, with its manifest, ready for the stages."""
+    from edgeprune.intake.source import resolve_model
+    from edgeprune.intake.spec import read_spec
+
+    if output is not None:
+        check_output(output)  # before the model is hashed: a wrong folder is known at once
+    is_demo = request.model is None
+    completed = complete_request(request)
+    assert completed.model is not None
+    spec = read_spec(resolve_model(completed.model))
+    context_tokens(completed, spec)
+    folder = open_output(output, name=DEMO_NAME if is_demo else spec.name, model_hash=spec.model_hash)
+    if folder.manifest.is_file():
+        manifest = replace(read_manifest(folder), request=completed, versions=tool_versions())
+    else:
+        manifest = RunManifest(request=completed, model_hash=spec.model_hash, versions=tool_versions())
+    return Run(folder=folder, request=completed, manifest=manifest, progress=Journal(folder.events, progress))
+
+
+def preview(request: RunRequest, *, output: Path | None = None) -> RunPreview:
+    """What a run would need and which stages it would run; nothing but the empty folder is made."""
+    work = _open(request, output, NullProgress())
+    from edgeprune.intake.source import resolve_model
+    from edgeprune.intake.spec import read_spec
+
+    assert work.request.model is not None
+    spec = read_spec(resolve_model(work.request.model))
+    stages: dict[str, str] = {}
+    for stage in STAGES:
+        finished = all(state == "finished" for state in stages.values()) and is_finished(stage, work)
+        stages[stage.name] = "finished" if finished else "run"
+    return RunPreview(
+        folder=str(work.folder.root),
+        model_name=spec.name,
+        parameter_count=spec.parameter_count,
+        context_tokens=context_tokens(work.request, spec),
+        needs=predict_needs(spec, work.folder.root),
+        stages=stages,
+    )
+
+
+def run(request: RunRequest, *, output: Path | None = None, progress: Progress | None = None) -> RunOutcome:
+    """All stages; resumes from the last finished one.
+
+    Raises:
+        EdgePruneError: as `edgeprune.errors` lists; a budget that cannot be met is an outcome, not an error.
+    """
+    work = _open(request, output, progress or NullProgress())
+    from edgeprune.intake.source import resolve_model
+    from edgeprune.intake.spec import read_spec
+
+    assert work.request.model is not None
+    check_needs(predict_needs(read_spec(resolve_model(work.request.model)), work.folder.root))
+    write_record(work.folder.manifest, work.manifest)
+    try:
+        run_stages(STAGES, work)
+    except InfeasibleBudgetError as error:
+        result = read_record(work.folder.front, SearchResult)
+        return RunOutcome(verdict="not_met", folder=str(work.folder.root), search=result, message=str(error))
+    made = read_record(work.folder.report, RunReport)
+    return RunOutcome(verdict=made.verdict, folder=str(work.folder.root), report=made)
+
+
+def _reopen(path: Path, progress: Progress | None) -> Run:
+    folder = open_run(path)
+    manifest = read_manifest(folder)
+    return Run(
+        folder=folder,
+        request=manifest.request,
+        manifest=manifest,
+        progress=Journal(folder.events, progress or NullProgress()),
+    )
+
+
+def _need(work: Run, *names: str) -> None:
+    """Refuse a verb whose inputs no earlier stage has written.
+
+    Raises:
+        UsageError: it names the stage to run.
+    """
+    for name in names:
+        for path in stage_named(name).outputs(work):
+            if not path.exists():
+                raise UsageError(f"{work.folder.root} holds no {path.name} yet; run the stage `{name}` first.")
+
+
+def search(
+    path: Path,
+    *,
+    budget: BudgetRequest | None = None,
+    context: int | None = None,
+    progress: Progress | None = None,
+) -> SearchResult:
+    """Solve again from the scores of a run, with another budget or context when given; needs no torch."""
+    work = _reopen(path, progress)
+    _need(work, "intake", "profile", "calibrate")
+    if budget is not None:
+        work.request = replace(work.request, budget=budget)
+    if context is not None:
+        work.request = replace(work.request, context_tokens=context)
+    with contextlib.suppress(InfeasibleBudgetError):  # the record says what binds; a front door makes it exit code 1
+        run_stage(stage_named("search"), work)
+    return read_record(work.folder.front, SearchResult)
+
+
+def compress(path: Path, *, progress: Progress | None = None) -> CompressOutcome:
+    """Apply the recipe of a run; writes its `hf` folder."""
+    work = _reopen(path, progress)
+    _need(work, "intake", "calibrate", "search")
+    run_stage(stage_named("compress"), work)
+    dense = read_record(work.folder.model, ModelSpec)
+    recipe = read_toml(work.folder.recipe, Recipe)
+    kept = edit_shapes(dense, recipe).parameter_count / dense.parameter_count
+    return CompressOutcome(folder=str(work.folder.hf), kept_fraction=kept, recipe=recipe)
+
+
+def compress_with(
+    model: str,
+    *,
+    technique: str,
+    kept_fraction: float,
+    domain: Sequence[Path],
+    output: Path,
+    general: Sequence[Path] = (),
+    context: int | None = None,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> CompressOutcome:
+    """One technique alone, to a fraction of the parameters; writes a Hugging Face folder to `output`."""
+    from edgeprune.pipeline.single import compress_single
+
+    return compress_single(
+        model,
+        technique=technique,
+        kept_fraction=kept_fraction,
+        domain=domain,
+        general=general,
+        output=output,
+        context=context,
+        seed=seed,
+        progress=progress or NullProgress(),
+    )
+
+
+def plan(
+    models: Sequence[str],
+    *,
+    device: str | None = None,
+    budget: BudgetRequest | None = None,
+    context: int | None = None,
+    thread_count: int | None = None,
+    progress: Progress | None = None,
+) -> PlanReport:
+    """What would fit a device, from headers only; without a device name this one is measured quickly."""
+    from edgeprune.pipeline.plan import plan_models
+    from edgeprune.profile.store import load_profile
+
+    profiled = (
+        load_profile(device)
+        if device is not None
+        else profile(quick=True, thread_count=thread_count, progress=progress)
+    )
+    return plan_models(models, profiled, request=budget or BudgetRequest(), context=context, thread_count=thread_count)
+
+
+def doctor(*, with_families: bool = False) -> DoctorReport:
+    """Check this installation."""
+    from edgeprune.pipeline.doctor import examine
+
+    return examine(with_families=with_families)
+
+
+def export(path: Path, *, progress: Progress | None = None) -> BundleManifest:
+    """Export the compressed model of a run and, where they are missing, the baselines."""
+    work = _reopen(path, progress)
+    _need(work, "intake", "profile", "calibrate", "search", "compress")
+    run_stage(stage_named("export"), work)
+    run_stages((stage_named("baselines"),), work)
+    return read_record(work.folder.bundle / "edgeprune.json", BundleManifest)
+
+
+def validate(
+    path: Path,
+    *,
+    execution_provider: str = "cpu",
+    thread_count: int | None = None,
+    progress: Progress | None = None,
+) -> ValidationReport:
+    """Measure a run's bundles, or one bundle, on this device; needs no torch."""
+    if (path / "manifest.json").is_file():
+        work = _reopen(path, progress)
+        _need(work, "search", "export", "baselines")
+        work.request = replace(
+            work.request,
+            execution_provider=execution_provider,
+            thread_count=thread_count if thread_count is not None else work.request.thread_count,
+        )
+        run_stage(stage_named("validate"), work)
+        return read_record(work.folder.validation, ValidationReport)
+    from edgeprune.profile.host import cpu_info
+    from edgeprune.validate.bundle import read_manifest as read_bundle_manifest
+    from edgeprune.validate.run import validate_bundles
+
+    manifest = read_bundle_manifest(path)
+    return validate_bundles(
+        {"recipe": path},
+        budget=manifest.budget,
+        device_name=cpu_info().model or "this device",
+        execution_provider=EXECUTION_PROVIDERS[execution_provider],
+        thread_count=thread_count,
+        progress=progress or NullProgress(),
+    )
+
+
+def report(path: Path, *, progress: Progress | None = None) -> RunReport:
+    """Render the report of a run again; needs no torch."""
+    work = _reopen(path, progress)
+    _need(work, "search", "validate")
+    run_stage(stage_named("report"), work)
+    return read_record(RunFolder(path).report, RunReport)

@@ -1,0 +1,95 @@
+"""The only file that writes stderr: progress, notes, and errors with their exit codes."""
+
+import errno
+import sys
+import time
+import traceback
+from os import environ
+
+from edgeprune.errors import EdgePruneError, ExitCode
+from edgeprune.schema.base import Verdict
+from edgeprune.schema.events import Event
+from edgeprune.units import format_seconds
+
+__all__ = ["TerminalProgress", "exit_code_of", "explain", "note"]
+
+_REDRAW_S = 0.2
+
+
+class TerminalProgress:
+    """Progress on stderr: one line redrawn on a terminal, a line per start and end elsewhere."""
+
+    def __init__(self) -> None:
+        """Look at what stderr is."""
+        self._redraws = sys.stderr.isatty() and "NO_COLOR" not in environ and environ.get("TERM") != "dumb"
+        self._drawn = False
+        self._last = 0.0
+        self._started: dict[str, float] = {}
+
+    def emit(self, event: Event) -> None:
+        """Show one event."""
+        now = event.time_s if event.time_s is not None else time.time()
+        if event.kind == "stage_started":
+            self._started[event.stage] = now
+            self._line(f"{event.stage} ...")
+        elif event.kind == "stage_finished":
+            took = format_seconds(now - self._started.get(event.stage, now))
+            self._line(f"{event.stage}: {event.message} ({took})", final=True)
+        elif event.kind == "stage_skipped" or event.kind == "noted":
+            self._line(f"{event.stage}: {event.message}", final=True)
+        elif event.kind == "stage_advanced" and self._redraws and now - self._last >= _REDRAW_S:
+            self._last = now
+            done = "" if event.done_fraction is None else f" {event.done_fraction:4.0%}"
+            left = "" if event.remaining_s is None else f", {format_seconds(event.remaining_s)} left"
+            self._line(f"{event.stage}{done}{left}  {event.message}")
+
+    def raise_if_cancelled(self) -> None:
+        """Interruption arrives as KeyboardInterrupt here."""
+
+    def _line(self, text: str, *, final: bool = False) -> None:
+        if self._redraws:
+            sys.stderr.write(f"\r\x1b[2K{text[:200]}" + ("\n" if final else ""))
+        elif final or text.endswith("..."):
+            sys.stderr.write(text + "\n")
+        self._drawn = self._redraws and not final
+        sys.stderr.flush()
+
+    def close(self) -> None:
+        """Leave the cursor on a line of its own."""
+        if self._drawn:
+            sys.stderr.write("\n")
+            self._drawn = False
+
+
+def note(text: str) -> None:
+    """A remark that is not the result."""
+    sys.stderr.write(text.rstrip("\n") + "\n")
+
+
+def exit_code_of(verdict: Verdict) -> ExitCode:
+    """Met is 0, not met is 1; unmeasured is a failure of the measurement, 4."""
+    return {"met": ExitCode.MET, "not_met": ExitCode.NOT_MET, "unmeasured": ExitCode.RUNTIME}[verdict]
+
+
+def explain(error: BaseException) -> ExitCode:
+    """Write one clear sentence for an error and give its exit code."""
+    if isinstance(error, EdgePruneError):
+        note(f"edgeprune: {error}")
+        return ExitCode(error.exit_code)
+    if isinstance(error, KeyboardInterrupt):
+        note("edgeprune: interrupted; finished stages are kept, the same command resumes.")
+        return ExitCode.INTERRUPTED
+    if isinstance(error, MemoryError):
+        note("edgeprune: out of memory; close programs, use a shorter --context, or a host with more memory.")
+        return ExitCode.RUNTIME
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        note("edgeprune: the disk is full; free space and run again, finished stages are kept.")
+        return ExitCode.RUNTIME
+    if "EDGEPRUNE_DEBUG" in environ:
+        note("".join(traceback.format_exception(error)))
+    detail = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    note(
+        f"edgeprune: unexpected {type(error).__name__}: {detail}. This is a defect; run again with EDGEPRUNE_DEBUG=1 "
+        "and report what it prints."
+    )
+    return ExitCode.RUNTIME

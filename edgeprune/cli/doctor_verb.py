@@ -1,0 +1,37 @@
+"""`edgeprune doctor`: what this installation can do."""
+
+import click
+
+from edgeprune.cli.options import json_option
+from edgeprune.cli.output import table, write_record_json, write_text
+from edgeprune.errors import ExitCode
+from edgeprune.schema.doctor import DoctorReport
+
+__all__ = ["command"]
+
+
+@click.command("doctor")
+@click.option("--families", is_flag=True, help="List the architectures that are supported, and why others are not.")
+@json_option
+def command(families: bool, as_json: bool) -> int:
+    """Check runtime, extras and disk; each fault comes with the one command that mends it."""
+    from edgeprune import api
+
+    report = api.doctor(with_families=families)
+    if as_json:
+        write_record_json(report)
+    else:
+        write_text(_text(report))
+    return int(ExitCode.MET if report.is_healthy else ExitCode.RUNTIME)
+
+
+def _text(report: DoctorReport) -> str:
+    lines = []
+    for check in report.checks:
+        lines.append(f"{check.status:<8} {check.name}: {check.detail}")
+        if check.command is not None:
+            lines.append(f"         run: {check.command}")
+    if report.families:
+        rows = [[item.model_type, "yes" if item.is_supported else "no", item.detail] for item in report.families]
+        lines.append(table(["model type", "supported", "detail"], rows))
+    return "\n".join(lines)

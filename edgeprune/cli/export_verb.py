@@ -1,0 +1,32 @@
+"""`edgeprune export RUN`: write the ONNX bundles."""
+
+from pathlib import Path
+
+import click
+
+from edgeprune.cli.diagnostics import TerminalProgress
+from edgeprune.cli.options import json_option, run_argument
+from edgeprune.cli.output import write_record_json, write_text
+from edgeprune.units import format_bytes
+
+__all__ = ["command"]
+
+
+@click.command("export")
+@run_argument
+@json_option
+def command(run_folder: Path, as_json: bool) -> int:
+    """Export the compressed model of a run, and the bundles it is compared with."""
+    from edgeprune import api
+
+    progress = TerminalProgress()
+    try:
+        manifest = api.export(run_folder, progress=progress)
+    finally:
+        progress.close()
+    if as_json:
+        write_record_json(manifest)
+    else:
+        size = sum(file.size_bytes for file in manifest.files if not file.path.startswith("eval/"))
+        write_text(f"{run_folder / 'bundle'}: {format_bytes(size)}")
+    return 0

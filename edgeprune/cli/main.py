@@ -1,0 +1,86 @@
+"""The group of verbs, loaded one by one, and the border where errors become exit codes."""
+
+import signal
+import sys
+from importlib import import_module
+from types import FrameType
+
+import click
+
+from edgeprune import __version__
+from edgeprune.cli.diagnostics import explain, note
+from edgeprune.errors import ExitCode
+
+__all__ = ["app", "main"]
+
+VERBS = {
+    "run": "Profile, search, compress, export, validate and report, in one command.",
+    "profile": "Measure this device.",
+    "plan": "What would fit, from a model's headers only.",
+    "search": "Solve a run again, for another budget.",
+    "compress": "Apply a run's recipe, or one technique to a model.",
+    "export": "Write a run's ONNX bundles.",
+    "validate": "Measure a bundle, or a run's bundles, on this device.",
+    "report": "Render a run's report again.",
+    "doctor": "Check this installation.",
+    "completion": "Print shell completion.",
+}
+"""Verb -> one line of help; each verb is the command `command` in `edgeprune/cli/<verb>_verb.py`."""
+
+
+class VerbGroup(click.Group):
+    """Lists verbs without importing them and imports only the one that runs."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """All verbs, in the order of the work."""
+        return list(VERBS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import one verb."""
+        if cmd_name not in VERBS:
+            return None
+        command = import_module(f"edgeprune.cli.{cmd_name}_verb").command
+        assert isinstance(command, click.Command)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """The list of verbs in `--help`."""
+        with formatter.section("Commands"):
+            formatter.write_dl(list(VERBS.items()))
+
+
+@click.group(cls=VerbGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, "-V", "--version", message="edgeprune %(version)s")
+def app() -> None:
+    """Get a language model onto a given device within a given budget, and prove it there.
+
+    Exit codes: 0 met; 1 budget cannot be met or was not met; 2 usage or bad input; 3 model or bundle cannot be
+    loaded; 4 runtime, device or disk failure, or unmeasured; 5 daemon unreachable; 130 interrupted.
+    """
+
+
+def _terminate(signum: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+def main() -> None:
+    """Entry point of the `edgeprune` command."""
+    signal.signal(signal.SIGTERM, _terminate)
+    sys.exit(run_app(sys.argv[1:]))
+
+
+def run_app(arguments: list[str]) -> int:
+    """Run one command line and return its exit code; every error ends here in one sentence."""
+    try:
+        result = app.main(args=arguments, prog_name="edgeprune", standalone_mode=False)
+        return int(result) if isinstance(result, int) else int(ExitCode.MET)
+    except click.exceptions.NoArgsIsHelpError as error:
+        note(error.format_message())
+        return int(ExitCode.USAGE)
+    except click.ClickException as error:
+        note(f"edgeprune: {error.format_message()}")
+        return int(ExitCode.USAGE)
+    except (click.Abort, KeyboardInterrupt):
+        return int(explain(KeyboardInterrupt()))
+    except Exception as error:
+        return int(explain(error))

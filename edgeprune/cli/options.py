@@ -1,0 +1,98 @@
+"""Flags that several verbs share, and what they are parsed into."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from edgeprune.errors import UsageError
+from edgeprune.schema.budget import BudgetRequest, Limit
+from edgeprune.units import parse_bytes, parse_fraction, parse_percent, parse_seconds
+
+__all__ = [
+    "budget_options",
+    "budget_request",
+    "context_option",
+    "json_option",
+    "output_option",
+    "run_argument",
+    "runtime_options",
+    "text_options",
+]
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def _stacked(*decorators: Callable[[Any], Any]) -> Callable[[F], F]:
+    def decorate(function: F) -> F:
+        for decorator in reversed(decorators):
+            function = decorator(function)
+        return function
+
+    return decorate
+
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout.")
+
+output_option = click.option(
+    "-o", "--output", type=click.Path(path_type=Path), help="Folder to write (default edgeprune-runs/<model>-<hash8>)."
+)
+
+context_option = click.option(
+    "--context", type=click.IntRange(min=1), help="Tokens (default: the smaller of 512 and the model's positions)."
+)
+
+budget_options = _stacked(
+    click.option("--memory", help="Peak memory of the process, such as 900MB, or 60% of what the dense model adds."),
+    click.option("--latency", help="Time per token, such as 12ms, or 50% of the dense model's."),
+    click.option("--disk", help="Bytes of the bundle, such as 40MB, or 30% of the dense model's."),
+    click.option("--max-loss", help="Allowed rise of bits-per-byte, such as 0.02 or 2%."),
+    click.option("--reserve", help="Memory kept free for your own program, such as 200MB."),
+)
+
+runtime_options = _stacked(
+    click.option("--threads", type=click.IntRange(min=1), help="Threads of onnxruntime (default: usable cores)."),
+    click.option("--ep", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True, help="Provider."),
+)
+
+_path = click.Path(path_type=Path)
+
+text_options = _stacked(
+    click.option("--domain", multiple=True, type=_path, help="Text of the field: files or folders; repeatable."),
+    click.option("--general", multiple=True, type=_path, help="General text (default: the model writes its own)."),
+    click.option("--eval", "evaluation", multiple=True, type=_path, help="Text to report on instead of a split."),
+    click.option("--questions", type=_path, help="JSON lines: prompt, choices, answer."),
+    click.option("--seed", type=int, default=0, show_default=True),
+)
+
+run_argument = click.argument("run_folder", metavar="RUN", type=click.Path(path_type=Path))
+
+
+def budget_request(
+    memory: str | None, latency: str | None, disk: str | None, max_loss: str | None, reserve: str | None
+) -> BudgetRequest:
+    """Limits from the flags.
+
+    Raises:
+        UsageError: a size or time without a unit, or not a number.
+    """
+    return BudgetRequest(
+        memory=_limit(memory, "--memory", parse_bytes),
+        latency=_limit(latency, "--latency", parse_seconds),
+        disk=_limit(disk, "--disk", parse_bytes),
+        max_loss=None if max_loss is None else parse_fraction(max_loss, what="--max-loss"),
+        reserve_bytes=0 if reserve is None else parse_bytes(reserve, what="--reserve"),
+    )
+
+
+def _limit(text: str | None, flag: str, parse: Callable[..., float]) -> Limit | None:
+    if text is None:
+        return None
+    percent = parse_percent(text)
+    if percent is not None:
+        return Limit(percent_of_dense=percent)
+    value = float(parse(text, what=flag))
+    if value <= 0:
+        raise UsageError(f"{flag} {text!r} leaves nothing; give more than zero.")
+    return Limit(absolute=value)

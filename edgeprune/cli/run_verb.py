@@ -1,0 +1,147 @@
+"""`edgeprune run [MODEL]`: the whole job."""
+
+from pathlib import Path
+
+import click
+
+from edgeprune.cli.diagnostics import TerminalProgress, exit_code_of, note
+from edgeprune.cli.options import (
+    budget_options,
+    budget_request,
+    context_option,
+    json_option,
+    output_option,
+    runtime_options,
+    text_options,
+)
+from edgeprune.cli.output import table, write_record_json, write_text
+from edgeprune.schema.report import RunReport
+from edgeprune.schema.run import RunOutcome, RunPreview, RunRequest
+from edgeprune.units import format_bytes, format_seconds
+
+__all__ = ["command"]
+
+
+@click.command("run")
+@click.argument("model", required=False)
+@click.option("--device", help="Saved or shipped profile, or a path (default: measure this device).")
+@click.option("--quick", is_flag=True, help="Profile in a few seconds, with wider ranges.")
+@click.option("--dry-run", is_flag=True, help="Say what would be done and needed; do nothing.")
+@budget_options
+@context_option
+@text_options
+@runtime_options
+@output_option
+@json_option
+def command(
+    model: str | None,
+    device: str | None,
+    quick: bool,
+    dry_run: bool,
+    memory: str | None,
+    latency: str | None,
+    disk: str | None,
+    max_loss: str | None,
+    reserve: str | None,
+    context: int | None,
+    domain: tuple[Path, ...],
+    general: tuple[Path, ...],
+    evaluation: tuple[Path, ...],
+    questions: Path | None,
+    seed: int,
+    threads: int | None,
+    ep: str,
+    output: Path | None,
+    as_json: bool,
+) -> int:
+    """Profile, search, compress, export, validate and report.
+
+    MODEL is a Hugging Face folder or hub id; without it the demo model that ships with EdgePrune is used. The same
+    command again resumes; a changed budget runs only the search and what follows.
+    """
+    from edgeprune import api  # after the flags are read, so that a mistyped flag answers at once
+
+    request = RunRequest(
+        model=model,
+        device=device,
+        budget=budget_request(memory, latency, disk, max_loss, reserve),
+        context_tokens=context,
+        domain=tuple(map(str, domain)),
+        general=tuple(map(str, general)),
+        evaluation=tuple(map(str, evaluation)),
+        questions=None if questions is None else str(questions),
+        thread_count=threads,
+        execution_provider=ep,
+        seed=seed,
+        quick=quick,
+    )
+    if dry_run:
+        preview = api.preview(request, output=output)
+        if as_json:
+            write_record_json(preview)
+        else:
+            write_text(_preview_text(preview))
+        return 0
+    progress = TerminalProgress()
+    try:
+        outcome = api.run(request, output=output, progress=progress)
+    finally:
+        progress.close()
+    if as_json:
+        write_record_json(outcome)
+    else:
+        write_text(_outcome_text(outcome))
+    if outcome.message:
+        note(f"edgeprune: {outcome.message}")
+    return int(exit_code_of(outcome.verdict))
+
+
+def _preview_text(preview: RunPreview) -> str:
+    needs = preview.needs
+    stages = ", ".join(name for name, state in preview.stages.items() if state == "run") or "none"
+    return "\n".join(
+        (
+            f"model    {preview.model_name}, {preview.parameter_count / 1e6:.1f} M parameters",
+            f"context  {preview.context_tokens} tokens",
+            f"folder   {preview.folder}",
+            f"memory   {format_bytes(needs.memory_bytes)} needed, {format_bytes(needs.free_memory_bytes)} available",
+            f"disk     {format_bytes(needs.disk_bytes)} needed, {format_bytes(needs.free_disk_bytes)} free",
+            f"to run   {stages}",
+        )
+    )
+
+
+def _outcome_text(outcome: RunOutcome) -> str:
+    lines = []
+    if outcome.report is not None:
+        lines.append(_report_table(outcome.report))
+        for check in outcome.report.checks:
+            measured = "not measured" if check.measured is None else _plain(check.measured, check.unit)
+            lines.append(f"{check.quantity}: {measured}, limit {_plain(check.limit, check.unit)}: {check.verdict}")
+    lines.append(f"verdict: {outcome.verdict}")
+    lines.append(f"everything is in {outcome.folder}")
+    return "\n".join(lines)
+
+
+def _report_table(report: RunReport) -> str:
+    names = list(dict.fromkeys(quantity.name for row in report.rows for quantity in row.quantities))
+    rows = []
+    for name in names:
+        cells = [name]
+        for row in report.rows:
+            quantity = next((item for item in row.quantities if item.name == name), None)
+            if quantity is None or quantity.value is None:
+                cells.append("n/a")
+            else:
+                mark = "" if quantity.basis == "measured" else "~"
+                cells.append(mark + _plain(quantity.value, quantity.unit))
+        rows.append(cells)
+    return table(["(~ estimated)", *(row.label for row in report.rows)], rows)
+
+
+def _plain(value: float, unit: str) -> str:
+    if unit == "bytes":
+        return format_bytes(value)
+    if unit == "s":
+        return format_seconds(value)
+    return f"{value:.4g}"

@@ -1,0 +1,68 @@
+"""`edgeprune search RUN`: solve again for another budget, without weights and without torch."""
+
+from pathlib import Path
+
+import click
+
+from edgeprune.cli.diagnostics import TerminalProgress, note
+from edgeprune.cli.options import budget_options, budget_request, context_option, json_option, run_argument
+from edgeprune.cli.output import table, write_record_json, write_text
+from edgeprune.errors import ExitCode
+from edgeprune.schema.candidate import SearchResult
+from edgeprune.units import format_bytes, format_seconds
+
+__all__ = ["command"]
+
+
+@click.command("search")
+@run_argument
+@budget_options
+@context_option
+@json_option
+def command(
+    run_folder: Path,
+    memory: str | None,
+    latency: str | None,
+    disk: str | None,
+    max_loss: str | None,
+    reserve: str | None,
+    context: int | None,
+    as_json: bool,
+) -> int:
+    """Solve a run again; limits left out altogether keep the run's own."""
+    from edgeprune import api
+
+    given = any(value is not None for value in (memory, latency, disk, max_loss, reserve))
+    progress = TerminalProgress()
+    try:
+        result = api.search(
+            run_folder,
+            budget=budget_request(memory, latency, disk, max_loss, reserve) if given else None,
+            context=context,
+            progress=progress,
+        )
+    finally:
+        progress.close()
+    if as_json:
+        write_record_json(result)
+    else:
+        write_text(_text(result))
+    if result.chosen is None:
+        note(f"edgeprune: {result.infeasible.message if result.infeasible else 'no recipe meets the budget.'}")
+        return int(ExitCode.NOT_MET)
+    return int(ExitCode.MET)
+
+
+def _text(result: SearchResult) -> str:
+    chosen = None if result.chosen is None else result.chosen.recipe
+    rows = [
+        [
+            ("* " if candidate.recipe == chosen else "  ") + candidate.label,
+            format_bytes(candidate.cost.disk_bytes),
+            format_bytes(candidate.cost.peak_rss_bytes.value),
+            format_seconds(candidate.cost.decode_s.value),
+            f"{candidate.relative_loss:+.1%}",
+        ]
+        for candidate in (result.dense, *result.front)
+    ]
+    return table(["all predicted", "disk", "peak memory", "per token", "loss"], rows)

@@ -1,0 +1,59 @@
+"""`edgeprune validate BUNDLE|RUN`: measure on this device and judge."""
+
+from pathlib import Path
+
+import click
+
+from edgeprune.cli.diagnostics import TerminalProgress, exit_code_of
+from edgeprune.cli.options import json_option, runtime_options
+from edgeprune.cli.output import table, write_record_json, write_text
+from edgeprune.schema.measurement import ValidationReport
+from edgeprune.units import format_bytes, format_seconds
+
+__all__ = ["command"]
+
+
+@click.command("validate")
+@click.argument("path", metavar="BUNDLE|RUN", type=click.Path(path_type=Path))
+@runtime_options
+@json_option
+def command(path: Path, threads: int | None, ep: str, as_json: bool) -> int:
+    """Measure memory, latency, loss and accuracy in fresh processes; needs only onnxruntime."""
+    from edgeprune import api
+
+    progress = TerminalProgress()
+    try:
+        report = api.validate(path, execution_provider=ep, thread_count=threads, progress=progress)
+    finally:
+        progress.close()
+    if as_json:
+        write_record_json(report)
+    else:
+        write_text(_text(report))
+    return int(exit_code_of(report.verdict))
+
+
+def _text(report: ValidationReport) -> str:
+    rows = []
+    for item in report.measurements:
+        domain = next((text.bits_per_byte for text in item.texts if text.name == "domain"), None)
+        accuracy = item.accuracy[0].accuracy if item.accuracy else None
+        rows.append(
+            [
+                item.label,
+                format_bytes(item.disk_bytes),
+                format_bytes(item.peak_rss_bytes),
+                format_bytes(item.model_memory_bytes),
+                format_seconds(item.decode_s),
+                "n/a" if domain is None else f"{domain:.4f}",
+                "n/a" if accuracy is None else f"{accuracy:.3f}",
+            ]
+        )
+    lines = [
+        table(["all measured", "disk", "peak memory", "of that model", "per token", "bits/byte", "accuracy"], rows)
+    ]
+    for check in report.checks:
+        measured = "not measured" if check.measured is None else f"{check.measured:.6g} {check.unit}"
+        lines.append(f"{check.quantity}: {measured}, limit {check.limit:.6g} {check.unit}: {check.verdict}")
+    lines.append(f"verdict: {report.verdict}")
+    return "\n".join(lines)

@@ -1,0 +1,196 @@
+"""The stages that run on a device without torch: profile, search, validate, report."""
+
+from datetime import datetime, timezone
+from pathlib import Path
+
+from edgeprune.artifacts import atomic_write, read_arrays, read_record, read_toml, write_record, write_toml
+from edgeprune.errors import InfeasibleBudgetError
+from edgeprune.pipeline.settings import BASELINES, EXECUTION_PROVIDERS, dense_spec, read_recipe, workload_of
+from edgeprune.pipeline.table import Run
+from edgeprune.pipeline.versions import tool_versions
+from edgeprune.schema.candidate import SearchResult
+from edgeprune.schema.device import DeviceProfile
+from edgeprune.schema.measurement import ValidationReport
+from edgeprune.schema.model import ModelSpec
+from edgeprune.schema.recipe import Recipe
+from edgeprune.schema.scores import Scores
+from edgeprune.shapes import edit_shapes
+from edgeprune.units import format_bytes, format_seconds
+
+__all__ = [
+    "profile_inputs",
+    "profile_stage",
+    "report_inputs",
+    "report_stage",
+    "search_inputs",
+    "search_stage",
+    "validate_inputs",
+    "validate_stage",
+]
+
+
+def profile_inputs(run: Run) -> list[object]:
+    """The named profile, or what decides a measurement."""
+    request = run.request
+    named: object = None
+    if request.device is not None:
+        from edgeprune.profile.store import load_profile  # a named profile is data
+
+        named = load_profile(request.device)
+    return [named, request.thread_count, request.execution_provider, request.quick, _site_shapes(dense_spec(run))]
+
+
+def profile_stage(run: Run) -> str:
+    """Measure this device, or take the named profile."""
+    from edgeprune.profile.run import profile_device  # onnxruntime
+    from edgeprune.profile.store import load_profile
+
+    request = run.request
+    if request.device is not None:
+        profile = load_profile(request.device)
+    else:
+        profile = profile_device(
+            name="this-device",
+            quick=request.quick,
+            disk_path=run.folder.root,
+            progress=run.progress,
+            thread_count=request.thread_count,
+            shapes=_site_shapes(dense_spec(run)),
+        )
+    write_record(run.folder.device, profile)
+    floor = None if profile.floor is None else profile.floor.peak_rss_bytes
+    return f"{profile.cpu.model or profile.name}, {len(profile.kernel_times)} kernel times, floor {format_bytes(floor)}"
+
+
+def _site_shapes(spec: ModelSpec) -> tuple[tuple[int, int], ...]:
+    """(in, out) of every site of the model and of its head, each once."""
+    shapes = {(site.in_features, site.out_features) for block in spec.blocks for site in block.sites}
+    return tuple(sorted(shapes | {(spec.hidden_size, spec.vocab_size)}))
+
+
+def search_inputs(run: Run) -> list[object]:
+    """Everything the solver reads."""
+    folder = run.folder
+    files = (folder.device, folder.model, folder.scores, folder.scores_arrays)
+    return [*(run.hash_of(path) for path in files), run.request.budget, workload_of(run), run.request.seed]
+
+
+def search_stage(run: Run) -> str:
+    """Solve for the budget; writes the front and the recipe.
+
+    Raises:
+        InfeasibleBudgetError: nothing fits; the front is written all the same.
+    """
+    from edgeprune.predict.cost import CostModel  # the pipeline plugs the price model into the search
+    from edgeprune.search.baselines import plain_recipe
+    from edgeprune.search.budget import resolve_budget
+    from edgeprune.search.solve import search
+
+    folder = run.folder
+    device = read_record(folder.device, DeviceProfile)
+    spec = dense_spec(run)
+    workload = workload_of(run)
+    cost_model = CostModel(device, spec, workload)
+    dense, int8 = (
+        plain_recipe(spec, BASELINES[label], context_tokens=workload.context_tokens, seed=run.request.seed)
+        for label in ("dense", "int8")
+    )
+    budget = resolve_budget(
+        run.request.budget,
+        cost_model.cost(dense),
+        cost_model.cost(int8),
+        floor_bytes=None if device.floor is None else device.floor.peak_rss_bytes,
+        source_bytes=spec.source_bytes,
+    )
+    result = search(
+        spec,
+        read_record(folder.scores, Scores),
+        read_arrays(folder.scores_arrays),
+        cost_model=cost_model,
+        budget=budget,
+        workload=workload,
+        device_name=device.name,
+        seed=run.request.seed,
+    )
+    _keep_edited_recipe(run)
+    write_record(folder.front, result)
+    if result.chosen is None:
+        message = "" if result.infeasible is None else result.infeasible.message
+        raise InfeasibleBudgetError(message or "No recipe meets the budget.")
+    write_toml(folder.recipe, result.chosen.recipe)
+    cost = result.chosen.cost
+    return (
+        f"{result.chosen.label}: {format_bytes(cost.disk_bytes)} on disk, "
+        f"{format_bytes(cost.peak_rss_bytes.value)} peak, {format_seconds(cost.decode_s.value)} a token, "
+        f"loss {result.chosen.relative_loss:+.1%} predicted"
+    )
+
+
+def _keep_edited_recipe(run: Run) -> None:
+    """Before a new recipe is written: move one the user has edited aside, since nothing of theirs may be lost."""
+    folder = run.folder
+    if not (folder.recipe.is_file() and folder.front.is_file()):
+        return
+    before = read_record(folder.front, SearchResult)
+    if before.chosen is not None and read_toml(folder.recipe, Recipe) != before.chosen.recipe:
+        atomic_write(folder.recipe.with_name("recipe.edited.toml"), folder.recipe.read_bytes())
+
+
+def bundles_of(run: Run) -> dict[str, Path]:
+    """Label -> bundle folder of everything the run compares."""
+    return {"recipe": run.folder.bundle} | {label: run.folder.baseline(label) for label in BASELINES}
+
+
+def validate_inputs(run: Run) -> list[object]:
+    """The bundles by their manifests, the limits, threads and provider."""
+    manifests = [run.hash_of(path / "edgeprune.json") for path in bundles_of(run).values()]
+    request = run.request
+    return [manifests, run.hash_of(run.folder.front), request.budget, request.thread_count, request.execution_provider]
+
+
+def validate_stage(run: Run) -> str:
+    """Measure every bundle in fresh processes."""
+    from edgeprune.validate.run import validate_bundles
+
+    result = read_record(run.folder.front, SearchResult)
+    report = validate_bundles(
+        bundles_of(run),
+        budget=result.budget,
+        device_name=result.device_name,
+        execution_provider=EXECUTION_PROVIDERS[run.request.execution_provider],
+        thread_count=run.request.thread_count,
+        progress=run.progress,
+    )
+    write_record(run.folder.validation, report)
+    return report.verdict
+
+
+def report_inputs(run: Run) -> list[object]:
+    """Every record the report shows."""
+    folder = run.folder
+    files = (folder.front, folder.validation, folder.scores, folder.model, folder.device)
+    return [*(run.hash_of(path) for path in files), read_recipe(run)]
+
+
+def report_stage(run: Run) -> str:
+    """Render the report as JSON, Markdown and HTML."""
+    from edgeprune.report.compare import build_report
+    from edgeprune.report.html import render_html
+    from edgeprune.report.markdown import render_markdown
+
+    folder = run.folder
+    spec = dense_spec(run)
+    report = build_report(
+        read_record(folder.front, SearchResult),
+        read_record(folder.validation, ValidationReport),
+        dense_spec=spec,
+        edited_spec=edit_shapes(spec, read_recipe(run)),
+        scores=read_record(folder.scores, Scores),
+        device=read_record(folder.device, DeviceProfile),
+        versions=tool_versions(),
+        created_at=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+    )
+    atomic_write(folder.report.with_suffix(".md"), render_markdown(report).encode())
+    atomic_write(folder.report.with_suffix(".html"), render_html(report).encode())
+    write_record(folder.report, report)
+    return str(folder.report.with_suffix(".html"))

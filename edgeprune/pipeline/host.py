@@ -1,0 +1,59 @@
+"""Predicts what the work needs on this machine, so that a refusal comes before the first minute is spent.
+
+Memory: the libraries, the float32 model twice (dense and edited), float64 Grams of every site input twice (both
+halves of the calibration text), and the logits of one calibration batch. Disk: one float32 folder, the float32
+dense bundle, 8-bit and 4-bit bundles, the chosen bundle (at most the dense one) and the statistics.
+"""
+
+import shutil
+from pathlib import Path
+
+from edgeprune.errors import DeviceError
+from edgeprune.runtime.memory import available_bytes
+from edgeprune.schema.model import ModelSpec
+from edgeprune.schema.run import HostNeeds
+from edgeprune.units import format_bytes
+
+__all__ = ["check_needs", "predict_needs"]
+
+LIBRARY_BYTES = 550_000_000
+"""Resident bytes of a process that has imported torch, transformers, onnxruntime and mobius (measured: 0.5 GB)."""
+
+_BATCH_TOKENS = 4 * 512
+
+
+def predict_needs(spec: ModelSpec, folder: Path) -> HostNeeds:
+    """Memory and disk of a whole run of this model, and what is free."""
+    weights = 4 * spec.parameter_count
+    grams = 0
+    for block in spec.blocks:
+        attention = block.num_heads * block.head_dim
+        grams += 8 * (2 * spec.hidden_size**2 + attention**2 + block.intermediate_size**2)
+    logits = 4 * _BATCH_TOKENS * spec.vocab_size
+    existing = folder
+    while not existing.exists():
+        existing = existing.parent
+    return HostNeeds(
+        memory_bytes=LIBRARY_BYTES + 2 * weights + 2 * grams + 3 * logits,
+        disk_bytes=round(weights * (1 + 1 + 1 + 0.28 + 0.16)) + grams + 20_000_000,
+        free_memory_bytes=available_bytes(),
+        free_disk_bytes=shutil.disk_usage(existing).free,
+    )
+
+
+def check_needs(needs: HostNeeds) -> None:
+    """Refuse work that cannot end well here.
+
+    Raises:
+        DeviceError: too little disk or memory.
+    """
+    if needs.free_disk_bytes is not None and needs.disk_bytes > needs.free_disk_bytes:
+        raise DeviceError(
+            f"The run needs about {format_bytes(needs.disk_bytes)} of disk and {format_bytes(needs.free_disk_bytes)} "
+            "are free; free space or choose another disk with -o."
+        )
+    if needs.free_memory_bytes is not None and needs.memory_bytes > needs.free_memory_bytes:
+        raise DeviceError(
+            f"The run needs about {format_bytes(needs.memory_bytes)} of memory and "
+            f"{format_bytes(needs.free_memory_bytes)} are available; close programs or use a larger host."
+        )

@@ -1,0 +1,124 @@
+"""Completes a `RunRequest`: the demo's own texts, absolute paths, the output folder, the context length."""
+
+from pathlib import Path
+
+from msgspec.structs import replace
+
+from edgeprune.artifacts import RunFolder, read_record
+from edgeprune.errors import UsageError
+from edgeprune.schema.model import ModelSpec
+from edgeprune.schema.run import RunManifest, RunRequest
+
+__all__ = ["complete_request", "context_tokens", "open_output", "open_run", "read_manifest"]
+
+DEMO_NAME = "demo"
+DEMO_DOMAIN = "medicine"
+
+_SMALLEST_CONTEXT = 72
+"""64 decoded tokens make the latency figure and a prompt must come before them."""
+
+
+def complete_request(request: RunRequest) -> RunRequest:
+    """Fill in the demo's texts and make every path absolute.
+
+    Raises:
+        UsageError: a model of the user's without domain text.
+    """
+    if request.model is None:
+        from edgeprune.demo.paths import demo_choice_path, demo_model_path, demo_text_path  # data only where asked for
+
+        request = replace(request, model=str(demo_model_path()))
+        if not request.domain:
+            request = replace(
+                request,
+                domain=tuple(str(demo_text_path(DEMO_DOMAIN, split)) for split in ("calibration", "selection")),
+                evaluation=request.evaluation or (str(demo_text_path(DEMO_DOMAIN, "report")),),
+                questions=request.questions or str(demo_choice_path(DEMO_DOMAIN)),
+            )
+    if not request.domain:
+        raise UsageError(
+            "No domain text was given; add --domain PATH with text of the field the model will serve "
+            "(files or folders of txt, md, jsonl or parquet)."
+        )
+    model = request.model
+    assert model is not None
+    return replace(
+        request,
+        model=str(Path(model).absolute()) if Path(model).exists() else model,
+        domain=_absolute(request.domain),
+        general=_absolute(request.general),
+        evaluation=_absolute(request.evaluation),
+        questions=None if request.questions is None else str(Path(request.questions).absolute()),
+    )
+
+
+def context_tokens(request: RunRequest, spec: ModelSpec) -> int:
+    """The context length of the run: the user's, or the smaller of 512 and the model's positions.
+
+    Raises:
+        UsageError: longer than the model's positions, or too short to measure.
+    """
+    wanted = request.context_tokens
+    if wanted is None:
+        wanted = min(512, spec.max_positions)
+    if wanted > spec.max_positions:
+        raise UsageError(f"--context {wanted} is longer than the model's {spec.max_positions} positions.")
+    if wanted < _SMALLEST_CONTEXT:
+        raise UsageError(f"--context {wanted} is too short to measure; give at least {_SMALLEST_CONTEXT}.")
+    return wanted
+
+
+def open_output(output: Path | None, *, name: str, model_hash: str) -> RunFolder:
+    """The run folder to work in, created when absent.
+
+    Raises:
+        UsageError: not empty and not a run of ours, or not writable.
+    """
+    root = output if output is not None else Path("edgeprune-runs") / f"{name}-{model_hash[:8]}"
+    folder = RunFolder(root)
+    check_output(root)
+    return folder
+
+
+def check_output(root: Path) -> None:
+    """Refuse a folder that holds something else or cannot be written; creates it.
+
+    Raises:
+        UsageError: it does.
+    """
+    if root.exists() and not root.is_dir():
+        raise UsageError(f"{root} is a file; give a folder with -o.")
+    try:
+        if root.is_dir() and any(root.iterdir()) and not (root / "manifest.json").is_file():
+            raise UsageError(f"{root} is not empty and holds no run of EdgePrune; give another folder with -o.")
+        root.mkdir(parents=True, exist_ok=True)
+        probe = root / ".edgeprune-write-test"
+        probe.write_bytes(b"")
+        probe.unlink()
+    except OSError as error:
+        raise UsageError(f"{root} cannot be written ({error.strerror}); give another folder with -o.") from error
+
+
+def open_run(path: Path) -> RunFolder:
+    """An existing run folder.
+
+    Raises:
+        UsageError: it is none.
+    """
+    folder = RunFolder(path)
+    if not folder.manifest.is_file():
+        raise UsageError(f"{path} is not a run folder (it has no manifest.json); give the folder that `run` made.")
+    return folder
+
+
+def read_manifest(folder: RunFolder) -> RunManifest:
+    """The manifest of a run.
+
+    Raises:
+        UsageError: missing, damaged or of a newer version.
+    """
+    return read_record(folder.manifest, RunManifest, error=UsageError)
+
+
+def _absolute(paths: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(str(Path(path).absolute()) for path in paths)

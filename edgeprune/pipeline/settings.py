@@ -1,0 +1,40 @@
+"""What every stage of a run reads: its settings, its shapes, its recipe."""
+
+from edgeprune.artifacts import read_record, read_toml
+from edgeprune.pipeline.request import context_tokens
+from edgeprune.pipeline.table import Run
+from edgeprune.schema.budget import Workload
+from edgeprune.schema.model import ModelSpec
+from edgeprune.schema.recipe import Recipe
+from edgeprune.shapes import edit_shapes
+
+__all__ = ["BASELINES", "EXECUTION_PROVIDERS", "KERNELS", "dense_spec", "read_recipe", "workload_of"]
+
+BASELINES = {"dense": "fp32", "int8": "int8_b32_a4", "int4": "int4_b32_a4"}
+"""Label -> kernel of every site and table: what each recipe is compared with."""
+
+KERNELS = ("fp32", "fp16", "int8_b32_a4", "int8_b128_a4", "int4_b32_a4", "int4_b64_a4", "int4_b128_a4")
+"""Kernels whose rounding error is scored, so that the search may choose them."""
+
+EXECUTION_PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
+
+
+def dense_spec(run: Run) -> ModelSpec:
+    """The dense model's shapes, from the run folder."""
+    return read_record(run.folder.model, ModelSpec)
+
+
+def workload_of(run: Run) -> Workload:
+    """Lengths and threads of the run."""
+    return Workload(context_tokens=context_tokens(run.request, dense_spec(run)), thread_count=run.request.thread_count)
+
+
+def read_recipe(run: Run) -> Recipe:
+    """The recipe of the run, also one the user edited.
+
+    Raises:
+        UsageError: it does not fit the model; the message names the entry.
+    """
+    recipe = read_toml(run.folder.recipe, Recipe)
+    edit_shapes(dense_spec(run), recipe)  # an edited recipe is refused here, before anything is loaded
+    return recipe

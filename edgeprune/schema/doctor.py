@@ -1,0 +1,35 @@
+"""`DoctorReport`: what this installation can do, and the one command that mends what it cannot."""
+
+from typing import Literal
+
+from edgeprune.schema.base import SCHEMA_VERSION, Record
+
+__all__ = ["DoctorCheck", "DoctorReport", "FamilyStatus"]
+
+
+class DoctorCheck(Record, frozen=True, kw_only=True):
+    """One thing looked at."""
+
+    name: str
+    status: Literal["ok", "missing", "broken"]
+    """`missing` is an optional part not installed; `broken` must be mended."""
+    detail: str
+    command: str | None = None
+    """The one command that mends it."""
+
+
+class FamilyStatus(Record, frozen=True, kw_only=True):
+    """One model type: supported, or refused and why."""
+
+    model_type: str
+    is_supported: bool
+    detail: str
+
+
+class DoctorReport(Record, frozen=True, kw_only=True):
+    """All checks."""
+
+    schema_version: int = SCHEMA_VERSION
+    is_healthy: bool
+    checks: tuple[DoctorCheck, ...]
+    families: tuple[FamilyStatus, ...] = ()

@@ -1,0 +1,103 @@
+"""`RunRequest`, `RunManifest` and `RunOutcome`: what a run was asked for, what it was made from, how it ended."""
+
+import msgspec
+
+from edgeprune.schema.base import SCHEMA_VERSION, Record, Verdict
+from edgeprune.schema.budget import BudgetRequest
+from edgeprune.schema.candidate import SearchResult
+from edgeprune.schema.recipe import Recipe
+from edgeprune.schema.report import RunReport
+
+__all__ = ["CompressOutcome", "HostNeeds", "RunManifest", "RunOutcome", "RunPreview", "RunRequest", "StageRecord"]
+
+
+class RunRequest(Record, frozen=True, kw_only=True):
+    """Everything that decides what a run does; paths are kept as given, made absolute."""
+
+    model: str | None = None
+    """Folder or hub id; None runs the demo model that ships with the package."""
+    device: str | None = None
+    """Name of a saved or shipped profile, or a path; None measures this device."""
+    budget: BudgetRequest = BudgetRequest()
+    context_tokens: int | None = None
+    """None: the smaller of 512 and the model's positions."""
+    domain: tuple[str, ...] = ()
+    """None given: the demo's own domain text for the demo model, otherwise an error."""
+    general: tuple[str, ...] = ()
+    """None given: the model writes its own."""
+    evaluation: tuple[str, ...] = ()
+    questions: str | None = None
+    thread_count: int | None = None
+    execution_provider: str = "cpu"
+    """`cpu` or `cuda`."""
+    seed: int = 0
+    quick: bool = False
+    """Profile with `--quick`."""
+
+
+class StageRecord(Record, frozen=True, kw_only=True):
+    """One finished stage."""
+
+    stage: str
+    key: str
+    """sha256 over everything the stage's result depends on; a different key runs the stage again."""
+    outputs: dict[str, str]
+    """Path inside the run folder -> sha256 of its content."""
+    took_s: float
+    finished_at: str
+
+
+class RunManifest(Record, frozen=True, kw_only=True):
+    """`manifest.json`; its presence marks a folder as a run of ours."""
+
+    schema_version: int = SCHEMA_VERSION
+    tool: str = "edgeprune"
+    request: RunRequest
+    model_hash: str | None = None
+    general_source: str | None = None
+    versions: dict[str, str] = msgspec.field(default_factory=dict)
+    stages: tuple[StageRecord, ...] = ()
+
+
+class HostNeeds(Record, frozen=True, kw_only=True):
+    """What the work will need on this machine, predicted before it starts."""
+
+    memory_bytes: int
+    disk_bytes: int
+    free_memory_bytes: int | None
+    free_disk_bytes: int | None
+
+
+class RunPreview(Record, frozen=True, kw_only=True):
+    """What `--dry-run` answers."""
+
+    schema_version: int = SCHEMA_VERSION
+    folder: str
+    model_name: str
+    parameter_count: int
+    context_tokens: int
+    needs: HostNeeds
+    stages: dict[str, str]
+    """Stage -> `run` or `finished`."""
+
+
+class RunOutcome(Record, frozen=True, kw_only=True):
+    """How a run ended."""
+
+    schema_version: int = SCHEMA_VERSION
+    verdict: Verdict
+    folder: str
+    report: RunReport | None = None
+    """None when the search found nothing that fits."""
+    search: SearchResult | None = None
+    message: str = ""
+
+
+class CompressOutcome(Record, frozen=True, kw_only=True):
+    """A compressed model written in Hugging Face layout."""
+
+    schema_version: int = SCHEMA_VERSION
+    folder: str
+    kept_fraction: float
+    """Stored parameters / the dense model's, tied tables once."""
+    recipe: Recipe

@@ -1,0 +1,77 @@
+"""The import rules of the architecture: who may import whom, checked on every import statement, deferred ones too."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+import edgeprune
+
+PACKAGE = Path(edgeprune.__file__).parent
+MODULES = sorted(path for path in PACKAGE.rglob("*.py"))
+
+BELOW = {"errors", "units", "schema", "__init__"}
+FOUNDATION = BELOW | {"runtime", "shapes", "artifacts", "rounding"}
+ALLOWED = {
+    "errors": {"errors"},
+    "units": {"errors", "units"},
+    "schema": BELOW,
+    "runtime": FOUNDATION,
+    "shapes": FOUNDATION,
+    "artifacts": FOUNDATION,
+    "rounding": FOUNDATION,
+    "profile": FOUNDATION | {"profile"},
+    "predict": FOUNDATION | {"predict"},
+    "search": FOUNDATION | {"search"},
+    "validate": FOUNDATION | {"validate"},
+    "report": FOUNDATION | {"report"},
+    "demo": FOUNDATION | {"demo"},
+    "intake": FOUNDATION | {"intake"},
+    "calibrate": FOUNDATION | {"intake", "calibrate"},
+    "compress": FOUNDATION | {"intake", "calibrate", "compress"},
+    "export": FOUNDATION | {"intake", "calibrate", "compress", "export"},
+    "cli": BELOW | {"artifacts", "cli", "api"},
+}
+"""Room -> rooms it may import; `pipeline` and `api` order the stages and may import all but the front doors."""
+
+
+def room_of(path: Path) -> str:
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def imported_rooms(path: Path) -> set[str]:
+    rooms = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        names = []
+        if isinstance(node, ast.ImportFrom) and node.module is not None:
+            names = [node.module]
+            if node.module == "edgeprune":
+                names = [f"edgeprune.{alias.name}" for alias in node.names if (PACKAGE / alias.name).is_dir()]
+        elif isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        rooms |= {name.split(".")[1] for name in names if name.startswith("edgeprune.")}
+    return rooms
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_imports_only_what_its_room_may(path: Path) -> None:
+    room = room_of(path)
+    if room in ("__init__", "__main__", "api"):
+        return
+    forbidden = imported_rooms(path) & {"cli", "tui"} if room == "pipeline" else imported_rooms(path) - ALLOWED[room]
+    assert not forbidden, f"{room} imports {sorted(forbidden)}"
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_onnxruntime_and_psutil_have_one_door(path: Path) -> None:
+    if room_of(path) in ("runtime", "export"):
+        return
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        names = [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+        names += [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+        assert not [name for name in names if name.split(".")[0] in ("onnxruntime", "psutil")]
+
+
+def test_one_file_imports_mobius() -> None:
+    users = [path.name for path in MODULES if "import mobius" in path.read_text() or "from mobius" in path.read_text()]
+    assert len(users) == 1, users
