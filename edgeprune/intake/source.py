@@ -15,7 +15,7 @@ __all__ = ["DOWNLOADED_FILES", "resolve_model"]
 DOWNLOADED_FILES = ("*.safetensors", "*.json", "*.jinja", "merges.txt", "vocab.txt", "tokenizer.model", "README.md")
 """Patterns of the files a model needs."""
 
-_IGNORED_FILES = ("*/*", "onnx*", "*consolidated*", "adapter_*")  # other layouts of the same weights
+_IGNORED_FILES = ("*/*", "onnx*", "*consolidated*", "adapter_*", "*.fp16.*")  # other layouts of the same weights
 _HUB_ID = re.compile(r"(?P<name>[\w.-]+/[\w.-]+|[\w-]+)(?:@(?P<revision>[\w./-]+))?")
 
 
@@ -28,6 +28,8 @@ def resolve_model(name: str) -> Path:
     Raises:
         ModelError: no such folder or hub id, no config.json, or a hub that cannot be reached.
     """
+    if not name.strip():
+        raise ModelError("The model has an empty name; give the folder of a Hugging Face model, or a hub id.")
     folder = Path(name).expanduser()
     if folder.is_dir():
         if not (folder / "config.json").is_file():
@@ -56,7 +58,7 @@ def _download(hub_id: str, revision: str | None) -> Path:
             RepositoryNotFoundError,
             RevisionNotFoundError,
         )
-        from huggingface_hub.utils import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
+        from huggingface_hub.utils.tqdm import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
     except ImportError as error:
         raise ModelError(
             f"There is no folder {hub_id}, and downloading from the hub needs huggingface_hub; "

@@ -113,7 +113,7 @@ def _check_tensors(family: Family, shapes: FamilyShapes, weights: WeightFiles) -
         if stored[name].dtype not in _DTYPES:
             raise ModelError(
                 f"The tensor {stored[name].name!r} is stored as {stored[name].dtype}; only float32, float16 and "
-                "bfloat16 weights are read, so take the unquantised release of the model."
+                "bfloat16 weights are read, so take or make a release of the model in one of those."
             )
     unknown = [tensor.name for name, tensor in stored.items() if name not in expected]
     if unknown:
