@@ -1,0 +1,75 @@
+"""`compress_model`: a recipe applied to a loaded model.
+
+Takes the dense model, the recipe and the statistics of the dense model; gives a new model with the shapes that
+`edit_shapes` predicts. The input stays as it was: modules and configuration are copied, tensors that no edit touches
+are shared, and no tensor is written in place, so the copy costs only what the edits create.
+"""
+
+import copy
+from collections.abc import Sequence
+
+import torch
+from msgspec.structs import replace
+
+from edgeprune.calibrate.statistics import CalibrationStats
+from edgeprune.compress.bits import RoundWeights
+from edgeprune.compress.blocks import DropBlocks
+from edgeprune.compress.factorize import FactorSites
+from edgeprune.compress.narrow import NarrowChannels
+from edgeprune.compress.passes import Pass, Work, check_shapes, run_passes
+from edgeprune.compress.tokens import KeepTokens
+from edgeprune.intake.load import LoadedModel
+from edgeprune.schema.events import Progress
+from edgeprune.schema.model import ModelSpec
+from edgeprune.schema.recipe import Recipe
+from edgeprune.shapes import edit_shapes
+
+__all__ = ["PASSES", "compress_model"]
+
+PASSES: Sequence[Pass] = (DropBlocks(), KeepTokens(), NarrowChannels(), FactorSites(), RoundWeights())
+"""In the order they are applied; each reads statistics of the model the earlier ones left."""
+
+
+@torch.no_grad()
+def compress_model(loaded: LoadedModel, recipe: Recipe, stats: CalibrationStats, *, progress: Progress) -> LoadedModel:
+    """Apply a recipe.
+
+    Args:
+        loaded: the dense model; not changed.
+        recipe: edits made for this model.
+        stats: statistics of the dense model.
+        progress: told after each pass.
+
+    Raises:
+        UsageError: the recipe does not fit the model.
+        ModelError: a site's weights or statistics are not finite.
+    """
+    edit_shapes(loaded.spec, recipe)  # refuses before anything is copied
+    work = Work(
+        loaded=_copy(loaded),
+        stats=stats,
+        dense=loaded.spec,
+        applied=_without_edits(loaded.spec, recipe),
+        progress=progress,
+    )
+    run_passes(work, PASSES, recipe)
+    check_shapes(work.loaded, where="after compression")
+    work.loaded.model.eval()
+    return work.loaded
+
+
+def _copy(loaded: LoadedModel) -> LoadedModel:
+    shared = {id(parameter): parameter for parameter in loaded.model.parameters()}
+    model = copy.deepcopy(loaded.model, shared)
+    return LoadedModel(
+        model=model,
+        spec=loaded.spec,
+        adapter=loaded.adapter,
+        folder=loaded.folder,
+        tokenizer=loaded.tokenizer,
+    )
+
+
+def _without_edits(spec: ModelSpec, recipe: Recipe) -> Recipe:
+    empty = Recipe(model_hash=spec.model_hash, context_tokens=recipe.context_tokens)
+    return replace(empty, technique=recipe.technique, seed=recipe.seed, schema_version=recipe.schema_version)

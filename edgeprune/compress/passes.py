@@ -1,0 +1,186 @@
+"""What every pass over a model shares: the work in progress, when statistics are renewed, what must hold afterwards.
+
+A pass takes the work and a recipe and edits the model in place. After each one the model's tensors must have exactly
+the shapes that `edit_shapes` gives for the edits applied so far (`check_shapes`), and every tensor must be finite.
+Statistics are measured again on the edited model before a pass that reads them, if an earlier pass changed what the
+sites see: an optimum for inputs that no longer occur is none.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from typing import Protocol
+
+import torch
+from msgspec.structs import replace as edit_record
+from torch import Tensor, nn
+
+from edgeprune.artifacts import hash_parts
+from edgeprune.calibrate.capture import capture
+from edgeprune.calibrate.statistics import CalibrationStats
+from edgeprune.compress.factored import FactoredLinear
+from edgeprune.errors import ModelError
+from edgeprune.intake.load import LoadedModel
+from edgeprune.schema.events import Event, Progress
+from edgeprune.schema.model import ModelSpec
+from edgeprune.schema.recipe import Recipe
+from edgeprune.shapes import edit_shapes
+
+__all__ = ["Pass", "Work", "check_finite", "check_shapes", "linear", "run_passes"]
+
+
+@dataclass(kw_only=True)
+class Work:
+    """A model on its way through the passes."""
+
+    loaded: LoadedModel
+    """The copy that is edited; its spec describes the edits applied so far."""
+    stats: CalibrationStats
+    """Statistics of the model as it was when they were last measured."""
+    dense: ModelSpec
+    """Shapes before any edit."""
+    applied: Recipe
+    """The edits applied so far."""
+    progress: Progress
+    is_stale: bool = field(default=False)
+    """True when the sites' inputs have changed since the statistics were measured."""
+
+    def refresh(self) -> None:
+        """Measure the statistics again where they are stale."""
+        if not self.is_stale:
+            return
+        self.stats = capture(
+            self.loaded,
+            self.stats.tokens,
+            general_tokens=self.stats.general_tokens,
+            token_count=self.stats.token_count,
+            general_token_count=self.stats.general_token_count,
+            edits_hash=hash_parts(self.applied),
+            # The passes weigh inputs only; gradients price edits, and those are chosen already.
+            gradient_tokens=0,
+        )
+        self.is_stale = False
+
+    def position(self, block_index: int) -> int:
+        """Where the block with that source index stands now."""
+        return list(self.loaded.block_indices).index(block_index)
+
+
+class Pass(Protocol):
+    """One technique applied to a whole model; stateless."""
+
+    name: str
+    """As the recipe and the events call it."""
+    reads_stats: bool
+    """The pass needs statistics of the model as it is now."""
+    changes_inputs: bool
+    """Sites see other inputs afterwards, so statistics must be measured again."""
+
+    def part(self, applied: Recipe, recipe: Recipe) -> Recipe:
+        """The edits applied so far plus those of this pass; equal to `applied` when there is nothing to do."""
+        ...
+
+    def apply(self, work: Work, recipe: Recipe) -> None:
+        """Edit `work.loaded` in place; `work.loaded.spec` still describes it before the edit."""
+        ...
+
+
+def run_passes(work: Work, passes: Iterable[Pass], recipe: Recipe) -> None:
+    """Apply passes in order, those with nothing to do left out.
+
+    Raises:
+        ModelError: a pass left tensors of the wrong shape, or values that are not finite.
+    """
+    todo = []
+    applied = work.applied
+    for step in passes:
+        after = step.part(applied, recipe)
+        if after != applied:
+            todo.append((step, after))
+        applied = after
+    for number, (step, after) in enumerate(todo):
+        work.progress.raise_if_cancelled()
+        if step.reads_stats:
+            work.refresh()
+        step.apply(work, recipe)
+        before = work.loaded.spec
+        # Token ids of the edited vocabulary are the tokens pass's to know; shapes are not its to choose.
+        spec = edit_record(
+            edit_shapes(work.dense, after),
+            bos_token_id=before.bos_token_id,
+            eos_token_ids=before.eos_token_ids,
+            pad_token_id=before.pad_token_id,
+            tokenizer_bytes=before.tokenizer_bytes,
+        )
+        work.loaded = replace(work.loaded, spec=spec)
+        work.applied = after
+        work.is_stale = work.is_stale or step.changes_inputs
+        check_shapes(work.loaded, where=f"after the pass {step.name}")
+        work.progress.emit(
+            Event(
+                kind="stage_advanced",
+                stage="compress",
+                message=f"{step.name}: {spec.parameter_count / 1e6:.2f} M parameters",
+                done_fraction=(number + 1) / len(todo),
+            )
+        )
+
+
+def linear(weight: Tensor, bias: Tensor | None) -> nn.Linear:
+    """An `nn.Linear` around tensors that exist already."""
+    out_features, in_features = weight.shape
+    with torch.device("meta"):
+        module = nn.Linear(in_features, out_features, bias=bias is not None)
+    module.weight = nn.Parameter(weight.detach().contiguous(), requires_grad=False)
+    if bias is not None:
+        module.bias = nn.Parameter(bias.detach().contiguous(), requires_grad=False)
+    return module
+
+
+def check_finite(what: str, *tensors: Tensor | None) -> None:
+    """Refuse NaN and infinity where they arise.
+
+    Raises:
+        ModelError: names what is not finite.
+    """
+    for tensor in tensors:
+        if tensor is not None and not bool(torch.isfinite(tensor).all()):
+            raise ModelError(
+                f"{what} is not finite after compression; the model's weights or the calibration statistics hold "
+                "values beyond float32, check the model or calibrate again."
+            )
+
+
+def check_shapes(loaded: LoadedModel, *, where: str) -> None:
+    """Every tensor of the model has the shape its spec states, and nothing more is stored.
+
+    Raises:
+        ModelError: names the first tensor that differs.
+    """
+    model, adapter, spec = loaded.model, loaded.adapter, loaded.spec
+    blocks = adapter.blocks(model)
+    _expect(f"the number of blocks {where}", len(blocks), len(spec.blocks))
+    for module, block in zip(blocks, spec.blocks, strict=True):
+        for site in block.sites:
+            found = adapter.site(module, site.role)
+            what = f"{site.name} {where}"
+            _expect(f"the bias of {what}", found.bias is not None, site.has_bias)
+            if isinstance(found, FactoredLinear):
+                _expect(f"the rank of {what}", found.rank, site.rank)
+                shape = (found.out_features, found.in_features)
+            else:
+                assert isinstance(found, nn.Linear), site.name
+                _expect(f"the rank of {what}", None, site.rank)
+                shape = (found.weight.shape[0], found.weight.shape[1])
+            _expect(what, shape, (site.out_features, site.in_features))
+    table = (spec.vocab_size, spec.hidden_size)
+    _expect(f"the embedding {where}", tuple(adapter.embedding(model).weight.shape), table)
+    _expect(f"the head {where}", tuple(adapter.head(model).weight.shape), table)
+    stored = sum({id(parameter): parameter.numel() for parameter in model.parameters()}.values())
+    _expect(f"the number of parameters {where}", stored, spec.parameter_count)
+
+
+def _expect(what: str, found: object, expected: object) -> None:
+    if found != expected:
+        raise ModelError(
+            f"Compression went wrong: {what} is {found} and should be {expected}; please report this with the recipe."
+        )

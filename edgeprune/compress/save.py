@@ -1,0 +1,117 @@
+"""`save_hf`: a compressed model in Hugging Face layout.
+
+Writes model.safetensors, config.json, generation_config.json, the tokenizer files and README.md, the whole folder or
+nothing. Tensors carry the names of the module tree; a factored site is `<path>.right.weight` [rank, in] and
+`<path>.left.weight` [out, rank], and every site is stored [out, in], GPT-2's too. A tensor is stored in the smallest of
+the source's dtype, float16 and float32 that holds every value exactly, so loading gives back the same bits.
+
+config.json is the model's configuration plus an `edgeprune` block:
+
+    format_version   1
+    linear_layout    out_in
+    spec             `ModelSpec` of the edited model: widths, ranks and kernels of every block
+    recipe           `Recipe` that made it
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from edgeprune.artifacts import atomic_folder
+from edgeprune.compress.card import model_card
+from edgeprune.compress.factored import FactoredLinear
+from edgeprune.compress.passes import check_shapes
+from edgeprune.compress.tokenizer_files import tokenizer_files
+from edgeprune.errors import DeviceError
+from edgeprune.intake.load import LoadedModel
+from edgeprune.schema.recipe import Recipe
+
+__all__ = ["CONFIG_KEY", "FORMAT_VERSION", "WEIGHTS_FILE", "parameter_names", "save_hf"]
+
+CONFIG_KEY = "edgeprune"
+FORMAT_VERSION = 1
+WEIGHTS_FILE = "model.safetensors"
+
+
+def save_hf(loaded: LoadedModel, recipe: Recipe, folder: Path) -> None:
+    """Write the model; an existing folder is replaced once the new one is complete.
+
+    Args:
+        loaded: a compressed model.
+        recipe: what made it from the dense one.
+        folder: where to.
+
+    Raises:
+        ModelError: the model does not have the shapes of its spec.
+        DeviceError: the disk is full.
+        UsageError: the folder cannot be written.
+    """
+    check_shapes(loaded, where="before saving")
+    source_dtype = getattr(torch, loaded.spec.source_dtype)
+    tensors = {
+        name: _smallest(parameter.detach(), source_dtype) for name, parameter in parameter_names(loaded.model).items()
+    }
+    files = {
+        "config.json": _json(_config(loaded, recipe)),
+        "generation_config.json": _json(_generation_config(loaded)),
+        "README.md": model_card(loaded.spec, recipe).encode(),
+        **tokenizer_files(loaded, is_trimmed=recipe.keep_tokens is not None),
+    }
+    with atomic_folder(folder) as partial:
+        try:
+            save_file(tensors, partial / WEIGHTS_FILE, metadata={"format": "pt"})
+        except Exception as error:  # safetensors raises its own class for a full disk, with the reason as text only
+            raise DeviceError(f"{folder / WEIGHTS_FILE} cannot be written ({error}); free space and run again.") from (
+                error
+            )
+        (partial / WEIGHTS_FILE).chmod(0o644)
+        for name, data in files.items():
+            (partial / name).write_bytes(data)
+
+
+def parameter_names(model: nn.Module) -> dict[str, nn.Parameter]:
+    """Stored name -> parameter, a tied one once; factors end in `.weight` as every matrix does."""
+    factors = {
+        f"{path}.{factor}"
+        for path, module in model.named_modules()
+        if isinstance(module, FactoredLinear)
+        for factor in ("right", "left")
+    }
+    return {f"{name}.weight" if name in factors else name: value for name, value in model.named_parameters()}
+
+
+def _smallest(tensor: Tensor, source_dtype: torch.dtype) -> Tensor:
+    """The tensor in the smallest dtype that loses nothing."""
+    for dtype in (source_dtype, torch.float16):
+        stored = tensor.to(dtype)
+        if torch.equal(stored.to(torch.float32), tensor):
+            return stored.contiguous()
+    return tensor.contiguous()
+
+
+def _config(loaded: LoadedModel, recipe: Recipe) -> dict[str, Any]:
+    config: dict[str, Any] = json.loads(loaded.model.config.to_json_string(use_diff=False))
+    # A type-wide dtype no longer exists; loading goes by each tensor's own.
+    config["dtype"] = "float32"
+    config.pop("per_layer_config", None)
+    config[CONFIG_KEY] = {
+        "format_version": FORMAT_VERSION,
+        "linear_layout": "out_in",
+        "spec": msgspec.to_builtins(loaded.spec),
+        "recipe": msgspec.to_builtins(recipe),
+    }
+    return config
+
+
+def _generation_config(loaded: LoadedModel) -> dict[str, Any]:
+    config = loaded.model.generation_config
+    return {} if config is None else json.loads(config.to_json_string(use_diff=True))
+
+
+def _json(value: dict[str, Any]) -> bytes:
+    return (json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False) + "\n").encode()
