@@ -1,0 +1,69 @@
+"""Expected loss of every rank of a site, for both truncations.
+
+    lowrank   output covariance:  W S W^T = V diag(lambda) V^T,  loss(r) = sum_{i > r} lambda_i          (1)
+    laser     plain SVD:          W = U diag(sigma) V^T,  loss(r) = sum_{i > r} sigma_i^2 v_i^T S v_i    (2)
+
+(1) Swift-SVD (arXiv 2604.01609) and SVD-LLM (arXiv 2403.07378): no matrix of rank r has a smaller output error.
+(2) LASER (arXiv 2312.13558); exact, since the u_i are orthonormal. Both times output_weight / 2 are nats per token.
+"""
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from edgeprune.calibrate.site_weights import SiteWeight
+
+__all__ = ["RANK_METHODS", "factored_weights", "laser_losses", "lowrank_losses", "rank_losses"]
+
+RANK_METHODS = ("lowrank", "laser")
+
+
+def rank_losses(site: SiteWeight) -> Iterator[tuple[str, NDArray[np.float64]]]:
+    """Method and [min(out, in) + 1] expected loss increase by kept rank, in nats per token."""
+    for method, losses in (
+        ("lowrank", lowrank_losses(site.weight, site.gram)),
+        ("laser", laser_losses(site.weight, site.gram)),
+    ):
+        yield method, 0.5 * site.output_weight * losses.numpy()
+
+
+def lowrank_losses(weight: Tensor, gram: Tensor) -> Tensor:
+    """[min(out, in) + 1] float64: output error left by the best factors of each rank."""
+    W = weight.double()
+    if W.shape[0] <= W.shape[1]:
+        values = torch.linalg.eigvalsh(_symmetric(W @ gram @ W.T))  # eq. (1)
+    else:
+        # The same eigenvalues from the smaller side: S = T T^T, T^T W^T W T.
+        moments, basis = torch.linalg.eigh(_symmetric(gram))
+        T = basis * moments.clamp_min(0).sqrt()
+        values = torch.linalg.eigvalsh(_symmetric(T.T @ (W.T @ W) @ T))
+    return _tails(values.flip(0).clamp_min(0))
+
+
+def laser_losses(weight: Tensor, gram: Tensor) -> Tensor:
+    """[min(out, in) + 1] float64: output error left by plain SVD truncation to each rank."""
+    _, sigma, V = torch.linalg.svd(weight.double(), full_matrices=False)
+    return _tails(sigma.square() * ((V @ gram) * V).sum(dim=1).clamp_min(0))  # eq. (2)
+
+
+def factored_weights(site: SiteWeight, rank: int, method: str) -> Tensor:
+    """[out, in] float32: the product of the factors of that rank, to measure what it really costs."""
+    W = site.weight.double()
+    if method == "laser":
+        U, sigma, V = torch.linalg.svd(W, full_matrices=False)
+        return ((U[:, :rank] * sigma[:rank]) @ V[:rank]).float()
+    _, basis = torch.linalg.eigh(_symmetric(W @ site.gram @ W.T))
+    kept = basis[:, -rank:]
+    return (kept @ (kept.T @ W)).float()
+
+
+def _tails(values: Tensor) -> Tensor:
+    """Sum of the entries from each index on; a last entry of 0."""
+    return torch.cat([values.flip(0).cumsum(0).flip(0), values.new_zeros(1)])
+
+
+def _symmetric(matrix: Tensor) -> Tensor:
+    return (matrix + matrix.T) / 2
