@@ -16,7 +16,6 @@ OPSET = 21
 """Default-domain operator set written into the graph; onnxruntime 1.23, the oldest supported, knows it."""
 
 
-
 def clean_graph(model: ir.Model, spec: ModelSpec) -> None:
     """Bring a built graph into the bundle's form, in place."""
     graph = model.graph

@@ -23,7 +23,7 @@ from edgeprune.export.cleanup import clean_graph
 from edgeprune.export.matrices import Site, StoredArray, to_array
 from edgeprune.export.tables import EmbeddingTable, HeadTable
 from edgeprune.intake.load import LoadedModel
-from edgeprune.schema.model import BlockSpec, ModelSpec
+from edgeprune.schema.model import BlockSpec
 
 __all__ = ["Graph", "build_graph"]
 
@@ -195,5 +195,3 @@ def _plain_weights(
         if value.shape is None or tuple(value.shape.numpy()) != tuple(tensor.shape):
             raise ExportError(f"The weight {name!r} has shape {tuple(tensor.shape)}, the graph wants {value.shape}.")
         yield value, tensor
-
-

@@ -127,6 +127,7 @@ class Site(nn.Module):
             yield from self.right.arrays()
         yield from self.left.arrays()
         if self.bias is not None:
+            assert self.bias_source is not None
             yield to_array(self.bias_source), (self.bias,)
 
 

@@ -39,11 +39,11 @@ def pack_blocks(values: NDArray[np.int8], *, bits: int, block_size: int) -> NDAr
     rows, columns = values.shape
     blocks = block_count(columns, block_size)
     zero_point = 1 << (bits - 1)
-    padded = np.full((rows, blocks * block_size), zero_point, dtype=np.uint8)
+    padded: NDArray[np.uint8] = np.full((rows, blocks * block_size), zero_point, dtype=np.uint8)
     # int16 holds every sum: -128 + 128 .. 127 + 128.
     padded[:, :columns] = (values.astype(np.int16) + zero_point).astype(np.uint8)
     if bits == 4:
-        padded = padded[:, 0::2] | (padded[:, 1::2] << 4)
+        padded = np.bitwise_or(padded[:, 0::2], padded[:, 1::2] << np.uint8(4), dtype=np.uint8)
     return padded.reshape(rows, blocks, block_size * bits // 8)
 
 

@@ -66,6 +66,7 @@ class EmbeddingTable(nn.Module):
             _domain="com.microsoft",
         )
         rows = op.Reshape(rows, [0, 0, -1])
+        assert self.kernel.block_size is not None
         if self.blocks * self.kernel.block_size != self.hidden_size:
             rows = op.Slice(rows, [0], [self.hidden_size], [2])
         return rows

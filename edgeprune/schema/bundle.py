@@ -22,7 +22,8 @@ class TextSet(Record, frozen=True, kw_only=True):
     """A tokenised text to measure bits-per-byte on: `<path>` is an .npz with `tokens` and `offsets`, both int32/int64.
 
     Document d is `tokens[offsets[d]:offsets[d + 1]]`; windows of `window_tokens` are cut from each document apart,
-    and the first token of a window is not scored.
+    and the first token of a window is not scored. An optional third array `token_bytes` (UTF-8 bytes of each token)
+    lets a part of the text be scored.
     """
 
     name: str
@@ -45,6 +46,8 @@ class ChoiceSet(Record, frozen=True, kw_only=True):
     name: str
     path: str
     question_count: int
+    reference_accuracy: float | None = None
+    """Torch's accuracy on the compressed model; None when it was not computed."""
     description: str = ""
 
 
@@ -55,6 +58,9 @@ class ParityRecord(Record, frozen=True, kw_only=True):
     max_logit_difference: float
     """Largest absolute difference / largest absolute logit of torch."""
     tolerance: float
+    exact_logit_difference: float | None = None
+    """The same with float32 activations in every kernel (accuracy level 0), so that only packing and wiring can differ;
+    None when no kernel rounds its activations."""
     top1_agreement: float
     """Share of positions with the same most likely token, near ties set aside."""
     greedy_prompt: tuple[int, ...]
