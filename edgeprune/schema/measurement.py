@@ -93,7 +93,7 @@ class Check(Record, frozen=True, kw_only=True):
     """One limit against its measurement."""
 
     quantity: str
-    """`memory`, `latency`, `disk` or `loss`."""
+    """`memory`, `latency`, `disk` or `loss`; `parity` where the manifest holds torch's own figures."""
     limit: float
     measured: float | None
     unit: str

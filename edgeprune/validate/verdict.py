@@ -1,0 +1,116 @@
+"""Limits against measurements: a check per limit, and one verdict of all.
+
+    memory    peak resident bytes of the process, floor included           <= budget.memory_bytes
+    latency   lowest median seconds per token of the fresh processes       <= budget.latency_s
+    disk      bytes of the bundle without evaluation sets                  <= budget.disk_bytes
+    loss      bits-per-byte on the domain text / the dense bundle's        <= 1 + budget.max_loss
+    parity    |loss - torch's| / torch's, where the manifest has torch's   <= 5 %
+              torch's accuracy inside the measured 95 % interval
+
+With no budget given the limits are those of the measured int8 bundle: 60 % of its bytes on disk and its peak memory.
+A limit without a measurement is `unmeasured`, never `met`.
+"""
+
+from collections.abc import Mapping, Sequence
+
+from msgspec.structs import replace
+
+from edgeprune.schema.base import Verdict
+from edgeprune.schema.budget import Budget
+from edgeprune.schema.bundle import BundleManifest
+from edgeprune.schema.measurement import BundleMeasurement, Check, TextResult
+
+__all__ = ["DEFAULT_DISK_FRACTION", "check_limits", "check_parity", "measured_budget", "overall"]
+
+DEFAULT_DISK_FRACTION = 0.6
+"""Of the plain int8 bundle's bytes, when the user gives no budget."""
+
+_LOSS_TEXT = "domain"
+_PARITY_TOLERANCE = 0.05
+"""int8 activations move the loss by less than 1 %; damaged weights by far more."""
+
+
+def measured_budget(budget: Budget, measurements: Mapping[str, BundleMeasurement]) -> tuple[Budget, bool]:
+    """The budget to judge by, and whether its memory limit is missing.
+
+    A default budget is taken from the measured int8 bundle; without that bundle the predicted limits stay.
+    """
+    int8 = measurements.get("int8")
+    if budget.origin != "default" or int8 is None:
+        return budget, False
+    disk_bytes = int(DEFAULT_DISK_FRACTION * int8.disk_bytes)
+    if int8.peak_rss_bytes is None:
+        return replace(budget, disk_bytes=disk_bytes), True
+    return replace(budget, disk_bytes=disk_bytes, memory_bytes=int8.peak_rss_bytes - budget.reserve_bytes), False
+
+
+def check_limits(
+    budget: Budget, chosen: BundleMeasurement, dense: BundleMeasurement | None, *, is_memory_limit_missing: bool = False
+) -> tuple[Check, ...]:
+    """One check per limit that is set."""
+    checks = []
+    if budget.memory_bytes is not None:
+        peak = None if is_memory_limit_missing else chosen.peak_rss_bytes
+        checks.append(_check("memory", budget.memory_bytes, peak, "bytes"))
+    if budget.latency_s is not None:
+        checks.append(_check("latency", budget.latency_s, chosen.decode_s, "s"))
+    if budget.disk_bytes is not None:
+        checks.append(_check("disk", budget.disk_bytes, chosen.disk_bytes, "bytes"))
+    if budget.max_loss is not None:
+        own, reference = _bits(chosen), None if dense is None else _bits(dense)
+        ratio = None if own is None or not reference else own / reference
+        checks.append(_check("loss", 1.0 + budget.max_loss, ratio, "x dense"))
+    return tuple(checks)
+
+
+def check_parity(manifest: BundleManifest, chosen: BundleMeasurement) -> tuple[Check, ...]:
+    """Whether the device computes what torch computed of the same weights, where the manifest tells that."""
+    checks = []
+    texts = {result.name: result for result in chosen.texts}
+    for text in manifest.texts:
+        if text.reference_loss_nats is None:
+            continue
+        result = texts.get(text.name)
+        difference = None if result is None else _relative_difference(result, text.reference_loss_nats)
+        checks.append(_check("parity", _PARITY_TOLERANCE, difference, f"relative loss difference, {text.name}"))
+    answers = {result.name: result for result in chosen.accuracy}
+    for choices in manifest.choices:
+        if choices.reference_accuracy is None:
+            continue
+        accuracy = answers.get(choices.name)
+        unit = f"accuracy difference, {choices.name}"
+        if accuracy is None:
+            checks.append(_check("parity", 0.0, None, unit))
+            continue
+        reference = choices.reference_accuracy
+        allowed = (
+            accuracy.high - accuracy.accuracy if reference > accuracy.accuracy else accuracy.accuracy - accuracy.low
+        )
+        checks.append(_check("parity", allowed, abs(reference - accuracy.accuracy), unit))
+    return tuple(checks)
+
+
+def overall(checks: Sequence[Check]) -> Verdict:
+    """`not_met` if any limit is, otherwise `unmeasured` if any is, otherwise `met`."""
+    verdicts = {check.verdict for check in checks}
+    if "not_met" in verdicts:
+        return "not_met"
+    return "unmeasured" if "unmeasured" in verdicts else "met"
+
+
+def _check(quantity: str, limit: float, measured: float | None, unit: str) -> Check:
+    verdict: Verdict = "unmeasured" if measured is None else "met" if measured <= limit else "not_met"
+    return Check(quantity=quantity, limit=limit, measured=measured, unit=unit, verdict=verdict)
+
+
+def _bits(measurement: BundleMeasurement) -> float | None:
+    for result in measurement.texts:
+        if result.name == _LOSS_TEXT:
+            return result.bits_per_byte
+    return None
+
+
+def _relative_difference(result: TextResult, reference_loss_nats: float) -> float | None:
+    if reference_loss_nats <= 0.0:
+        return None
+    return abs(result.loss_nats - reference_loss_nats) / reference_loss_nats
