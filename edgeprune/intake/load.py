@@ -57,10 +57,11 @@ def load_model(folder: Path) -> LoadedModel:
     spec = read_spec(folder)
     adapter = adapter_for(spec.family)
     tokenizer = load_tokenizer(folder)
-    if tokenizer.get_vocab_size(with_added_tokens=True) > spec.vocab_size:
+    highest = max(tokenizer.get_vocab(with_added_tokens=True).values(), default=-1)
+    if highest >= spec.vocab_size:
         raise ModelError(
-            f"The tokenizer of {folder} knows {tokenizer.get_vocab_size(with_added_tokens=True)} tokens, the model "
-            f"only {spec.vocab_size}; the two belong to different models."
+            f"The tokenizer of {folder} has the token id {highest}, the model only {spec.vocab_size} tokens; the two "
+            "belong to different models."
         )
     model = _load_weights(folder)
     check_against_optimum(model, spec)

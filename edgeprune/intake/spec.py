@@ -43,6 +43,13 @@ def read_spec(folder: Path) -> ModelSpec:
         ModelError: missing, malformed or truncated files, or weights that do not have the configured shapes.
         UnsupportedArchitectureError: no family reads it.
     """
+    try:
+        return _read(folder)
+    except OSError as error:
+        raise ModelError(f"{error.filename or folder} cannot be read ({error.strerror}); check the file.") from error
+
+
+def _read(folder: Path) -> ModelSpec:
     if not folder.is_dir():
         raise ModelError(f"{folder} is not a folder; give the folder of a Hugging Face model or a hub id.")
     config_path = folder / "config.json"

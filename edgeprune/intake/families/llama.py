@@ -19,6 +19,8 @@ from edgeprune.intake.config import (
     read_text,
 )
 from edgeprune.intake.families.base import FamilyShapes
+from edgeprune.intake.families.rotary import check_rotary
+from edgeprune.intake.families.window import read_window
 from edgeprune.schema.model import BlockSpec, SiteRole, SiteSpec, site_name
 
 __all__ = ["LLAMA", "LlamaFamily"]
@@ -33,17 +35,15 @@ class _Defaults:
     max_positions: int
     head_dim: int | None = None
     """None: hidden size / heads."""
-    sliding_window: int | None = None
 
 
 _DEFAULTS = {
     "llama": _Defaults(num_kv_heads=None, max_positions=2048),
-    "mistral": _Defaults(num_kv_heads=8, max_positions=131_072, sliding_window=4096),
+    "mistral": _Defaults(num_kv_heads=8, max_positions=131_072),
     "qwen2": _Defaults(num_kv_heads=32, max_positions=32_768),
     "qwen3": _Defaults(num_kv_heads=32, max_positions=32_768, head_dim=128),
 }
 
-_ROPE_TYPES = ("default", "linear", "llama3")
 _ACTIVATIONS = ("silu", "swish")
 
 _MODULES: dict[SiteRole, str] = {
@@ -78,21 +78,26 @@ class LlamaFamily:
         # An explicit null means "as many as query heads" in every type, an absent key means the type's default.
         absent = heads if "num_key_value_heads" in config else defaults.num_kv_heads or heads
         kv_heads = read_size(config, "num_key_value_heads", limit=WIDTH_LIMIT, default=absent)
+        has_own_dim = config.get("head_dim") is not None or defaults.head_dim is not None
+        if hidden % heads != 0 and (kind == "llama" or not has_own_dim):
+            raise ModelError(
+                f"config.json: hidden_size {hidden} is not a multiple of num_attention_heads {heads}; "
+                "the file is malformed."
+            )
         if heads % kv_heads != 0:
             raise ModelError(
                 f"config.json: num_attention_heads {heads} is not a multiple of num_key_value_heads {kv_heads}; "
                 "the file is malformed."
             )
-        head_dim = read_size(
-            config, "head_dim", limit=WIDTH_LIMIT, default=defaults.head_dim or max(1, hidden // heads)
-        )
-        _refuse_variants(config, kind, head_dim)
+        head_dim = read_size(config, "head_dim", limit=WIDTH_LIMIT, default=defaults.head_dim or hidden // heads)
+        activation = read_text(config, "hidden_act", default="silu")
+        if activation not in _ACTIVATIONS:
+            raise UnsupportedArchitectureError(
+                f"The activation {activation!r} in config.json is not supported for {kind}; it must be silu."
+            )
+        check_rotary(config, head_dim=head_dim)
         inner = read_size(config, "intermediate_size", limit=WIDTH_LIMIT)
-        attention_bias = kind == "llama" or kind == "qwen3"
-        has_bias = read_flag(config, "attention_bias", default=False) if attention_bias else False
-        biased: set[str] = {"q", "k", "v", "o"} if has_bias else {"q", "k", "v"} if kind == "qwen2" else set()
-        if kind == "llama" and read_flag(config, "mlp_bias", default=False):
-            biased |= {"gate", "up", "down"}
+        biased = _biased_roles(config, kind)
         norms = 2 * hidden + (2 * head_dim if kind == "qwen3" else 0)
         widths = _widths(hidden, heads * head_dim, kv_heads * head_dim, inner)
         blocks = tuple(
@@ -127,9 +132,9 @@ class LlamaFamily:
             rotary_dim=head_dim,
             norm_kind="rms",
             norm_epsilon=read_number(config, "rms_norm_eps", default=1e-6),
-            activation=read_text(config, "hidden_act", default="silu"),
+            activation=activation,
             is_gated=True,
-            sliding_window=_sliding_window(config, kind, defaults, block_count),
+            sliding_window=read_window(config, kind, block_count=block_count),
             blocks=blocks,
             final_norm_parameter_count=hidden,
         )
@@ -162,6 +167,18 @@ class LlamaFamily:
         return name.removeprefix("model.")
 
 
+def _biased_roles(config: dict[str, Any], kind: str) -> frozenset[str]:
+    """Sites with a bias; each type reads only the flags its own code reads."""
+    if kind == "qwen2":
+        return frozenset("qkv")
+    roles: set[str] = set()
+    if kind in ("llama", "qwen3") and read_flag(config, "attention_bias", default=False):
+        roles |= {"q", "k", "v", "o"}
+    if kind == "llama" and read_flag(config, "mlp_bias", default=False):
+        roles |= {"gate", "up", "down"}
+    return frozenset(roles)
+
+
 def _widths(hidden: int, query: int, key: int, inner: int) -> dict[SiteRole, tuple[int, int]]:
     """Role -> (out, in)."""
     return {
@@ -173,69 +190,6 @@ def _widths(hidden: int, query: int, key: int, inner: int) -> dict[SiteRole, tup
         "up": (inner, hidden),
         "down": (hidden, inner),
     }
-
-
-def _sliding_window(config: dict[str, Any], kind: str, defaults: _Defaults, block_count: int) -> int | None:
-    if kind == "llama":
-        return None
-    if kind == "mistral":
-        if "sliding_window" in config and config["sliding_window"] is None:
-            return None
-        window: int | None = read_size(config, "sliding_window", limit=POSITION_LIMIT, default=defaults.sliding_window)
-        is_sliding = [True] * block_count
-    else:
-        if not read_flag(config, "use_sliding_window", default=False) or config.get("sliding_window", 0) is None:
-            window = None
-        else:
-            window = read_size(config, "sliding_window", limit=POSITION_LIMIT, default=4096)
-        first = config.get("max_window_layers", 28)
-        if not isinstance(first, int):
-            raise ModelError(f"config.json: max_window_layers is {first!r}, not a whole number; the file is malformed.")
-        is_sliding = [window is not None and index >= first for index in range(block_count)]
-    layer_types = config.get("layer_types")
-    if layer_types is not None:
-        if not isinstance(layer_types, list) or len(layer_types) != block_count:
-            raise ModelError(f"config.json: layer_types does not name {block_count} blocks; the file is malformed.")
-        unknown = set(map(str, layer_types)) - {"full_attention", "sliding_attention"}
-        if unknown:
-            raise UnsupportedArchitectureError(
-                f"The model has blocks of the kind {min(unknown)!r} (layer_types in config.json), which are not "
-                "supported; take a model with full attention."
-            )
-        is_sliding = [window is not None and entry == "sliding_attention" for entry in layer_types]
-    if any(is_sliding) and not all(is_sliding):
-        raise UnsupportedArchitectureError(
-            "Some blocks of the model attend to a sliding window and some to everything (layer_types in config.json), "
-            "which is not supported; take a model with one kind of attention."
-        )
-    return window if all(is_sliding) else None
-
-
-def _refuse_variants(config: dict[str, Any], kind: str, head_dim: int) -> None:
-    activation = read_text(config, "hidden_act", default="silu")
-    if activation not in _ACTIVATIONS:
-        raise UnsupportedArchitectureError(
-            f"The activation {activation!r} in config.json is not supported for {kind}; it must be silu."
-        )
-    if head_dim % 2 != 0:
-        raise ModelError(
-            f"config.json: head_dim {head_dim} is odd, rotary positions need pairs; the file is malformed."
-        )
-    # transformers 5 writes rope_parameters, 4 wrote rope_scaling beside rope_theta.
-    rope = config.get("rope_parameters") or config.get("rope_scaling") or {}
-    if not isinstance(rope, dict):
-        raise ModelError(f"config.json: the rotary parameters are {rope!r}, not an object; the file is malformed.")
-    rope_type = rope.get("rope_type") or rope.get("type") or "default"
-    if rope_type not in _ROPE_TYPES:
-        raise UnsupportedArchitectureError(
-            f"The rotary scaling {rope_type!r} in config.json is not supported; {', '.join(_ROPE_TYPES)} are."
-        )
-    partial = rope.get("partial_rotary_factor", config.get("partial_rotary_factor", 1.0))
-    if partial is not None and partial != 1.0:
-        raise UnsupportedArchitectureError(
-            f"Only a part of each head is rotated (partial_rotary_factor {partial!r} in config.json), which is not "
-            f"supported for {kind}."
-        )
 
 
 LLAMA = LlamaFamily()

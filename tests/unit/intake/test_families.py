@@ -1,0 +1,181 @@
+"""Which configurations are read, and the sentence a user gets for the others."""
+
+from typing import Any
+
+import pytest
+
+from edgeprune.errors import ModelError, UnsupportedArchitectureError
+from edgeprune.intake.families import describe_families, family_for
+from edgeprune.intake.families.rotary import check_rotary
+from edgeprune.intake.families.window import read_window
+
+LLAMA: dict[str, Any] = {
+    "model_type": "llama",
+    "hidden_size": 64,
+    "intermediate_size": 96,
+    "num_attention_heads": 4,
+    "num_hidden_layers": 3,
+    "num_key_value_heads": 2,
+    "vocab_size": 512,
+}
+
+
+@pytest.mark.parametrize("model_type", ["llama", "mistral", "qwen2", "qwen3"])
+def test_llama_likes_share_a_family(model_type: str) -> None:
+    assert family_for({"model_type": model_type}).name == "llama"
+
+
+@pytest.mark.parametrize(
+    ("model_type", "reason"),
+    [
+        ("bert", "an encoder, which does not generate text"),
+        ("t5", "an encoder-decoder"),
+        ("mixtral", "a mixture of experts"),
+        ("mamba", "a state-space"),
+        ("gemma2", "mixes sliding-window and full attention"),
+        ("smollm3", "no rotary positions"),
+        ("paligemma", "images or sound"),
+    ],
+)
+def test_known_refusals_say_why_and_how_to_add(model_type: str, reason: str) -> None:
+    with pytest.raises(UnsupportedArchitectureError) as caught:
+        family_for({"model_type": model_type})
+    message = str(caught.value)
+    assert reason in message
+    assert "The nearest supported one is" in message
+    assert "edgeprune/intake/families and an adapter" in message
+
+
+@pytest.mark.parametrize(("unknown", "nearest"), [("mistrall", "mistral"), ("qwen4", "qwen"), ("gpt3", "gpt2")])
+def test_the_nearest_supported_type_is_named(unknown: str, nearest: str) -> None:
+    with pytest.raises(UnsupportedArchitectureError, match=f"nearest supported one is '{nearest}"):
+        family_for({"model_type": unknown})
+
+
+@pytest.mark.parametrize(
+    ("extra", "reason"),
+    [
+        ({"is_encoder_decoder": True}, "encoder-decoder"),
+        ({"num_local_experts": 8}, "mixture of experts"),
+        ({"vision_config": {"x": 1}}, "images or sound"),
+        ({}, "unknown to this version"),
+    ],
+)
+def test_an_unknown_type_is_told_by_its_fields(extra: dict[str, Any], reason: str) -> None:
+    with pytest.raises(UnsupportedArchitectureError, match=reason):
+        family_for({"model_type": "brand_new", **extra})
+
+
+@pytest.mark.parametrize("value", [None, 3, "", ["llama"]])
+def test_a_configuration_without_a_type_is_refused(value: Any) -> None:
+    with pytest.raises(ModelError, match="names no model_type"):
+        family_for({"model_type": value})
+
+
+def test_quantised_checkpoints_are_refused() -> None:
+    with pytest.raises(UnsupportedArchitectureError, match=r"already quantised \(gptq.*bfloat16 or float32 release"):
+        family_for({**LLAMA, "quantization_config": {"quant_method": "gptq"}})
+
+
+@pytest.mark.parametrize("architecture", ["LlamaForSequenceClassification", "LlamaModel"])
+def test_a_model_without_a_language_head_is_refused(architecture: str) -> None:
+    with pytest.raises(UnsupportedArchitectureError, match="no language-model head"):
+        family_for({**LLAMA, "architectures": [architecture]})
+
+
+def test_every_type_is_described_once() -> None:
+    described = describe_families()
+    assert len({entry.model_type for entry in described}) == len(described)
+    for entry in described:
+        if entry.status == "supported":
+            assert family_for({"model_type": entry.model_type}).name == entry.family
+        else:
+            assert entry.reason
+            with pytest.raises(UnsupportedArchitectureError):
+                family_for({"model_type": entry.model_type})
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "words"),
+    [
+        ("num_hidden_layers", 10**9, r"num_hidden_layers is 1000000000, outside 1\.\.1024"),
+        ("hidden_size", 0, "hidden_size is 0, outside"),
+        ("hidden_size", -64, "hidden_size is -64, outside"),
+        ("hidden_size", "64", "hidden_size is '64', not a whole number"),
+        ("hidden_size", 64.0, "hidden_size is 64.0, not a whole number"),
+        ("hidden_size", True, "hidden_size is True, not a whole number"),
+        ("hidden_size", 62, "not a multiple of num_attention_heads"),
+        ("hidden_size", None, "has no hidden_size"),
+        ("vocab_size", 2**40, "vocab_size is 1099511627776, outside"),
+        ("num_key_value_heads", 3, "not a multiple of num_key_value_heads"),
+        ("rms_norm_eps", float("nan"), "rms_norm_eps is nan, not a positive number"),
+        ("tie_word_embeddings", "yes", "neither true nor false"),
+        ("head_dim", 15, "head_dim 15 is odd"),
+        ("rope_parameters", 3, "not an object"),
+        ("rope_theta", -1.0, "rope_theta is -1.0"),
+    ],
+)
+def test_malformed_fields_are_named(key: str, value: Any, words: str) -> None:
+    with pytest.raises(ModelError, match=words):
+        family_for(LLAMA).shapes({**LLAMA, key: value})
+
+
+def test_absent_fields_take_the_defaults_of_the_type() -> None:
+    bare = {key: value for key, value in LLAMA.items() if key != "num_key_value_heads"}
+    shapes = family_for(bare).shapes(bare)
+    assert shapes.blocks[0].num_kv_heads == 4
+    assert shapes.blocks[0].head_dim == 16
+    assert shapes.max_positions == 2048
+    assert not shapes.is_tied
+    qwen3 = {**LLAMA, "model_type": "qwen3"}
+    assert family_for(qwen3).shapes(qwen3).blocks[0].head_dim == 128
+
+
+@pytest.mark.parametrize(
+    ("config", "words"),
+    [
+        ({"rope_scaling": {"type": "dynamic", "factor": 2.0}}, "'dynamic'"),
+        ({"rope_parameters": {"rope_type": "yarn", "factor": 2.0}}, "'yarn'"),
+        ({"partial_rotary_factor": 0.5}, "partial_rotary_factor 0.5"),
+    ],
+)
+def test_other_rotary_variants_are_refused(config: dict[str, Any], words: str) -> None:
+    with pytest.raises(UnsupportedArchitectureError, match=words):
+        check_rotary(config, head_dim=16)
+
+
+@pytest.mark.parametrize(
+    ("model_type", "config", "window"),
+    [
+        ("llama", {"sliding_window": 64}, None),
+        ("mistral", {}, 4096),
+        ("mistral", {"sliding_window": None}, None),
+        ("mistral", {"sliding_window": 64}, 64),
+        ("qwen2", {"sliding_window": 64}, None),
+        ("qwen2", {"use_sliding_window": True, "sliding_window": 64}, None),
+        ("qwen2", {"use_sliding_window": True, "sliding_window": 64, "max_window_layers": 0}, 64),
+        ("qwen3", {"use_sliding_window": True, "sliding_window": 64, "layer_types": ["sliding_attention"] * 3}, 64),
+        ("qwen3", {"use_sliding_window": True, "sliding_window": 64, "layer_types": ["full_attention"] * 3}, None),
+    ],
+)
+def test_the_window_is_the_one_transformers_uses(model_type: str, config: dict[str, Any], window: int | None) -> None:
+    assert read_window(config, model_type, block_count=3) == window
+
+
+def test_mixed_windows_are_refused() -> None:
+    config = {"use_sliding_window": True, "sliding_window": 64, "max_window_layers": 1}
+    with pytest.raises(UnsupportedArchitectureError, match="Some blocks of the model attend to a sliding window"):
+        read_window(config, "qwen2", block_count=3)
+
+
+@pytest.mark.parametrize(
+    ("key", "words"),
+    [
+        ("add_cross_attention", "cross attention"),
+        ("scale_attn_by_inverse_layer_idx", "dropping blocks"),
+    ],
+)
+def test_gpt2_variants_are_refused(key: str, words: str) -> None:
+    config = {"model_type": "gpt2", key: True}
+    with pytest.raises(UnsupportedArchitectureError, match=words):
+        family_for(config).shapes(config)
