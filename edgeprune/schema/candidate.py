@@ -44,6 +44,8 @@ class SearchResult(Record, frozen=True, kw_only=True):
     dense: Candidate
     front: tuple[Candidate, ...]
     """Candidates no other one beats in size and loss, smallest first."""
+    baselines: tuple[Candidate, ...] = ()
+    """Plain int8 and plain int4, priced beside; without those that were not scored."""
     chosen: Candidate | None
     infeasible: Infeasible | None = None
     predicted: Verdict

@@ -1,0 +1,84 @@
+"""From what the user wrote to absolute limits.
+
+Percentages: `--memory 60%` is the floor plus 60 % of what the dense model adds to it in float32; `--disk` is of the
+source's weight files ("dense on disk"); `--latency` of the dense model's time per token. The reserve is taken off the
+memory limit. With no limit at all: at most 60 % of plain int8's bytes on disk and at most plain int8's peak memory.
+"""
+
+from edgeprune.errors import UsageError
+from edgeprune.schema.budget import Budget, BudgetRequest, Limit
+from edgeprune.schema.estimate import Cost
+from edgeprune.units import format_bytes
+
+__all__ = ["DEFAULT_DISK_FRACTION", "resolve_budget"]
+
+DEFAULT_DISK_FRACTION = 0.6
+
+
+def resolve_budget(
+    request: BudgetRequest, dense: Cost, plain_int8: Cost, floor_bytes: int | None, *, source_bytes: int | None = None
+) -> Budget:
+    """Absolute limits of a request; `source_bytes` None takes the dense bundle's bytes for disk percentages.
+
+    Raises:
+        UsageError: a percentage of something the profile does not tell, or a reserve that leaves nothing.
+    """
+    asked = (request.memory, request.latency, request.disk, request.max_loss)
+    if all(limit is None for limit in asked):
+        peak = plain_int8.peak_rss_bytes.value
+        return Budget(
+            memory_bytes=None if peak is None else _less_reserve(round(peak), request.reserve_bytes),
+            disk_bytes=int(DEFAULT_DISK_FRACTION * plain_int8.disk_bytes),
+            reserve_bytes=request.reserve_bytes,
+            origin="default",
+        )
+    if request.reserve_bytes and request.memory is None:
+        raise UsageError("--reserve is taken off the memory limit, but no --memory is given; give both.")
+    memory = _memory_bytes(request.memory, dense, floor_bytes)
+    dense_disk = dense.disk_bytes if source_bytes is None else source_bytes
+    disk = _resolve(request.disk, float(dense_disk), what="--disk")
+    return Budget(
+        memory_bytes=None if memory is None else _less_reserve(memory, request.reserve_bytes),
+        latency_s=_resolve(request.latency, dense.decode_s.value, what="--latency"),
+        disk_bytes=None if disk is None else int(disk),
+        max_loss=request.max_loss,
+        reserve_bytes=request.reserve_bytes,
+    )
+
+
+def _memory_bytes(limit: Limit | None, dense: Cost, floor_bytes: int | None) -> int | None:
+    if limit is None:
+        return None
+    if limit.percent_of_dense is None:
+        value = _resolve(limit, None, what="--memory")
+        return None if value is None else int(value)
+    added = dense.model_memory_bytes.value
+    if floor_bytes is None or added is None:
+        raise UsageError(
+            "--memory as a percentage needs the device's floor, which this profile does not have; "
+            "give an absolute size, or profile the device with `edgeprune profile`."
+        )
+    return int(floor_bytes + limit.percent_of_dense * added)
+
+
+def _resolve(limit: Limit | None, dense_value: float | None, *, what: str) -> float | None:
+    if limit is None:
+        return None
+    if limit.absolute is not None:
+        return limit.absolute
+    assert limit.percent_of_dense is not None  # a Limit has exactly one field
+    if dense_value is None:
+        raise UsageError(
+            f"{what} as a percentage needs the dense model's value, which this profile cannot predict; "
+            "give an absolute limit, or profile the device with `edgeprune profile`."
+        )
+    return limit.percent_of_dense * dense_value
+
+
+def _less_reserve(memory_bytes: int, reserve_bytes: int) -> int:
+    if reserve_bytes >= memory_bytes:
+        raise UsageError(
+            f"--reserve {format_bytes(reserve_bytes)} leaves nothing of the memory limit "
+            f"{format_bytes(memory_bytes)}; lower the reserve or raise --memory."
+        )
+    return memory_bytes - reserve_bytes
