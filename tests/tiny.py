@@ -163,7 +163,8 @@ def _encode(array: Array, dtype: str) -> bytes:
 
 
 def _matrix(rng: np.random.Generator, rows: int, columns: int, scale: float = 1.0) -> Array:
-    return (rng.standard_normal((rows, columns)) * scale / np.sqrt(columns)).astype(np.float32)
+    matrix: Array = (rng.standard_normal((rows, columns)) * scale / np.sqrt(columns)).astype(np.float32)
+    return matrix
 
 
 def _gain(rng: np.random.Generator, width: int) -> Array:

@@ -56,6 +56,11 @@ def _read(folder: Path) -> ModelSpec:
     if not config_path.is_file():
         raise ModelError(f"{folder} has no config.json; give the folder of a Hugging Face model.")
     config = read_json(config_path)
+    if "edgeprune" in config:
+        raise ModelError(
+            f"{folder} is a model that EdgePrune has already compressed; give the dense model it was made from, or open "
+            "it with edgeprune.load."
+        )
     family = family_for(config)
     weights = find_weights(folder)
     shapes = family.shapes(config)

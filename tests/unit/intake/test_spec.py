@@ -116,6 +116,12 @@ def test_missing_folder_and_configuration(tmp_path: Path) -> None:
         read_spec(tmp_path)
 
 
+def test_a_model_compressed_before_is_refused(tmp_path: Path) -> None:
+    folder = edit_config(write_tiny_llama(tmp_path / "m"), edgeprune={"format_version": 1})
+    with pytest.raises(ModelError, match="already compressed; give the dense model"):
+        read_spec(folder)
+
+
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b"\xff\xfe", b"[" * 100_000, b'{"model_type": ' + b"9" * 9999])
 def test_an_unreadable_configuration_is_refused(tmp_path: Path, content: bytes) -> None:
     folder = write_tiny_llama(tmp_path / "m")
