@@ -58,8 +58,8 @@ def _read(folder: Path) -> ModelSpec:
     config = read_json(config_path)
     if "edgeprune" in config:
         raise ModelError(
-            f"{folder} is a model that EdgePrune has already compressed; give the dense model it was made from, or open "
-            "it with edgeprune.load."
+            f"{folder} is a model that EdgePrune has already compressed; give the dense model it was made "
+            "from, or open it with edgeprune.load."
         )
     family = family_for(config)
     weights = find_weights(folder)
