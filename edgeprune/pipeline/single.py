@@ -55,7 +55,15 @@ def compress_single(
             texts_folder=Path(texts),
             progress=progress,
         )
-    recipe = technique_recipe(dense, technique, kept_fraction, result, context_tokens=tokens, seed=seed)
+    recipe = technique_recipe(
+        dense.spec,
+        technique,
+        kept_fraction,
+        scores=result.scores,
+        arrays=result.arrays,
+        context_tokens=tokens,
+        seed=seed,
+    )
     compressed = compress_model(dense, recipe, result.stats, progress=progress)
     save_hf(compressed, recipe, output)
     kept = compressed.spec.parameter_count / dense.spec.parameter_count
