@@ -7,7 +7,9 @@ rotary or position tables are cut to the context. Weights are not given to mobiu
 file writer one matrix at a time. Torch eager is the oracle (`edgeprune.export.parity`).
 """
 
+import contextlib
 import dataclasses
+import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -19,7 +21,7 @@ from onnxscript import nn
 
 from edgeprune.errors import ExportError
 from edgeprune.export.attention import FusedAttention, pack_split_attention
-from edgeprune.export.cleanup import clean_graph
+from edgeprune.export.cleanup import clean_graph, name_parts
 from edgeprune.export.matrices import Site, StoredArray, to_array
 from edgeprune.export.tables import EmbeddingTable, HeadTable
 from edgeprune.intake.load import LoadedModel
@@ -99,20 +101,27 @@ def build_graph(loaded: LoadedModel, *, context_tokens: int) -> Graph:
     module = mobius.registry.get(spec.model_type)(config)
     sites, embedding, head = _edit_tree(module, loaded, layout, context_tokens)
     try:
-        model = mobius.build_from_module(module, config, execution_provider="cpu")["model"]
+        with _quiet_shape_inference():
+            model = mobius.build_from_module(module, config, execution_provider="cpu")["model"]
     except Exception as error:  # mobius raises whatever its operators and rewrite rules raise
         raise ExportError(f"mobius could not build the graph of {spec.name}: {error}") from error
     pack_split_attention(model.graph)
     clean_graph(model, spec)
-    graph = Graph(
-        model=model,
-        sites=tuple(sites),
-        embedding=embedding,
-        head=head,
-        is_tied=spec.is_tied,
-        plain=tuple(_plain_weights(model.graph, loaded, module, context_tokens)),
-    )
-    return graph
+    plain = tuple(_plain_weights(model.graph, loaded, module, context_tokens))
+    name_parts(model.graph, dict(_weight_names(loaded, sites, embedding, head, plain)))
+    return Graph(model=model, sites=tuple(sites), embedding=embedding, head=head, is_tied=spec.is_tied, plain=plain)
+
+
+@contextlib.contextmanager
+def _quiet_shape_inference() -> Iterator[None]:
+    """It warns of every operator it has no rule for (GatherBlockQuantized); the runtime infers those shapes itself."""
+    logger = logging.getLogger("onnx_shape_inference")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 def _mobius_config(loaded: LoadedModel, context_tokens: int) -> Any:
@@ -140,10 +149,7 @@ def _edit_tree(
     sites: list[Site] = []
     blocks = zip(getattr(backbone, layout.blocks), spec.blocks, adapter.blocks(loaded.model), strict=True)
     for target, block, source in blocks:
-        made = {
-            site.role: Site(adapter.site(source, site.role), site.kernel, what=f"site {site.name}")
-            for site in block.sites
-        }
+        made = {site.role: Site(adapter.site(source, site.role), site.kernel, name=site.name) for site in block.sites}
         sites.extend(made.values())
         if "qkv" in made:
             target.attn = FusedAttention(
@@ -171,6 +177,28 @@ def _set_heads(target: nn.Module, block: BlockSpec) -> None:
     if attention is not None:
         attention.num_attention_heads = block.num_heads
         attention.num_key_value_heads = block.num_kv_heads
+
+
+def _weight_names(
+    loaded: LoadedModel,
+    sites: list[Site],
+    embedding: EmbeddingTable,
+    head: HeadTable,
+    plain: tuple[tuple[ir.Value, torch.Tensor], ...],
+) -> Iterator[tuple[str, str]]:
+    """Initializer names as mobius made them, and ours."""
+    for site in sites:
+        for path, parameter in site.named_parameters():
+            yield parameter.name, f"{site.site_name}.{path if site.right is not None else path.removeprefix('left.')}"
+    for stem, table in (("embedding", embedding), ("head", head)):
+        for path, parameter in table.named_parameters():
+            yield parameter.name, f"{stem}.{path}"
+    # The blocks that are left count from 0 in mobius's tree; ours keep the numbers of the dense model.
+    for position, block in enumerate(loaded.spec.blocks):
+        prefix = f"{loaded.adapter.block_path(position)}."
+        for value, _ in plain:
+            if value.name.startswith(prefix):
+                yield value.name, f"blocks.{block.index}.{value.name.removeprefix(prefix)}"
 
 
 def _plain_weights(

@@ -93,13 +93,15 @@ class Matrix(nn.Module):
 class Site(nn.Module):
     """A linear site: one matrix, or the right factor followed by the left one, and the bias."""
 
-    def __init__(self, module: torch.nn.Module, kernel: str, *, what: str) -> None:
-        """Take the torch module that computes the site.
+    def __init__(self, module: torch.nn.Module, kernel: str, *, name: str) -> None:
+        """Take the torch module that computes the site of that name.
 
         Raises:
             ExportError: it is neither a linear layer nor a factored one.
         """
         super().__init__()
+        self.site_name = name
+        what = f"site {name}"
         if isinstance(module, FactoredLinear):
             self.right: Matrix | None = Matrix(module.right, kernel, what=f"{what} (right factor)")
             self.left = Matrix(module.left, kernel, what=f"{what} (left factor)")

@@ -3,7 +3,7 @@
 Two initializers point at the same bytes of the data file (offset and length), each with the shape its operator wants.
 That is better than one shared initializer: onnxruntime prepares a MatMul's weights in a copy and lets go of the file
 afterwards, but keeps mapping it for as long as the embedding needs the same initializer. With two, the embedding's
-mapping costs only the rows it reads.
+mapping costs only the rows it reads (measured on 8,192 x 256 in float32: 8 MiB less resident memory, the table's size).
 
 Float tables are stored [vocab, hidden]: rows for the embedding are then contiguous, and the head multiplies by the
 transpose (FusedMatMul), which the runtime prepares exactly as it does a plain MatMul.
