@@ -5,6 +5,7 @@ Takes a folder that `read_spec` accepts; gives a `LoadedModel` whose every param
 """
 
 import contextlib
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -166,7 +167,7 @@ def _check_sites(model: PreTrainedModel, spec: ModelSpec, adapter: Adapter) -> N
 
 @contextlib.contextmanager
 def _quiet_transformers() -> Iterator[None]:
-    """No progress bar and no load report on stderr: only the front doors write there."""
+    """No progress bar, report or warning on stderr: only the front doors write there."""
     from transformers.utils import logging
 
     had_bar = logging.is_progress_bar_enabled()
@@ -174,7 +175,9 @@ def _quiet_transformers() -> Iterator[None]:
     logging.disable_progress_bar()
     transformers.logging.set_verbosity_error()
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # such as the deprecation of rope_scaling, which users cannot act on
+            yield
     finally:
         transformers.logging.set_verbosity(verbosity)
         if had_bar:

@@ -34,6 +34,20 @@ def test_nothing_is_written_to_the_terminal(tmp_path: Path, capfd: pytest.Captur
     assert (captured.out, captured.err) == ("", "")
 
 
+def test_rotary_parameters_as_transformers_4_wrote_them(tmp_path: Path) -> None:
+    scaling = {"factor": 8.0, "high_freq_factor": 4.0, "low_freq_factor": 1.0, "original_max_position_embeddings": 64}
+    old = write_tiny_llama(
+        tmp_path / "old", rope_parameters=..., rope_theta=5e5, rope_scaling={**scaling, "rope_type": "llama3"}
+    )
+    new = write_tiny_llama(tmp_path / "new", rope_parameters={**scaling, "rope_type": "llama3", "rope_theta": 5e5})
+    plain = write_tiny_llama(tmp_path / "plain")
+    tokens = torch.arange(100).reshape(1, 100)
+    with torch.no_grad():
+        logits = [load_model(folder).model(tokens).logits for folder in (old, new, plain)]
+    assert torch.equal(logits[0], logits[1])
+    assert not torch.allclose(logits[0], logits[2], atol=1e-2)
+
+
 @pytest.mark.parametrize(("value", "word"), [(np.nan, "NaN"), (np.inf, "Inf"), (-np.inf, "Inf")])
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_weights_that_are_not_finite_are_refused(tmp_path: Path, value: float, word: str, dtype: str) -> None:
