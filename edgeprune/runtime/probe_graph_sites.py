@@ -1,8 +1,8 @@
 """Chains of sites under one kernel, as bundles store and multiply them.
 
 Takes a kernel's name and a site's shape; gives a graph with input `x` [batch, rows, in] and output `y`
-[batch, rows, out]. A site of equal in and out features feeds the next one; others all read `x` and leave their
-result unused (onnxruntime runs every node of a graph), which times one shape and not the mean of two.
+[batch, rows, out]. A site of equal in and out features feeds the next one. Others all read `x`, which times one shape
+and not the mean of two; the result of each is read by a Shape node, a trivial one, so that its memory is used again.
 
 Layouts (onnxruntime, docs/ContribOperators.md, MatMulNBits): B [out, blocks, block_size * bits / 8] uint8, the
 first of two nibbles low, values offset by 2^(bits - 1) when no zero points are given; scales [out * blocks] float32.
@@ -75,7 +75,8 @@ def site_chain(
     """`site_count` sites with weights of their own; with a rank each is right [rank, in], then left [out, rank]."""
     parsed = parse_kernel(kernel)
     shapes = [(in_features, out_features)] if rank is None else [(in_features, rank), (rank, out_features)]
-    # One random matrix a shape, copied for every site: what costs time is memory that is distinct, not values.
+    # One random matrix a shape, copied for every site: what costs time is memory that is distinct, not values. The
+    # copies must differ, though: onnxruntime keeps one prepared weight for all of the same content.
     rng = np.random.default_rng(seed)
     drawn = [site_weights(kernel, in_features=shape[0], out_features=shape[1], rng=rng) for shape in shapes]
     nodes: list[Node] = []
@@ -87,12 +88,24 @@ def site_chain(
             prefix = f"site{i}.{j}"
             last = i == site_count - 1 and j == len(shapes) - 1
             value = "y" if last else f"{prefix}.y"
-            arrays |= {f"{prefix}.{name}": array for name, array in drawn[j].items()}
+            arrays |= {f"{prefix}.{name}": _told_apart(array, i) for name, array in drawn[j].items()}
             nodes += _site_nodes(parsed, shape=shape, x=source, y=value, prefix=prefix)
             source = value
+        if in_features != out_features and i < site_count - 1:
+            nodes.append(Node("Shape", [value], [f"site{i}.shape"]))
     return Graph(
         nodes,
         [TypedValue("x", "float32", ["batch", "rows", in_features])],
         [TypedValue("y", "float32", ["batch", "rows", out_features])],
         arrays,
     )
+
+
+def _told_apart(array: np.ndarray[Any, Any], index: int) -> np.ndarray[Any, Any]:
+    """A copy whose leading entries are reordered, differently for each of some ten thousand indices."""
+    copy = array.copy()
+    flat = copy.reshape(-1)
+    count = min(flat.size, 257)
+    flat[:count] = np.roll(flat[:count], index % 257)
+    flat[-count:] = np.roll(flat[-count:], index // 257)
+    return copy

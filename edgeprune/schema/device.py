@@ -144,6 +144,10 @@ class RuntimeOverhead(Record, frozen=True, kw_only=True):
     """Seconds one more bound input and output pair adds to a run."""
     norm_s_per_element: float | None = None
     """Seconds per element of SkipSimplifiedLayerNormalization beyond the node's fixed cost."""
+    node_bytes: int | None = None
+    """Resident bytes one more node of a decoder graph adds to a session, weights apart."""
+    session_bytes: int | None = None
+    """Resident bytes a decoder's session adds to the floor's one-node session, nodes and weights apart."""
 
 
 class Floor(Record, frozen=True, kw_only=True):

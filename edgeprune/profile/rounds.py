@@ -1,0 +1,34 @@
+"""Interleaved repeats: every graph is timed once a round, so that one slow moment cannot hit one graph only."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from edgeprune.profile.bound_graph import BoundGraph
+
+__all__ = ["median_times"]
+
+_SAMPLE_S = 0.001
+"""Shorter graphs are run several times a sample: reading the clock and waking threads must not show."""
+
+_REWARM_S = 0.005
+"""Shorter graphs run once untimed before each sample: the round before has displaced their weights and threads."""
+
+
+def median_times(graphs: Sequence[BoundGraph], *, round_count: int, rewarms: bool = True) -> list[float]:
+    """Median seconds of one run of each graph over `round_count` rounds, after untimed ones that tell its length."""
+    guesses = [_guess(graph) for graph in graphs]
+    run_counts = [min(64, max(1, round(_SAMPLE_S / max(guess, 1e-7)))) for guess in guesses]
+    samples = np.empty((round_count, len(graphs)))
+    for i in range(round_count):
+        for j, graph in enumerate(graphs):
+            if rewarms and guesses[j] < _REWARM_S:
+                graph.run()
+            samples[i, j] = graph.time(run_counts[j])
+    return [float(value) for value in np.median(samples, axis=0)] if graphs else []
+
+
+def _guess(graph: BoundGraph) -> float:
+    first_s = graph.time(1)
+    # The first run of a short graph is mostly allocation and waking; one of a long graph is costly to repeat.
+    return first_s if first_s > _REWARM_S else min(first_s, graph.time(1))
