@@ -17,7 +17,7 @@ from edgeprune.compress.blocks import DropBlocks
 from edgeprune.compress.factorize import FactorSites
 from edgeprune.compress.narrow import NarrowChannels
 from edgeprune.compress.passes import Pass, Work, check_shapes, run_passes
-from edgeprune.compress.tokens import KeepTokens
+from edgeprune.compress.tokens import TrimVocabulary
 from edgeprune.intake.load import LoadedModel
 from edgeprune.schema.events import Progress
 from edgeprune.schema.model import ModelSpec
@@ -26,7 +26,7 @@ from edgeprune.shapes import edit_shapes
 
 __all__ = ["PASSES", "compress_model"]
 
-PASSES: Sequence[Pass] = (DropBlocks(), KeepTokens(), NarrowChannels(), FactorSites(), RoundWeights())
+PASSES: Sequence[Pass] = (DropBlocks(), TrimVocabulary(), NarrowChannels(), FactorSites(), RoundWeights())
 """In the order they are applied; each reads statistics of the model the earlier ones left."""
 
 

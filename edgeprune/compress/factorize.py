@@ -52,6 +52,7 @@ def _factored(module: nn.Module, edit: SiteEdit, stats: CalibrationStats) -> Fac
     assert isinstance(module, nn.Linear)
     assert edit.rank is not None
     key = input_key(edit.name)
+    check_finite(f"The input statistics of {edit.name}", stats.gram[key])
     try:
         if edit.method == "laser":
             factors = factor_laser(module.weight, edit.rank, bias=module.bias)

@@ -6,7 +6,6 @@ on a flat spectrum; this one is exact and keeps the factors. It looks at no data
 never below that of `edgeprune.compress.ranks`.
 
     (1)  left = U_r sigma_r^{1/2},  right = sigma_r^{1/2} V_r^T
-    (2)  loss(r) = ||(W - W') T||_F^2,  T T^T = S
 """
 
 import torch
@@ -14,7 +13,7 @@ from torch import Tensor
 
 from edgeprune.compress.ranks import Factors
 
-__all__ = ["factor_laser", "output_error"]
+__all__ = ["factor_laser"]
 
 
 def factor_laser(weight: Tensor, rank: int, *, bias: Tensor | None = None) -> Factors:
@@ -32,14 +31,3 @@ def factor_laser(weight: Tensor, rank: int, *, bias: Tensor | None = None) -> Fa
         left=U[:, :rank] * root,
         bias=None if bias is None else bias.detach().double(),
     )
-
-
-def output_error(change: Tensor, gram: Tensor) -> float:
-    """tr(dW S dW^T): mean squared output error per token of a weight change.
-
-    Args:
-        change: [out, in], W - W'.
-        gram: [in, in] float64, mean over tokens of x x^T.
-    """
-    delta = change.double()
-    return float(((delta @ gram.double()) * delta).sum())  # eq. (2)

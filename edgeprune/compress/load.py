@@ -117,6 +117,9 @@ def _build(folder: Path, config: dict[str, Any], spec: ModelSpec, adapter: Adapt
     except (KeyError, ValueError, TypeError, AttributeError, RuntimeError, StrictDataclassError) as error:
         raise ModelError(f"{folder / 'config.json'} describes no model that can be built ({error}).") from error
     assert isinstance(model, PreTrainedModel)
+    if spec.is_tied:
+        # Building without initialisation leaves out tying too.
+        adapter.head(model).weight = adapter.embedding(model).weight
     adapter.prepare(model)
     for block, described_block in zip(adapter.blocks(model), spec.blocks, strict=True):
         for site in described_block.sites:
@@ -140,8 +143,9 @@ def _fill(model: PreTrainedModel, path: Path, shapes: dict[str, tuple[int, ...]]
     parameters = parameter_names(model)
     missing, unexpected = sorted(set(parameters) - set(shapes)), sorted(set(shapes) - set(parameters))
     if missing or unexpected:
-        what = f"lacks the tensor {missing[0]!r}" if missing else f"holds the tensor {unexpected[0]!r}"
-        raise ModelError(f"{path} {what}, which config.json does {'' if missing else 'not '}describe; compress again.")
+        what = f"lacks the tensor {missing[0]!r} that" if missing else f"holds the tensor {unexpected[0]!r} that"
+        verb = "describes" if missing else "does not describe"
+        raise ModelError(f"{path} {what} config.json {verb}; the folder is damaged, compress the model again.")
     try:
         with safe_open(path, framework="pt") as file:
             for name, parameter in parameters.items():

@@ -6,6 +6,7 @@ Takes statistics of the model as it is; the channels that stay are the most impo
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from msgspec.structs import replace
 from torch import Tensor, nn
@@ -44,13 +45,14 @@ class NarrowChannels:
             down = adapter.site(block, "down")
             assert isinstance(down, nn.Linear)
             gram, mean = work.stats.gram[key], work.stats.mean[key]
-            kept = torch.sort(channel_order(down.weight, gram)[: entry.kept_count]).values
             try:
+                order = channel_order(work.stats, entry.block, down.weight, has_bias=down.bias is not None)
+                kept = torch.from_numpy(np.sort(order[: entry.kept_count]))
                 narrowed = compensate(down.weight, gram, kept, mean=mean, bias=down.bias)
             except torch.linalg.LinAlgError as error:  # type: ignore[attr-defined]
                 raise ModelError(
-                    f"{name} cannot be compensated ({error}); the calibration statistics are not finite, calibrate "
-                    "again."
+                    f"The channels of {name} cannot be weighed ({error}); the calibration text is too short for its "
+                    "width or the statistics are damaged, calibrate again with more text."
                 ) from error
             check_finite(name, narrowed.weight, narrowed.bias)
             adapter.set_site(block, "down", linear(narrowed.weight.float(), _float(narrowed.bias)))

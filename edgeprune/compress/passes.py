@@ -68,12 +68,20 @@ class Work:
 class Pass(Protocol):
     """One technique applied to a whole model; stateless."""
 
-    name: str
-    """As the recipe and the events call it."""
-    reads_stats: bool
-    """The pass needs statistics of the model as it is now."""
-    changes_inputs: bool
-    """Sites see other inputs afterwards, so statistics must be measured again."""
+    @property
+    def name(self) -> str:
+        """As the recipe and the events call it."""
+        ...
+
+    @property
+    def reads_stats(self) -> bool:
+        """Whether the pass needs statistics of the model as it is now."""
+        ...
+
+    @property
+    def changes_inputs(self) -> bool:
+        """Whether sites see other inputs afterwards, so that statistics must be measured again."""
+        ...
 
     def part(self, applied: Recipe, recipe: Recipe) -> Recipe:
         """The edits applied so far plus those of this pass; equal to `applied` when there is nothing to do."""
@@ -145,8 +153,8 @@ def check_finite(what: str, *tensors: Tensor | None) -> None:
     for tensor in tensors:
         if tensor is not None and not bool(torch.isfinite(tensor).all()):
             raise ModelError(
-                f"{what} is not finite after compression; the model's weights or the calibration statistics hold "
-                "values beyond float32, check the model or calibrate again."
+                f"{what}: not all values are finite; the model's weights or the calibration statistics are damaged "
+                "or beyond float32, check the model or calibrate again."
             )
 
 

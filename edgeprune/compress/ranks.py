@@ -1,17 +1,17 @@
 """Output-covariance low rank: the best rank-r stand-in for a matrix on the inputs it really sees.
 
 Takes a weight W [out, in], the second moment S [in, in] of its inputs and a rank; gives two factors whose product
-minimises tr((W - W') S (W - W')^T) over all matrices of that rank, and that minimum for every rank at once.
+minimises tr((W - W') S (W - W')^T) over all matrices of that rank. The minimum is the sum of the eigenvalues left out,
+which `edgeprune.calibrate.rank_scores` gives for every rank at once.
 
 Sources: Swift-SVD (arXiv 2604.01609) for the output-covariance form, equal to the Cholesky-whitened one of SVD-LLM
 (arXiv 2403.07378) without its inverse:
 
     (1)  W S W^T = V diag(lambda) V^T,  lambda descending
     (2)  left = V_r,  right = V_r^T W
-    (3)  loss(r) = sum_{i > r} lambda_i
-    (4)  S-side, where out > in:  S = T T^T,  T^T W^T W T = Q diag(lambda) Q^T,  V = orthonormal basis of W T Q
-    (5)  with a bias:  S <- S - mu mu^T,  b' = b + (W - W') mu
-    (6)  balanced:  right = P diag(s) Q^T,  left <- left P s^{1/2},  right <- s^{1/2} Q^T
+    (3)  S-side, where out > in:  S = T T^T,  T^T W^T W T = Q diag(lambda) Q^T,  V = orthonormal basis of W T Q
+    (4)  with a bias:  S <- S - mu mu^T,  b' = b + (W - W') mu
+    (5)  balanced:  right = P diag(s) Q^T,  left <- left P s^{1/2},  right <- s^{1/2} Q^T
 
 Everything is computed in float64. Keeps true: left has rank columns even where the data excite fewer directions; those
 are filled from what plain SVD would keep of the remainder, so unseen inputs are served too.
@@ -22,10 +22,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-__all__ = ["Factors", "balance", "factor_lowrank", "rank_losses"]
+__all__ = ["Factors", "balance", "factor_lowrank"]
 
-_NEGLIGIBLE = 1e-12
-"""Eigenvalues below this share of the largest are rounding noise of float64 sums over 1e5 tokens."""
+_NEGLIGIBLE = 1e-10
+"""Eigenvalues below this share of the largest are noise: batches are multiplied in float32 (6e-8) and averaged."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,66 +62,46 @@ def factor_lowrank(
     W = weight.detach().double()
     uses_bias = bias is not None and mean is not None
     S = _centred(gram, mean) if uses_bias and mean is not None else gram.double()
-    _, V = _spectrum(W, S)
-    left = _complete(W, V[:, :rank], rank)
+    left = _complete(W, _directions(W, S)[:, :rank], rank)
     right = left.T @ W  # eq. (2)
     new_bias = None if bias is None else bias.detach().double()
     if uses_bias and new_bias is not None and mean is not None:
         mu = mean.double()
-        new_bias = new_bias + W @ mu - left @ (right @ mu)  # eq. (5)
+        new_bias = new_bias + W @ mu - left @ (right @ mu)  # eq. (4)
     if is_balanced:
         right, left = balance(right, left)
     return Factors(right=right, left=left, bias=new_bias)
-
-
-def rank_losses(weight: Tensor, gram: Tensor, *, mean: Tensor | None = None) -> Tensor:
-    """Squared output error left at every rank: [min(out, in) + 1] float64, index = kept rank, last entry 0.
-
-    Args:
-        weight: [out, in].
-        gram: [in, in] float64, uncentred.
-        mean: [in]; give it where the site has a bias, and the error counts after the bias was adapted.
-    """
-    W = weight.detach().double()
-    S = gram.double() if mean is None else _centred(gram, mean)
-    values, _ = _spectrum(W, S)
-    full = min(W.shape)
-    losses = torch.zeros(full + 1, dtype=torch.float64)
-    losses[:full] = values[:full].clamp_min(0.0).flip(0).cumsum(0).flip(0)  # eq. (3)
-    return losses
 
 
 def balance(right: Tensor, left: Tensor) -> tuple[Tensor, Tensor]:
     """Same product, singular values shared evenly: rounding then costs both factors alike."""
     P, s, Q = torch.linalg.svd(right, full_matrices=False)
     root = s.sqrt()
-    return root[:, None] * Q, left @ P * root  # eq. (6)
+    return root[:, None] * Q, left @ P * root  # eq. (5)
 
 
 def _centred(gram: Tensor, mean: Tensor) -> Tensor:
     mu = mean.double()
-    return gram.double() - torch.outer(mu, mu)  # eq. (5)
+    return gram.double() - torch.outer(mu, mu)  # eq. (4)
 
 
-def _spectrum(W: Tensor, S: Tensor) -> tuple[Tensor, Tensor]:
-    """Eigenvalues descending and the eigenvectors [out, n] of W S W^T that rise above rounding noise."""
+def _directions(W: Tensor, S: Tensor) -> Tensor:
+    """Eigenvectors [out, n] of W S W^T whose eigenvalues rise above rounding noise, largest first."""
     out_features, in_features = W.shape
     if out_features <= in_features:
         covariance = W @ S @ W.T
         values, V = torch.linalg.eigh((covariance + covariance.T) / 2)  # eq. (1)
-        values, V = values.flip(0), V.flip(1)
-        return values, V[:, : _significant_count(values)]
+        return V.flip(1)[:, : _significant_count(values)]
     moments, basis = torch.linalg.eigh((S + S.T) / 2)
     T = basis * moments.clamp_min(0.0).sqrt()
     WT = W @ T
-    values, Q = torch.linalg.eigh(WT.T @ WT)  # eq. (4)
-    values, Q = values.flip(0), Q.flip(1)
-    V, _ = torch.linalg.qr(WT @ Q[:, : _significant_count(values)])
-    return values, V
+    values, Q = torch.linalg.eigh(WT.T @ WT)  # eq. (3)
+    V, _ = torch.linalg.qr(WT @ Q.flip(1)[:, : _significant_count(values)])
+    return V
 
 
 def _significant_count(values: Tensor) -> int:
-    largest = float(values[0])
+    largest = float(values.max())
     return int((values > _NEGLIGIBLE * largest).sum()) if largest > 0.0 else 0
 
 

@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from edgeprune.calibrate.site_weights import output_error
 from edgeprune.compress.channels import compensate
-from edgeprune.compress.laser import output_error
 
 
 def _hidden(channels: int, tokens: int = 400) -> Tensor:

@@ -4,9 +4,11 @@ import pytest
 import torch
 from torch import Tensor
 
+from edgeprune.calibrate.rank_scores import laser_losses, lowrank_losses
+from edgeprune.calibrate.site_weights import output_error
 from edgeprune.compress.factored import FactoredLinear
-from edgeprune.compress.laser import factor_laser, output_error
-from edgeprune.compress.ranks import balance, factor_lowrank, rank_losses
+from edgeprune.compress.laser import factor_laser
+from edgeprune.compress.ranks import balance, factor_lowrank
 
 
 def _problem(out_features: int, in_features: int, *, seed: int = 0) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -53,14 +55,17 @@ def test_the_input_side_gives_the_same_product_as_the_output_side() -> None:
 
 @pytest.mark.parametrize(("out_features", "in_features"), [(24, 40), (40, 24)])
 @pytest.mark.parametrize("rank", [1, 6, 20])
-def test_the_loss_tail_is_the_true_error(out_features: int, in_features: int, rank: int) -> None:
+def test_the_scored_loss_tail_is_the_true_error(out_features: int, in_features: int, rank: int) -> None:
     W, X, gram, _ = _problem(out_features, in_features)
     factors = factor_lowrank(W, gram, rank)
     true = float(((X @ (W - factors.left @ factors.right).T) ** 2).sum(1).mean())
-    losses = rank_losses(W, gram)
+    losses = lowrank_losses(W, gram)
     assert len(losses) == min(out_features, in_features) + 1
     assert float(losses[rank]) == pytest.approx(true, rel=1e-4)
     assert float(losses[-1]) == 0.0
+    plain = factor_laser(W, rank)
+    plain_error = output_error(W - plain.left @ plain.right, gram)
+    assert float(laser_losses(W, gram)[rank]) == pytest.approx(plain_error, rel=1e-4)
     assert float(losses[0]) == pytest.approx(float(((X @ W.T) ** 2).sum(1).mean()), rel=1e-9)
 
 
@@ -76,7 +81,7 @@ def test_with_a_bias_the_error_is_never_worse_and_the_tail_still_predicts_it(
     change = X @ (W - aware.left @ aware.right).T + bias - aware.bias
     error = float((change**2).sum(1).mean())
     assert error < output_error(W - without.left @ without.right, gram)
-    assert float(rank_losses(W, gram, mean=mean)[6]) == pytest.approx(error, rel=1e-4)
+    assert float(lowrank_losses(W, gram - mean.outer(mean))[6]) == pytest.approx(error, rel=1e-4)
 
 
 def test_plain_svd_never_beats_the_covariance_form_on_the_inputs_but_does_on_the_weight() -> None:
