@@ -36,10 +36,9 @@ def lowrank_losses(weight: Tensor, gram: Tensor) -> Tensor:
     if W.shape[0] <= W.shape[1]:
         values = torch.linalg.eigvalsh(_symmetric(W @ gram @ W.T))  # eq. (1)
     else:
-        # The same eigenvalues from the smaller side: S = T T^T, T^T W^T W T.
-        moments, basis = torch.linalg.eigh(_symmetric(gram))
-        T = basis * moments.clamp_min(0).sqrt()
-        values = torch.linalg.eigvalsh(_symmetric(T.T @ (W.T @ W) @ T))
+        # The same eigenvalues from the smaller side: S = T T^T, (W T)^T W T.
+        WT = W @ _root(gram)
+        values = torch.linalg.eigvalsh(_symmetric(WT.T @ WT))
     return _tails(values.flip(0).clamp_min(0))
 
 
@@ -55,14 +54,25 @@ def factored_weights(site: SiteWeight, rank: int, method: str) -> Tensor:
     if method == "laser":
         U, sigma, V = torch.linalg.svd(W, full_matrices=False)
         return ((U[:, :rank] * sigma[:rank]) @ V[:rank]).float()
-    _, basis = torch.linalg.eigh(_symmetric(W @ site.gram @ W.T))
-    kept = basis[:, -rank:]
+    if W.shape[0] <= W.shape[1]:
+        _, basis = torch.linalg.eigh(_symmetric(W @ site.gram @ W.T))
+        kept = basis[:, -rank:]
+    else:
+        WT = W @ _root(site.gram)
+        _, basis = torch.linalg.eigh(_symmetric(WT.T @ WT))
+        kept, _ = torch.linalg.qr(WT @ basis[:, -rank:])
     return (kept @ (kept.T @ W)).float()
 
 
 def _tails(values: Tensor) -> Tensor:
     """Sum of the entries from each index on; a last entry of 0."""
     return torch.cat([values.flip(0).cumsum(0).flip(0), values.new_zeros(1)])
+
+
+def _root(gram: Tensor) -> Tensor:
+    """T [in, in] with T T^T = S."""
+    moments, basis = torch.linalg.eigh(_symmetric(gram))
+    return basis * moments.clamp_min(0).sqrt()
 
 
 def _symmetric(matrix: Tensor) -> Tensor:
