@@ -111,6 +111,11 @@ class KeyValueCache:
             for buffer in self._buffers
         ]
 
+    def fill(self, value: float) -> None:
+        """Write one number everywhere, to show that nothing stale is read."""
+        for buffer in self._buffers:
+            buffer.update_inplace(np.full(buffer.shape(), value, dtype=buffer.numpy().dtype))
+
     def arrays(self) -> dict[str, NDArray[Any]]:
         """Copies of the buffers by past name."""
         return {pair.past: np.array(buffer.numpy()) for pair, buffer in zip(self._pairs, self._buffers, strict=True)}
