@@ -73,8 +73,10 @@ class ChainGroup:
 
     shape: Shape
     rank: int | None
-    rows: tuple[int, ...]
+    rows: int
     is_cached: bool
+    is_essential: bool = False
+    """Measured even when the time is spent: a table without it predicts nothing."""
 
 
 def default_groups(shapes: Sequence[Shape]) -> tuple[ChainGroup, ...]:
@@ -82,19 +84,24 @@ def default_groups(shapes: Sequence[Shape]) -> tuple[ChainGroup, ...]:
     own = tuple(dict.fromkeys(shapes))
     grid = own + tuple(shape for shape in _DEFAULT_SHAPES if shape not in own)
     largest = max(own, key=lambda shape: shape[0] * shape[1], default=_STREAMING_SHAPE)
-    dense = [ChainGroup(shape, None, (rows,), True) for shape in own for rows in (1, 128, 512)]
-    dense += [ChainGroup(shape, None, (rows,), True) for rows in (1, 128) for shape in grid if shape not in own]
-    factored = [ChainGroup(shape, rank, (rows,), True) for rows in (1, 128) for shape, rank in _ranks(own)]
-    streaming = [ChainGroup(shape, None, (1,), False) for shape in dict.fromkeys((_STREAMING_SHAPE, largest))]
-    batches = [ChainGroup(shape, None, (512,), True) for shape in grid if shape not in own]
+    dense = [ChainGroup(shape, None, rows, True, rows < 512) for shape in own for rows in (1, 128, 512)]
+    dense += [
+        ChainGroup(shape, None, rows, True, shape in _QUICK_SHAPES)
+        for rows in (1, 128)
+        for shape in grid
+        if shape not in own
+    ]
+    factored = [ChainGroup(shape, rank, rows, True) for rows in (1, 128) for shape, rank in _ranks(own)]
+    streaming = [ChainGroup(shape, None, 1, False) for shape in dict.fromkeys((_STREAMING_SHAPE, largest))]
+    batches = [ChainGroup(shape, None, 512, True) for shape in grid if shape not in own]
     return (*dense, *streaming, *factored, *batches)
 
 
 def quick_groups(shapes: Sequence[Shape]) -> tuple[ChainGroup, ...]:
     """The user's shapes and two of the grid, at one and 128 rows."""
     grid = tuple(dict.fromkeys((*shapes, *_QUICK_SHAPES)))
-    dense = [ChainGroup(shape, None, (rows,), True) for rows in (1, 128) for shape in grid]
-    return (*dense, ChainGroup((256, 704), 96, (1,), True), ChainGroup(_STREAMING_SHAPE, None, (1,), False))
+    dense = [ChainGroup(shape, None, rows, True, True) for rows in (1, 128) for shape in grid]
+    return (*dense, ChainGroup((256, 704), 96, 1, True), ChainGroup(_STREAMING_SHAPE, None, 1, False))
 
 
 def _ranks(own: Sequence[Shape]) -> tuple[tuple[Shape, int], ...]:
@@ -118,14 +125,14 @@ def resident_estimate(kernel: str, shape: Shape, rank: int | None) -> int:
     return stored * 5 // 4
 
 
-def cached_length(kernel: str, group: ChainGroup, rows: int, cache_bytes: int | None) -> int | None:
+def cached_length(kernel: str, group: ChainGroup, cache_bytes: int | None) -> int | None:
     """Sites of a chain whose weights stay in the last-level cache; None when not even one site's do."""
     site_bytes = resident_estimate(kernel, group.shape, group.rank)
     cache = cache_bytes or _CACHE_BYTES
     most = cache * 7 // 10 // site_bytes
-    if rows > 1:
+    if group.rows > 1:
         # Many rows reuse each weight: streaming it costs little beside the multiplications, so size is no matter.
-        work = 2 * rows * group.shape[0] * group.shape[1]
+        work = 2 * group.rows * group.shape[0] * group.shape[1]
         return max(1, min(8, 200_000_000 // work))
     if most < 1:
         return None

@@ -96,25 +96,24 @@ def measure_kernels(
     for group in groups:
         if before is not None:
             before(min(1.0, (time.monotonic() - start_s) / max(settings.budget_s, 1e-9)))
-        for rows in group.rows:
-            lengths = _lengths(kernels, group, rows, settings)
-            works = {kernel: _work(group, rows, count, settings.round_count) for kernel, count in lengths.items()}
-            if lengths and not clock.allows(rows, sum(works.values()), len(lengths)):
-                skipped.append(f"{group.shape[0]}x{group.shape[1]} at {rows} rows")
-                continue
-            for batch in _batches(lengths, group, settings.most_bytes):
-                times += _measure_batch(batch, group, rows, settings, clock, refused)
+        lengths = _lengths(kernels, group, settings)
+        work = sum(_work(group, count, settings.round_count) for count in lengths.values())
+        if not group.is_essential and not clock.allows(group.rows, work, len(lengths)):
+            skipped.append(f"{group.shape[0]}x{group.shape[1]} at {group.rows} rows")
+            continue
+        for batch in _batches(lengths, group, settings.most_bytes):
+            times += _measure_batch(batch, group, settings, clock, refused)
     notes = [f"This onnxruntime does not run the kernel {kernel}." for kernel in sorted(refused)]
     if skipped:
         notes.append(f"The kernel table's time was spent before {', '.join(dict.fromkeys(skipped))}.")
     return tuple(times), tuple(notes)
 
 
-def _lengths(kernels: Sequence[str], group: ChainGroup, rows: int, settings: KernelSettings) -> dict[str, int]:
+def _lengths(kernels: Sequence[str], group: ChainGroup, settings: KernelSettings) -> dict[str, int]:
     lengths = {}
     for kernel in kernels:
         if group.is_cached:
-            count = cached_length(kernel, group, rows, settings.cache_bytes)
+            count = cached_length(kernel, group, settings.cache_bytes)
         else:
             count = streaming_length(kernel, group, settings.cache_bytes, settings.most_bytes)
         if count is not None and count * resident_estimate(kernel, group.shape, group.rank) <= settings.most_bytes:
@@ -122,9 +121,9 @@ def _lengths(kernels: Sequence[str], group: ChainGroup, rows: int, settings: Ker
     return lengths
 
 
-def _work(group: ChainGroup, rows: int, site_count: int, round_count: int) -> float:
+def _work(group: ChainGroup, site_count: int, round_count: int) -> float:
     weights = group.shape[0] * group.shape[1] if group.rank is None else group.rank * sum(group.shape)
-    return 2.0 * rows * weights * site_count * (round_count + 3)
+    return 2.0 * group.rows * weights * site_count * (round_count + 3)
 
 
 def _batches(lengths: dict[str, int], group: ChainGroup, most_bytes: int) -> Iterator[dict[str, int]]:
@@ -145,7 +144,6 @@ def _batches(lengths: dict[str, int], group: ChainGroup, most_bytes: int) -> Ite
 def _measure_batch(
     lengths: dict[str, int],
     group: ChainGroup,
-    rows: int,
     settings: KernelSettings,
     clock: _Clock,
     refused: set[str],
@@ -157,7 +155,7 @@ def _measure_batch(
             if kernel in refused:
                 continue
             try:
-                chains.append(_open(kernel, site_count, group, rows, settings, stack))
+                chains.append(_open(kernel, site_count, group, settings, stack))
             except ModelError:  # an operator or a width this release of onnxruntime lacks
                 refused.add(kernel)
         opened_s = time.monotonic()
@@ -165,13 +163,13 @@ def _measure_batch(
             [chain.graph for chain in chains], round_count=settings.round_count, rewarms=group.is_cached
         )
         ended_s = time.monotonic()
-    work = sum(_work(group, rows, chain.site_count, settings.round_count) for chain in chains)
-    clock.learn(rows, work, len(chains), open_s=opened_s - start_s, run_s=ended_s - opened_s)
+    work = sum(_work(group, chain.site_count, settings.round_count) for chain in chains)
+    clock.learn(group.rows, work, len(chains), open_s=opened_s - start_s, run_s=ended_s - opened_s)
     for chain, median_s in zip(chains, medians, strict=True):
         shape_s = (chain.site_count - 1) * settings.node_s if group.shape[0] != group.shape[1] else 0.0
         yield KernelTime(
             kernel=chain.kernel,
-            rows=rows,
+            rows=group.rows,
             in_features=group.shape[0],
             out_features=group.shape[1],
             rank=group.rank,
@@ -180,22 +178,18 @@ def _measure_batch(
         )
 
 
-def _open(
-    kernel: str, site_count: int, group: ChainGroup, rows: int, settings: KernelSettings, stack: ExitStack
-) -> _Chain:
+def _open(kernel: str, site_count: int, group: ChainGroup, settings: KernelSettings, stack: ExitStack) -> _Chain:
     """A chain ready to be timed, cut where its first run shows it to be too slow."""
-    bound = _bind(kernel, site_count, group, rows, settings, stack)
+    bound = _bind(kernel, site_count, group, settings, stack)
     first_s = bound.time(1)
     fitting = max(1, int(site_count * _LONGEST_RUN_S / first_s)) if group.is_cached else site_count
     if fitting < site_count:
         site_count = fitting
-        bound = _bind(kernel, site_count, group, rows, settings, stack)
+        bound = _bind(kernel, site_count, group, settings, stack)
     return _Chain(kernel, site_count, bound)
 
 
-def _bind(
-    kernel: str, site_count: int, group: ChainGroup, rows: int, settings: KernelSettings, stack: ExitStack
-) -> BoundGraph:
+def _bind(kernel: str, site_count: int, group: ChainGroup, settings: KernelSettings, stack: ExitStack) -> BoundGraph:
     graph = site_chain(
         kernel, in_features=group.shape[0], out_features=group.shape[1], site_count=site_count, rank=group.rank
     )
@@ -204,5 +198,5 @@ def _bind(
         bound = BoundGraph(graph.write(folder), thread_count=settings.thread_count)
     else:
         bound = BoundGraph(graph, thread_count=settings.thread_count)
-    bound.bind_rows(rows)
+    bound.bind_rows(group.rows)
     return bound

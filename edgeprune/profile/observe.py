@@ -9,7 +9,7 @@ from edgeprune.profile.memory_child import MemoryReply, MemoryRequest
 from edgeprune.runtime.isolate import run_isolated
 from edgeprune.runtime.probe_graph import Graph
 
-__all__ = ["observe_graph"]
+__all__ = ["growth", "observe_graph"]
 
 _CHILD_TIMEOUT_S = 120.0
 
@@ -25,3 +25,8 @@ def observe_graph(graph: Graph, *, thread_count: int, rows: tuple[int, ...] = ()
             thread_count=thread_count,
         )
     return msgspec.json.decode(reply, type=MemoryReply)
+
+
+def growth(more: int | None, less: int | None) -> int | None:
+    """Bytes by which `more` exceeds `less`; None when either is unknown or there is no growth."""
+    return None if more is None or less is None or more <= less else more - less

@@ -1,12 +1,11 @@
 """Interleaved repeats: every graph is timed once a round, so that one slow moment cannot hit one graph only."""
 
 from collections.abc import Sequence
+from typing import Protocol
 
 import numpy as np
 
-from edgeprune.profile.bound_graph import BoundGraph
-
-__all__ = ["median_times"]
+__all__ = ["Timed", "median_times"]
 
 _SAMPLE_S = 0.001
 """Shorter graphs are run several times a sample: reading the clock and waking threads must not show."""
@@ -15,7 +14,17 @@ _REWARM_S = 0.005
 """Shorter graphs run once untimed before each sample: the round before has displaced their weights and threads."""
 
 
-def median_times(graphs: Sequence[BoundGraph], *, round_count: int, rewarms: bool = True) -> list[float]:
+class Timed(Protocol):
+    """Something that can be run and timed, such as a `BoundGraph`."""
+
+    def run(self) -> None:
+        """Run once."""
+
+    def time(self, run_count: int) -> float:
+        """Mean seconds of `run_count` runs on end."""
+
+
+def median_times(graphs: Sequence[Timed], *, round_count: int, rewarms: bool = True) -> list[float]:
     """Median seconds of one run of each graph over `round_count` rounds, after untimed ones that tell its length."""
     guesses = [_guess(graph) for graph in graphs]
     run_counts = [min(64, max(1, round(_SAMPLE_S / max(guess, 1e-7)))) for guess in guesses]
@@ -28,7 +37,7 @@ def median_times(graphs: Sequence[BoundGraph], *, round_count: int, rewarms: boo
     return [float(value) for value in np.median(samples, axis=0)] if graphs else []
 
 
-def _guess(graph: BoundGraph) -> float:
+def _guess(graph: Timed) -> float:
     first_s = graph.time(1)
     # The first run of a short graph is mostly allocation and waking; one of a long graph is costly to repeat.
     return first_s if first_s > _REWARM_S else min(first_s, graph.time(1))

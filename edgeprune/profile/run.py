@@ -25,7 +25,8 @@ from edgeprune.profile.kernel_plan import ALL_KERNELS, QUICK_KERNELS, Shape, def
 from edgeprune.profile.kernels import KernelSettings, measure_kernels
 from edgeprune.profile.limits import read_memory_info
 from edgeprune.profile.overhead import measure_overhead
-from edgeprune.profile.weights_memory import measure_kernel_memory, measure_node_bytes
+from edgeprune.profile.session_memory import SessionMemory, measure_session_memory
+from edgeprune.profile.weights_memory import measure_kernel_memory
 from edgeprune.runtime import floor as runtime_floor
 from edgeprune.runtime.session import import_onnxruntime, runtime_info
 from edgeprune.schema.device import BandwidthPoint, DeviceProfile, Floor, KernelMemory
@@ -166,7 +167,7 @@ class _Profiling:
         kernel_times, notes = measure_kernels(effort.kernels, groups, settings, before=self._advance_kernels)
         self._notes += notes
         self._advance(0.72, "memory of weights, nodes and the floor")
-        floor, node_bytes, kernel_memory = self._measure_memory()
+        floor, session_memory, kernel_memory = self._measure_memory()
         self._advance(0.96, "disk and accelerators")
         disk = measure_disk(disk_path, file_bytes=effort.disk_bytes, sample_count=effort.disk_samples)
         accelerators, notes = find_accelerators(measures_copy=True)
@@ -187,7 +188,9 @@ class _Profiling:
             kernel_times=kernel_times,
             attention_times=attention,
             kernel_memory=kernel_memory,
-            overhead=replace(overhead.record, node_bytes=node_bytes),
+            overhead=replace(
+                overhead.record, node_bytes=session_memory.node_bytes, session_bytes=session_memory.session_bytes
+            ),
             floor=floor,
             disk=disk,
             conditions=after,
@@ -209,23 +212,25 @@ class _Profiling:
             before=self._progress.raise_if_cancelled,
         )
 
-    def _measure_memory(self) -> tuple[Floor, int | None, tuple[KernelMemory, ...]]:
-        """The floor, a node's bytes and the kernels' fractions, each in fresh processes, as many at once as cores."""
+    def _measure_memory(self) -> tuple[Floor, SessionMemory, tuple[KernelMemory, ...]]:
+        """The floor, a session and the kernels' fractions, each in fresh processes, as many at once as cores."""
         effort, threads = self._effort, self._threads
         with ThreadPoolExecutor(max_workers=min(4, self._cpu.usable_core_count or 1)) as pool:
             floors = [
                 pool.submit(runtime_floor.measure_floor, thread_count=threads) for _ in range(effort.floor_processes)
             ]
             floor = median_floor([future.result() for future in floors])
-            nodes = pool.submit(measure_node_bytes, thread_count=threads, floor_peak_bytes=floor.peak_rss_bytes)
-            kernels = [pool.submit(self._kernel_memory, kernel) for kernel in effort.memory_kernels]
+            session = measure_session_memory(thread_count=threads, floor_peak_bytes=floor.peak_rss_bytes)
+            kernels = [
+                pool.submit(self._kernel_memory, kernel, session.node_bytes or 0) for kernel in effort.memory_kernels
+            ]
             found = [memory for future in kernels if (memory := future.result()) is not None]
-            return floor, nodes.result(), tuple(found)
+        return floor, session, tuple(found)
 
-    def _kernel_memory(self, kernel: str) -> KernelMemory | None:
+    def _kernel_memory(self, kernel: str, node_bytes: int) -> KernelMemory | None:
         self._progress.raise_if_cancelled()
         try:
-            return measure_kernel_memory(kernel, thread_count=self._threads)
+            return measure_kernel_memory(kernel, thread_count=self._threads, node_bytes=node_bytes)
         except (ModelError, DeviceError) as error:
             self._notes.append(f"The memory of {kernel} weights is unknown: {error}")
             return None

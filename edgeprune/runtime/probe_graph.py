@@ -13,9 +13,11 @@ import numpy as np
 
 from edgeprune.runtime.probe_graph_wire import ArrayRange, Node, TypedValue, model_bytes, tensor_bytes
 
-__all__ = ["Graph", "attention_graph", "identity_graph", "norm_chain", "trivial_chain"]
+__all__ = ["Graph", "attention_graph", "norm_chain", "trivial_chain"]
 
 _PAGE_BYTES = 4096
+_INLINE_BYTES = 256
+"""Smaller arrays stay in the graph: shape inference reads axes and the like, and reads no files."""
 
 
 @dataclass(frozen=True)
@@ -46,9 +48,12 @@ class Graph:
         tensors = []
         with data_path.open("wb") as stream:
             for name, array in self.arrays.items():
+                if array.nbytes < _INLINE_BYTES:
+                    tensors.append(tensor_bytes(name, array, None))
+                    continue
                 stream.seek(-(-stream.tell() // _PAGE_BYTES) * _PAGE_BYTES)
                 stored = ArrayRange(data_path.name, stream.tell(), array.nbytes)
-                stream.write(np.ascontiguousarray(array).data.cast("B") if array.nbytes else b"")
+                stream.write(np.ascontiguousarray(array).data.cast("B"))
                 tensors.append(tensor_bytes(name, array, stored))
         path = folder / "probe.onnx"
         path.write_bytes(model_bytes(self.nodes, inputs=self.inputs, outputs=self.outputs, tensors=tensors))
@@ -59,16 +64,6 @@ def trivial_chain(node_count: int) -> Graph:
     """`node_count` sign changes of one float: what is left is the fixed cost of a node."""
     nodes = [Node("Neg", [f"x{i}"], [f"x{i + 1}"]) for i in range(node_count)]
     return Graph(nodes, [TypedValue("x0", "float32", [1])], [TypedValue(f"x{node_count}", "float32", [1])])
-
-
-def identity_graph(pair_count: int) -> Graph:
-    """`pair_count` inputs, each with its own sign-changed output: what is left is the cost of binding a pair."""
-    nodes = [Node("Neg", [f"x{i}"], [f"y{i}"]) for i in range(pair_count)]
-    return Graph(
-        nodes,
-        [TypedValue(f"x{i}", "float32", [1]) for i in range(pair_count)],
-        [TypedValue(f"y{i}", "float32", [1]) for i in range(pair_count)],
-    )
 
 
 def norm_chain(node_count: int, *, width: int, epsilon: float = 1e-6, seed: int = 0) -> Graph:

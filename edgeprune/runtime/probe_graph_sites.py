@@ -16,7 +16,7 @@ from edgeprune.runtime.probe_graph import Graph
 from edgeprune.runtime.probe_graph_wire import Node, TypedValue
 from edgeprune.schema.kernel import Kernel, parse_kernel
 
-__all__ = ["site_chain", "site_weights"]
+__all__ = ["Arrays", "site_chain", "site_nodes", "site_weights"]
 
 Arrays = dict[str, np.ndarray[Any, Any]]
 
@@ -39,7 +39,7 @@ def site_weights(kernel: str, *, in_features: int, out_features: int, rng: np.ra
     return {"weight": packed, "scale": scale}
 
 
-def _site_nodes(kernel: Kernel, *, shape: tuple[int, int], x: str, y: str, prefix: str) -> list[Node]:
+def site_nodes(kernel: Kernel, *, shape: tuple[int, int], x: str, y: str, prefix: str) -> list[Node]:
     """Nodes that multiply `x` by one matrix."""
     weight = f"{prefix}.weight"
     if kernel.kind == "float" and kernel.bits == 32:
@@ -89,7 +89,7 @@ def site_chain(
             last = i == site_count - 1 and j == len(shapes) - 1
             value = "y" if last else f"{prefix}.y"
             arrays |= {f"{prefix}.{name}": _told_apart(array, i) for name, array in drawn[j].items()}
-            nodes += _site_nodes(parsed, shape=shape, x=source, y=value, prefix=prefix)
+            nodes += site_nodes(parsed, shape=shape, x=source, y=value, prefix=prefix)
             source = value
         if in_features != out_features and i < site_count - 1:
             nodes.append(Node("Shape", [value], [f"site{i}.shape"]))
@@ -103,7 +103,7 @@ def site_chain(
 
 def _told_apart(array: np.ndarray[Any, Any], index: int) -> np.ndarray[Any, Any]:
     """A copy whose leading entries are reordered, differently for each of some ten thousand indices."""
-    copy = array.copy()
+    copy: np.ndarray[Any, Any] = array.copy()
     flat = copy.reshape(-1)
     count = min(flat.size, 257)
     flat[:count] = np.roll(flat[:count], index % 257)
