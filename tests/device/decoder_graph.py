@@ -151,16 +151,18 @@ def write_bundle(
     document_lengths: Sequence[int] = (40, 3, 1, 17),
     question_count: int = 12,
     budget: Budget | None = None,
+    source: TinyDecoder | None = None,
 ) -> Path:
-    """A complete bundle; texts are drawn from the model itself, answers are the model's own in numpy."""
+    """A complete bundle; texts are drawn from `source` (the model itself), answers are its own in numpy."""
+    author = source or decoder
     rng = np.random.default_rng(7)
     (folder / "eval").mkdir(parents=True)
     write_graph(folder, decoder.graph())
     (folder / "tokenizer.json").write_text("{}", encoding="utf-8")
-    tokens = np.concatenate([_sample(decoder, length, rng) for length in document_lengths]).astype(np.int32)
+    tokens = np.concatenate([_sample(author, length, rng) for length in document_lengths]).astype(np.int32)
     offsets = np.concatenate([[0], np.cumsum(document_lengths)]).astype(np.int64)
     write_arrays(folder / "eval" / "domain.npz", {"tokens": tokens, "offsets": offsets})
-    write_arrays(folder / "eval" / "choice.npz", _questions(decoder, question_count, rng))
+    write_arrays(folder / "eval" / "choice.npz", _questions(author, question_count, rng))
     prompt = tuple(map(int, tokens[:5]))
     manifest = BundleManifest(
         label=label,
