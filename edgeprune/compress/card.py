@@ -58,7 +58,8 @@ def model_card(spec: ModelSpec, recipe: Recipe) -> str:
         "logits = loaded.model(input_ids).logits",
         "```",
         "",
-        "`transformers` alone cannot load it: factored and narrowed layers are EdgePrune's.",
+        "`transformers` alone does not know factored or narrowed layers, nor GPT-2's matrices stored [out, in]; it "
+        "would fill them with random numbers and only warn.",
         "",
         "## Limits",
         "",

@@ -178,6 +178,8 @@ def _rank_options(site: SiteSpec) -> list[int]:
 
 
 def _channel_menus(request: _Request) -> tuple[list[list[int]], list[Menu]]:
+    if len(request.scores.channel_counts) != len(request.spec.blocks):
+        raise UsageError("The scores hold no channel counts of every block; calibrate this model again.")
     counts, menus = [], []
     for block, scored in zip(request.spec.blocks, request.scores.channel_counts, strict=True):
         losses = _array(request, f"channel_loss/{block.index}")

@@ -17,7 +17,7 @@ from edgeprune.compress.save import save_hf
 from edgeprune.errors import ModelError
 from edgeprune.intake.load import LoadedModel
 from edgeprune.schema.events import NullProgress
-from edgeprune.schema.recipe import SiteEdit
+from edgeprune.schema.recipe import KeepTokens, SiteEdit
 from tests.tiny import TINY_TEXT, write_tiny_llama
 from tests.unit.compress.recipes import Tiny, every_edit, no_edit
 
@@ -123,6 +123,26 @@ def test_tokenizer_files_follow_a_trimmed_vocabulary(tiny_llama: Tiny, tmp_path:
     end = again.tokenizer.token_to_id("<|endoftext|>")
     assert written["added_tokens_decoder"] == {str(end): {"content": "<|endoftext|>"}}
     assert (tmp_path / "hf" / "tokenizer.json").stat().st_size < (source / "tokenizer.json").stat().st_size
+
+
+def test_without_factored_or_narrowed_layers_transformers_reads_the_folder_too(
+    tiny_llama: Tiny, tmp_path: Path
+) -> None:
+    from transformers import AutoModelForCausalLM
+
+    loaded, stats = tiny_llama
+    recipe = no_edit(
+        loaded,
+        drop_blocks=(1,),
+        keep_tokens=KeepTokens(kept_count=400),
+        sites=(SiteEdit(name="blocks.2.up", kernel="int4_b32_a4"),),
+    )
+    edited = compress_model(loaded, recipe, stats, progress=NullProgress())
+    save_hf(edited, recipe, tmp_path / "hf")
+    model = AutoModelForCausalLM.from_pretrained(tmp_path / "hf", dtype=torch.float32, attn_implementation="eager")
+    ids = torch.tensor([edited.tokenizer.encode(TINY_TEXT).ids[:48]])
+    with torch.no_grad():
+        assert torch.equal(model(ids).logits, _logits(edited))
 
 
 def test_a_plain_folder_is_loaded_too(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ import itertools
 
 import numpy as np
 import pytest
+from msgspec.structs import replace
 
 from edgeprune.compress.allocate import Menu, allocate
 from edgeprune.compress.technique import technique_recipe
@@ -163,6 +164,10 @@ def test_unknown_techniques_and_missing_scores_are_named() -> None:
     scores, arrays = _scores(spec)
     with pytest.raises(UsageError, match="'magic'; use one of laser, lowrank, lorp, contextual"):
         technique_recipe(spec, "magic", 0.5, scores=scores, arrays=arrays, context_tokens=32)
+    with pytest.raises(UsageError, match="hold no channel counts"):
+        technique_recipe(
+            spec, "contextual", 0.8, scores=replace(scores, channel_counts=()), arrays=arrays, context_tokens=32
+        )
     with pytest.raises(UsageError, match=r"hold no rank_loss/laser/blocks\.0\.q"):
         technique_recipe(spec, "laser", 0.5, scores=scores, arrays={}, context_tokens=32)
 
