@@ -77,7 +77,7 @@ def capture(
         mean={key: moments.mean for key, moments in probes.moments.items()},
         activation_noise={key: moments.noise for key, moments in probes.moments.items()},
         output_weight=probes.output_weight(),
-        block_similarity=probes.similarity / tokens.numel(),
+        block_similarity=probes.mean_similarity(tokens.numel()),
         token_count=_count(tokens, vocab_size) if token_count is None else token_count,
         general_token_count=_count(general, vocab_size) if general_token_count is None else general_token_count,
         tokens=tokens.int(),
@@ -145,6 +145,11 @@ class _Probes:
         count = max(1, self._gradient_tokens)
         return {name: square / count / self._widths[name] for name, square in self._gradient_square.items()}
 
+    def mean_similarity(self, token_count: int) -> Tensor:
+        """[N, N] float64; a state is exactly like itself, whatever float32 makes of its length."""
+        similarity = self.similarity / token_count
+        return similarity.fill_diagonal_(1.0)
+
     def stability(self) -> float | None:
         """Mean over input keys of the halves' relative difference."""
         differences = [moments.half_difference for moments in self.moments.values()]
@@ -168,12 +173,8 @@ class _Probes:
         self._block_inputs.append(nn.functional.normalize(states.reshape(-1, states.shape[-1]), dim=1))
 
     def _add_similarity(self) -> None:
-        for first, states in enumerate(self._block_inputs):
-            for second in range(first, len(self._block_inputs)):
-                cosine = float((states * self._block_inputs[second]).sum(dtype=torch.float64))
-                self.similarity[first, second] += cosine
-                if second != first:
-                    self.similarity[second, first] += cosine
+        states = torch.stack(self._block_inputs, dim=1)
+        self.similarity += (states @ states.transpose(1, 2)).sum(dim=0, dtype=torch.float64)  # eq. (4)
         self._block_inputs = []
 
     def _add_input(self, key: str, inputs: Tensor) -> None:

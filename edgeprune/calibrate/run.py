@@ -57,7 +57,7 @@ class CalibrationRequest:
     domain_token_limit: int = 32_768
     """Domain tokens run through the model; token counts use all of them."""
     general_token_limit: int = 8_192
-    selection_token_limit: int = 8_192
+    selection_token_limit: int = 4_096
     """Tokens each measured edit is run on."""
     gradient_token_limit: int = 8_192
     """Tokens run backwards."""

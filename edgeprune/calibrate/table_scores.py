@@ -8,7 +8,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from edgeprune.calibrate.kernel_scores import rounded_weight
 from edgeprune.calibrate.selection import Selection, loss_increase
@@ -29,19 +31,26 @@ def table_losses(
         key = rounding_key(kernel)
         if key not in measured:
             progress.raise_if_cancelled()
-            with _rounded_tables(loaded, kernel):
-                measured[key] = max(0.0, loss_increase(loaded, selection, progress=progress))
+            measured[key] = _measure(loaded, kernel, selection, progress)
     return np.array([measured[rounding_key(kernel)] for kernel in kernels])
 
 
+def _measure(loaded: LoadedModel, kernel: str, selection: Selection, progress: Progress) -> float:
+    tables = (loaded.adapter.embedding(loaded.model).weight, loaded.adapter.head(loaded.model).weight)
+    rounded = {parameter: rounded_weight(parameter.detach(), kernel) for parameter in tables}
+    if all(torch.equal(parameter, table) for parameter, table in rounded.items()):
+        return 0.0  # bfloat16 sources often fit float16 exactly
+    with _exchanged(rounded):
+        return max(0.0, loss_increase(loaded, selection, progress=progress))
+
+
 @contextmanager
-def _rounded_tables(loaded: LoadedModel, kernel: str) -> Iterator[None]:
-    embedding, head = loaded.adapter.embedding(loaded.model), loaded.adapter.head(loaded.model)
-    tables = {parameter: parameter.data for parameter in {embedding.weight, head.weight}}
+def _exchanged(tables: dict[Tensor, Tensor]) -> Iterator[None]:
+    originals = {parameter: parameter.data for parameter in tables}
     try:
         for parameter, table in tables.items():
-            parameter.data = rounded_weight(table, kernel)
+            parameter.data = table
         yield
     finally:
-        for parameter, table in tables.items():
+        for parameter, table in originals.items():
             parameter.data = table

@@ -86,7 +86,7 @@ def _kept_rows(loaded: LoadedModel, kept: NDArray[np.int64]) -> Iterator[None]:
     """The tables hold only these rows while the block runs."""
     rows = torch.from_numpy(kept)
     embedding, head = loaded.adapter.embedding(loaded.model), loaded.adapter.head(loaded.model)
-    tables = {parameter: parameter.data for parameter in {embedding.weight, head.weight}}
+    tables = {parameter: parameter.data for parameter in (embedding.weight, head.weight)}
     bias = None if head.bias is None else head.bias.data
     padding = embedding.padding_idx
     try:

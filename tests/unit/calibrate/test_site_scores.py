@@ -1,0 +1,100 @@
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from edgeprune.calibrate.channel_scores import channel_losses, channel_menu, channel_order, compensated_down
+from edgeprune.calibrate.kernel_scores import kernel_losses
+from edgeprune.calibrate.rank_scores import factored_weights, laser_losses, lowrank_losses
+from edgeprune.calibrate.site_weights import SiteWeight, output_error, site_weights
+from edgeprune.calibrate.statistics import CalibrationStats
+from edgeprune.intake.load import LoadedModel
+
+
+def moment(width: int, seed: int = 0) -> Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    samples = torch.randn(4 * width, width, generator=generator, dtype=torch.float64)
+    samples *= torch.logspace(0, -2, width, dtype=torch.float64)
+    return samples.T @ samples / len(samples)
+
+
+def site(out_features: int, in_features: int) -> SiteWeight:
+    weight = torch.randn(out_features, in_features, generator=torch.Generator().manual_seed(5))
+    noise = torch.full((2, -(-in_features // 32)), 1e-4, dtype=torch.float64)
+    return SiteWeight(
+        name="blocks.0.q",
+        block=0,
+        weight=weight,
+        gram=moment(in_features),
+        activation_noise=noise,
+        output_weight=2.0,
+    )
+
+
+@pytest.mark.parametrize("shape", [(24, 40), (40, 24), (32, 32)])
+def test_predicted_rank_losses_are_the_errors_of_the_real_factors(shape: tuple[int, int]) -> None:
+    one = site(*shape)
+    for method, losses in (
+        ("lowrank", lowrank_losses(one.weight, one.gram)),
+        ("laser", laser_losses(one.weight, one.gram)),
+    ):
+        assert len(losses) == min(shape) + 1
+        assert float(losses[-1]) == 0
+        for rank in (1, 5, 17):
+            change = factored_weights(one, rank, method).double() - one.weight.double()
+            assert float(losses[rank]) == pytest.approx(output_error(change, one.gram), rel=1e-4)
+
+
+def test_output_covariance_never_loses_more_than_plain_svd() -> None:
+    one = site(24, 40)
+    assert bool((lowrank_losses(one.weight, one.gram) <= laser_losses(one.weight, one.gram) + 1e-9).all())
+
+
+def test_rank_losses_of_a_known_matrix() -> None:
+    weight = torch.diag(torch.tensor([3.0, 2.0, 1.0]))
+    gram = torch.diag(torch.tensor([1.0, 1.0, 100.0], dtype=torch.float64))
+    assert lowrank_losses(weight, gram).tolist() == pytest.approx([113, 13, 4, 0])
+    assert laser_losses(weight, gram).tolist() == pytest.approx([113, 104, 100, 0])
+
+
+def test_kernel_losses_grow_with_coarseness_and_count_activation_rounding() -> None:
+    kernels = ("fp32", "fp16", "int8_b32_a0", "int8_b32_a4", "int4_b32_a0", "int4_b128_a0")
+    losses = kernel_losses(site(64, 128), kernels)
+    assert losses[0] == 0
+    assert np.all(np.diff(losses) > 0)
+
+
+def test_channel_losses_are_the_errors_of_the_compensated_matrix(llama: LoadedModel, stats: CalibrationStats) -> None:
+    (down,) = [one for one in site_weights(llama, stats) if one.name == "blocks.1.down"]
+    order = channel_order(stats, 1, down.weight)
+    losses = channel_losses(stats, 1, down.weight, order)
+    assert sorted(order.tolist()) == list(range(96))
+    assert np.all(np.diff(losses) <= 1e-12)
+    for kept_count in (24, 64, 90):
+        kept = torch.from_numpy(np.sort(order[:kept_count]))
+        narrowed = compensated_down(stats, 1, down.weight, kept)
+        assert not narrowed[:, np.setdiff1d(np.arange(96), kept.numpy())].any()
+        error = output_error(narrowed.double() - down.weight.double(), down.gram)
+        assert losses[kept_count] == pytest.approx(error, rel=1e-3)
+
+
+def test_order_keeps_better_channels_than_chance_and_drops_dead_ones_first(
+    llama: LoadedModel, stats: CalibrationStats
+) -> None:
+    (down,) = [one for one in site_weights(llama, stats) if one.name == "blocks.0.down"]
+    weight = down.weight.clone()
+    weight[:, [5, 50]] = 0
+    order = channel_order(stats, 0, weight)
+    assert set(order[-2:].tolist()) == {5, 50}
+    shuffled = np.random.default_rng(0).permutation(96)
+    ours = channel_losses(stats, 0, weight, order)
+    chance = channel_losses(stats, 0, weight, shuffled)
+    assert ours[48] < 0.8 * chance[48]
+
+
+@pytest.mark.parametrize("width", [64, 96, 704, 2048, 3072, 11008])
+def test_menu_of_kept_counts(width: int) -> None:
+    menu = channel_menu(width)
+    assert menu == tuple(sorted(set(menu)))
+    assert all(count % 32 == 0 and 0 < count < width for count in menu)
+    assert width < 256 or 6 <= len(menu) <= 8
