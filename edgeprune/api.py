@@ -280,7 +280,8 @@ def validate(
         )
         run_stage(stage_named("validate"), work)
         return read_record(work.folder.validation, ValidationReport)
-    from edgeprune.profile.host import cpu_info
+    from edgeprune.profile.conditions import read_conditions
+    from edgeprune.profile.host import read_cpu
     from edgeprune.validate.bundle import read_manifest as read_bundle_manifest
     from edgeprune.validate.run import validate_bundles
 
@@ -288,10 +289,11 @@ def validate(
     return validate_bundles(
         {"recipe": path},
         budget=manifest.budget,
-        device_name=cpu_info().model or "this device",
+        device_name=read_cpu().model or "this device",
         execution_provider=EXECUTION_PROVIDERS[execution_provider],
         thread_count=thread_count,
         progress=progress or NullProgress(),
+        conditions=read_conditions,
     )
 
 

@@ -82,6 +82,7 @@ def search_stage(run: Run) -> str:
         InfeasibleBudgetError: nothing fits; the front is written all the same.
     """
     from edgeprune.predict.cost import CostModel  # the pipeline plugs the price model into the search
+    from edgeprune.predict.quality import QualityModel
     from edgeprune.search.baselines import plain_recipe
     from edgeprune.search.budget import resolve_budget
     from edgeprune.search.solve import search
@@ -102,11 +103,13 @@ def search_stage(run: Run) -> str:
         floor_bytes=None if device.floor is None else device.floor.peak_rss_bytes,
         source_bytes=spec.source_bytes,
     )
+    scores, arrays = read_record(folder.scores, Scores), read_arrays(folder.scores_arrays)
     result = search(
         spec,
-        read_record(folder.scores, Scores),
-        read_arrays(folder.scores_arrays),
+        scores,
+        arrays,
         cost_model=cost_model,
+        quality_model=QualityModel(spec, scores, arrays),
         budget=budget,
         workload=workload,
         device_name=device.name,
@@ -150,6 +153,7 @@ def validate_inputs(run: Run) -> list[object]:
 
 def validate_stage(run: Run) -> str:
     """Measure every bundle in fresh processes."""
+    from edgeprune.profile.conditions import read_conditions  # the pipeline hands validation its eyes on the machine
     from edgeprune.validate.run import validate_bundles
 
     result = read_record(run.folder.front, SearchResult)
@@ -160,6 +164,7 @@ def validate_stage(run: Run) -> str:
         execution_provider=EXECUTION_PROVIDERS[run.request.execution_provider],
         thread_count=run.request.thread_count,
         progress=run.progress,
+        conditions=read_conditions,
     )
     write_record(run.folder.validation, report)
     return report.verdict

@@ -40,6 +40,7 @@ def complete_request(request: RunRequest) -> RunRequest:
             "No domain text was given; add --domain PATH with text of the field the model will serve "
             "(files or folders of txt, md, jsonl or parquet)."
         )
+    _check_exist(request)
     model = request.model
     assert model is not None
     return replace(
@@ -118,6 +119,17 @@ def read_manifest(folder: RunFolder) -> RunManifest:
         UsageError: missing, damaged or of a newer version.
     """
     return read_record(folder.manifest, RunManifest, error=UsageError)
+
+
+def _check_exist(request: RunRequest) -> None:
+    """A mistyped path is known before the first stage, not after half a minute of profiling."""
+    groups = {"--domain": request.domain, "--general": request.general, "--eval": request.evaluation}
+    for flag, paths in groups.items():
+        for path in paths:
+            if not Path(path).exists():
+                raise UsageError(f"{flag} {path} is missing; give a file or folder that exists.")
+    if request.questions is not None and not Path(request.questions).is_file():
+        raise UsageError(f"--questions {request.questions} is missing; give a file of JSON lines.")
 
 
 def _absolute(paths: tuple[str, ...]) -> tuple[str, ...]:
