@@ -4,6 +4,7 @@ The peak is `VmHWM` of this process. `ru_maxrss` is not used: it is inherited fr
 child of a large parent would report the parent's peak.
 """
 
+import os
 from pathlib import Path
 
 import psutil
@@ -11,7 +12,9 @@ import psutil
 from edgeprune.runtime.cgroup import group_folders, read_number
 from edgeprune.schema.base import Record
 
-__all__ = ["ProcessMemory", "available_bytes", "cgroup_peak_bytes", "parse_status", "read_memory"]
+__all__ = ["ProcessMemory", "accelerator_bytes", "available_bytes", "cgroup_peak_bytes", "parse_status", "read_memory"]
+
+_NVIDIA_PROVIDERS = ("CUDAExecutionProvider", "TensorrtExecutionProvider")
 
 
 class ProcessMemory(Record, frozen=True, kw_only=True):
@@ -68,3 +71,26 @@ def available_bytes() -> int | None:
         return int(psutil.virtual_memory().available)
     except (OSError, RuntimeError, AttributeError):
         return None
+
+
+def accelerator_bytes(execution_provider: str) -> int | None:
+    """Memory this process holds on NVIDIA accelerators; None on other providers or where the driver does not tell."""
+    if execution_provider not in _NVIDIA_PROVIDERS:
+        return None
+    # Deferred: only a process that runs on such a device loads the driver's library.
+    try:
+        import pynvml
+    except ImportError:
+        return None
+    try:
+        pynvml.nvmlInit()
+        used = [
+            process.usedGpuMemory
+            for index in range(pynvml.nvmlDeviceGetCount())
+            for process in pynvml.nvmlDeviceGetComputeRunningProcesses(pynvml.nvmlDeviceGetHandleByIndex(index))
+            if process.pid == os.getpid() and process.usedGpuMemory is not None
+        ]
+        pynvml.nvmlShutdown()
+    except pynvml.NVMLError:
+        return None
+    return sum(used) if used else None

@@ -72,7 +72,7 @@ def measure_speed(request: SpeedRequest) -> SpeedAnswer:
     """Measure in this process, which must not have run a model before."""
     prompt_count, decode_count = decode_lengths(request.context_tokens, request.decode_tokens)
     import_onnxruntime()  # importing is part of the floor, not of loading
-    memory = StageRecorder()
+    memory = StageRecorder(request.execution_provider)
     start_s = time.perf_counter()
     session = open_session(
         Path(request.model), execution_provider=request.execution_provider, thread_count=request.thread_count

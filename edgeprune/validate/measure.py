@@ -159,7 +159,6 @@ def summarize_findings(
 ) -> BundleMeasurement:
     """One bundle's row of the report."""
     stages = largest([answer.stages for answer in found.speed])
-    peak = peak_bytes(stages)
     decode = tuple(answer.decode for answer in found.speed)
     prefill = summarize([answer.prefill_s for answer in found.speed]) if found.speed else None
     failures = found.failures if floor_failure is None else [floor_failure, *found.failures]
@@ -169,8 +168,8 @@ def summarize_findings(
         weights_bytes=found.bundle.weights_bytes,
         memory=stages if floor is None else (floor_stage(floor), *stages),
         floor_bytes=None if floor is None else floor.peak_rss_bytes,
-        peak_rss_bytes=peak,
-        model_memory_bytes=model_memory_bytes(peak, floor),
+        peak_rss_bytes=peak_bytes(stages),
+        model_memory_bytes=model_memory_bytes(stages, floor),
         load_time_s=min((answer.load_time_s for answer in found.speed), default=None),
         prefill=prefill,
         time_to_first_token_s=None if prefill is None else prefill.median_s,

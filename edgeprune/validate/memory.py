@@ -1,12 +1,14 @@
 """Memory per stage of a measured process, and model memory.
 
 The peak is VmHWM of the measuring process over load, prefill and decode. Of several processes the largest peak
-counts: a limit has to hold every time. Model memory is that peak minus the floor.
+counts: a limit has to hold every time. Model memory is that peak minus the floor, plus what the process holds on an
+accelerator with memory of its own.
 """
 
 from collections.abc import Sequence
 
-from edgeprune.runtime.memory import available_bytes, cgroup_peak_bytes, read_memory
+from edgeprune.runtime.memory import accelerator_bytes, available_bytes, cgroup_peak_bytes, read_memory
+from edgeprune.runtime.session import CPU_PROVIDER
 from edgeprune.schema.device import Floor
 from edgeprune.schema.measurement import MemoryStage
 
@@ -16,8 +18,9 @@ __all__ = ["StageRecorder", "floor_stage", "largest", "model_memory_bytes", "pea
 class StageRecorder:
     """Notes the memory of this process at the end of each stage."""
 
-    def __init__(self) -> None:
+    def __init__(self, execution_provider: str = CPU_PROVIDER) -> None:
         """Remember what was available before anything was loaded."""
+        self._execution_provider = execution_provider
         self._available_bytes = available_bytes()
         self._stages: list[MemoryStage] = []
 
@@ -36,6 +39,7 @@ class StageRecorder:
                 anonymous_bytes=memory.anonymous_bytes,
                 cgroup_peak_bytes=cgroup_peak_bytes(),
                 available_drop_bytes=None if before is None or now is None else before - now,
+                device_bytes=accelerator_bytes(self._execution_provider),
             )
         )
 
@@ -63,6 +67,9 @@ def largest(processes: Sequence[Sequence[MemoryStage]]) -> tuple[MemoryStage, ..
     return max(noted, key=lambda stages: peak_bytes(stages) or 0, default=())
 
 
-def model_memory_bytes(peak: int | None, floor: Floor | None) -> int | None:
-    """Peak minus floor; None when either was not measured."""
-    return None if peak is None or floor is None else peak - floor.peak_rss_bytes
+def model_memory_bytes(stages: Sequence[MemoryStage], floor: Floor | None) -> int | None:
+    """Peak minus floor, plus the accelerator's; None when peak or floor was not measured."""
+    peak = peak_bytes(stages)
+    if peak is None or floor is None:
+        return None
+    return peak - floor.peak_rss_bytes + max((stage.device_bytes or 0 for stage in stages), default=0)

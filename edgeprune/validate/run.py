@@ -6,6 +6,7 @@ device that warms up or is disturbed does so for all alike. This process only wa
 measurement the device fails is None with a sentence in `failures`; a bundle that is at fault raises ModelError.
 """
 
+import re
 from collections.abc import Callable, Mapping
 from datetime import datetime, timezone
 from pathlib import Path
@@ -18,7 +19,7 @@ from edgeprune.schema.budget import Budget
 from edgeprune.schema.device import Conditions, Floor, RuntimeInfo
 from edgeprune.schema.events import Progress
 from edgeprune.schema.measurement import ValidationReport
-from edgeprune.validate.bundle import open_bundle
+from edgeprune.validate.bundle import OpenBundle, open_bundle
 from edgeprune.validate.measure import Findings, build_steps, run_steps, summarize_findings
 from edgeprune.validate.verdict import check_limits, check_parity, measured_budget, overall
 
@@ -58,6 +59,8 @@ def validate_bundles(
     judged = _judged_label(bundles)
     threads = usable_core_count() if thread_count is None else thread_count
     findings = {label: Findings(open_bundle(folder)) for label, folder in bundles.items()}
+    for found in findings.values():
+        _require_version(runtime, found.bundle)
     before = None if conditions is None else conditions()
     floor, floor_failure = _measure_floor(threads, execution_provider)
     steps = build_steps(findings, execution_provider, threads, quick)
@@ -95,6 +98,20 @@ def _require_runtime(execution_provider: str) -> RuntimeInfo:
             f"{', '.join(runtime.execution_providers)}; choose one of these with --ep."
         )
     return runtime
+
+
+def _require_version(runtime: RuntimeInfo, bundle: OpenBundle) -> None:
+    needed, found = bundle.manifest.minimum_onnxruntime, runtime.onnxruntime_version or "0"
+    if _numbers(found) < _numbers(needed):
+        raise RuntimeUnavailableError(
+            f"{bundle.folder} needs onnxruntime {needed} or newer, here is {found}; "
+            f"run pip install --upgrade 'onnxruntime>={needed}'."
+        )
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    """(1, 23, 0) for `1.23.0`, and for `1.23.0.dev1` too."""
+    return tuple(int(part) for part in re.findall(r"\d+", version)[:3])
 
 
 def _judged_label(bundles: Mapping[str, Path]) -> str:

@@ -1,3 +1,5 @@
+from msgspec.structs import replace
+
 from edgeprune.schema.device import Floor
 from edgeprune.schema.measurement import MemoryStage
 from edgeprune.validate.latency import decode_lengths, lowest_median_s
@@ -17,10 +19,16 @@ def test_the_process_with_the_largest_peak_is_shown_whole() -> None:
 def test_what_was_not_measured_is_none() -> None:
     assert largest([]) == ()
     assert peak_bytes([]) is None
-    assert model_memory_bytes(None, Floor(peak_rss_bytes=1, anonymous_bytes=None)) is None
-    assert model_memory_bytes(5, None) is None
-    assert model_memory_bytes(5, Floor(peak_rss_bytes=2, anonymous_bytes=None)) == 3
+    floor = Floor(peak_rss_bytes=2, anonymous_bytes=None)
+    assert model_memory_bytes([], floor) is None
+    assert model_memory_bytes([stage("load", 5)], None) is None
+    assert model_memory_bytes([stage("load", 5)], floor) == 3
     assert lowest_median_s([]) is None
+
+
+def test_what_an_accelerator_holds_is_added() -> None:
+    stages = [stage("load", 5), replace(stage("decode", 6), device_bytes=100)]
+    assert model_memory_bytes(stages, Floor(peak_rss_bytes=2, anonymous_bytes=None)) == 104
 
 
 def test_stages_are_noted_in_order_and_peaks_never_fall() -> None:

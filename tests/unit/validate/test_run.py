@@ -2,6 +2,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from msgspec.structs import replace
 
 from edgeprune.artifacts import record_json
 from edgeprune.errors import Cancelled, ModelError, RuntimeUnavailableError, UsageError
@@ -88,6 +89,12 @@ def test_an_unknown_provider_is_said_first(bundle: Path) -> None:
             {"recipe": bundle}, budget=None, device_name="x", execution_provider="NoSuchProvider",
             progress=NullProgress(),
         )  # fmt: skip
+
+
+def test_a_bundle_for_a_newer_runtime_is_refused(bundle: Path) -> None:
+    rehash(bundle, replace(read_manifest(bundle), minimum_onnxruntime="99.1"))
+    with pytest.raises(RuntimeUnavailableError, match=r"needs onnxruntime 99\.1 or newer"):
+        validate_bundles({"recipe": bundle}, budget=None, device_name="x", progress=NullProgress())
 
 
 def test_several_bundles_need_one_to_judge(bundle: Path) -> None:
