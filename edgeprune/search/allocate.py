@@ -1,4 +1,4 @@
-"""The integer program: which columns to take, solved to a proved gap by HiGHS.
+"""The integer program: which columns to take, solved to a proved gap.
 
     minimise    sum loss_j x_j            (or the peak memory, or the worst violation of the limits)
     subject to  sum of a group's columns = its switch (or 1 - what turns it off)
@@ -9,23 +9,20 @@ Peak memory is the larger of two sums, so a memory limit is two rows. To minimis
 feasible limits, the rows of chosen limits are loosened by one common relative violation, which becomes the objective.
 """
 
-from dataclasses import dataclass, field
+import dataclasses
+from dataclasses import dataclass
 from typing import NamedTuple
 
-import highspy
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeprune.errors import DeviceError
+from edgeprune.search.highs import INFINITY, Program, Rows, solve
 from edgeprune.search.problem import Limits
 from edgeprune.search.space import Column, Space
 
 __all__ = ["RELATIVE_GAP", "Allocation", "Allocator"]
 
-TIME_LIMIT_S = 4.0
 RELATIVE_GAP = 1e-4
-ABSOLUTE_GAP = 1e-6
-"""Nats per token: far below what predicted losses are good for."""
 TIE_NATS = 1e-4
 """What the time per token of the slowest allocation weighs against loss: enough to break ties, no more."""
 MEMORY_REFERENCE_BYTES = 1e6
@@ -54,27 +51,6 @@ class _Row(NamedTuple):
     reference: float
 
 
-@dataclass
-class _Matrix:
-    """Rows of the program, compressed row-wise."""
-
-    starts: list[int] = field(default_factory=lambda: [0])
-    indices: list[int] = field(default_factory=list)
-    values: list[float] = field(default_factory=list)
-    lower: list[float] = field(default_factory=list)
-    upper: list[float] = field(default_factory=list)
-
-    def add(self, indices: list[int], values: list[float], lower: float, upper: float) -> None:
-        self.indices += indices
-        self.values += values
-        self.starts.append(len(self.indices))
-        self.lower.append(lower)
-        self.upper.append(upper)
-
-    def copy(self) -> "_Matrix":
-        return _Matrix(self.starts[:], self.indices[:], self.values[:], self.lower[:], self.upper[:])
-
-
 class Allocator:
     """Solves one space for any limits; the matrix of groups is built once."""
 
@@ -92,6 +68,9 @@ class Allocator:
         self._streaming = np.array([0.0 if price is None else price.decode_high_s(0.0) or 0.0 for price in prices])
         self._cached = np.array([0.0 if price is None else price.decode_high_s(1.0) or 0.0 for price in prices])
         self._groups = _group_rows(space)
+        self._depth_columns = tuple(
+            position for position, column in enumerate(space.columns) if column.drop_blocks is not None
+        )
         self._slowest_s = max(1e-12, _largest_total(self._streaming, space))
 
     def least_loss(self, limits: Limits, *, gap: float = RELATIVE_GAP) -> Allocation | None:
@@ -107,14 +86,7 @@ class Allocator:
         """The allocation with the least peak memory within the other limits; None when there is none."""
         reference = self._floor or MEMORY_REFERENCE_BYTES
         cost = self._time(limits.cached_fraction) * (TIE_NATS / self._slowest_s)
-        within = Limits(
-            memory_bytes=reference,
-            latency_s=limits.latency_s,
-            disk_bytes=limits.disk_bytes,
-            loss_nats=limits.loss_nats,
-            cached_fraction=limits.cached_fraction,
-            working_set_bytes=limits.working_set_bytes,
-        )
+        within = dataclasses.replace(limits, memory_bytes=reference)
         return self._run(within, cost, gap=RELATIVE_GAP, loosened=frozenset({"memory"}))
 
     def nearest(self, limits: Limits) -> Allocation | None:
@@ -149,7 +121,7 @@ class Allocator:
 
     def _run(self, limits: Limits, cost: _Array, *, gap: float, loosened: frozenset[str]) -> Allocation | None:
         count = len(self._loss)
-        matrix = self._groups.copy()
+        rows = self._groups.copy()
         for row in self._limit_rows(limits):
             # Scaled to their reference, so that bytes, seconds and nats weigh alike in the solver's tolerances.
             scaled = row.coefficients / row.reference
@@ -158,56 +130,21 @@ class Allocator:
             if row.name in loosened:
                 indices.append(count)
                 values.append(-1.0)
-            matrix.add(indices, values, -highspy.kHighsInf, row.bound / row.reference)
-        lp = highspy.HighsLp()
-        lp.num_col_ = count + 1
-        lp.num_row_ = len(matrix.lower)
-        lp.col_cost_ = np.append(cost, 1.0)
-        lp.col_lower_ = np.zeros(count + 1)
-        lp.col_upper_ = np.append(np.ones(count), highspy.kHighsInf if loosened else 0.0)
-        lp.row_lower_, lp.row_upper_ = np.array(matrix.lower), np.array(matrix.upper)
-        lp.a_matrix_.format_ = highspy.MatrixFormat.kRowwise
-        lp.a_matrix_.start_ = np.array(matrix.starts, dtype=np.int32)
-        lp.a_matrix_.index_ = np.array(matrix.indices, dtype=np.int32)
-        lp.a_matrix_.value_ = np.array(matrix.values)
-        lp.integrality_ = [*[highspy.HighsVarType.kInteger] * count, highspy.HighsVarType.kContinuous]
-        return self._answer(lp, gap=gap)
-
-    def _answer(self, lp: highspy.HighsLp, *, gap: float) -> Allocation | None:
-        solver = highspy.Highs()
-        # One thread and a fixed seed: the same inputs give the same recipe.
-        for option, value in {
-            "output_flag": False,
-            "threads": 1,
-            "random_seed": self._seed % 2**31,
-            "time_limit": TIME_LIMIT_S,
-            "mip_rel_gap": gap,
-            "mip_abs_gap": ABSOLUTE_GAP,
-        }.items():
-            solver.setOptionValue(option, value)
-        solver.passModel(lp)
-        solver.run()
-        status = solver.getModelStatus()
-        if status in (highspy.HighsModelStatus.kInfeasible, highspy.HighsModelStatus.kUnboundedOrInfeasible):
+            rows.add(indices, values, -INFINITY, row.bound / row.reference)
+        program = Program(cost, INFINITY if loosened else 0.0, rows, self._depth_columns)
+        solution = solve(program, gap=gap, seed=self._seed)
+        if solution is None:
             return None
-        info = solver.getInfo()
-        if info.primal_solution_status != int(highspy.SolutionStatus.kSolutionStatusFeasible):
-            raise DeviceError(
-                f"The solver stopped without an answer ({solver.modelStatusToString(status)}); "
-                "loosen the budget, or run where the processor is less busy."
-            )
-        solution = np.asarray(solver.getSolution().col_value)
-        count = len(self._space.columns)
-        taken = tuple(self._space.columns[int(index)] for index in np.flatnonzero(solution[:count] > 0.5))
-        return Allocation(taken=taken, gap=max(0.0, float(info.mip_gap)), violation=float(solution[count]))
+        taken = tuple(self._space.columns[int(index)] for index in solution.taken)
+        return Allocation(taken=taken, gap=solution.gap, violation=solution.slack)
 
 
-def _group_rows(space: Space) -> _Matrix:
+def _group_rows(space: Space) -> Rows:
     """One equality a group: its columns + what turns it off - what switches it on = 1, or 0 with a switch."""
     members: list[list[int]] = [[] for _ in space.groups]
     for position, column in enumerate(space.columns):
         members[column.group].append(position)
-    matrix = _Matrix()
+    rows = Rows()
     for group, columns in zip(space.groups, members, strict=True):
         indices = [*columns, *group.off]
         values = [1.0] * len(indices)
@@ -215,8 +152,8 @@ def _group_rows(space: Space) -> _Matrix:
             indices.append(group.switch)
             values.append(-1.0)
         target = 0.0 if group.switch is not None else 1.0
-        matrix.add(indices, values, target, target)
-    return matrix
+        rows.add(indices, values, target, target)
+    return rows
 
 
 def _largest_total(values: _Array, space: Space) -> float:
