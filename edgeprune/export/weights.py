@@ -4,10 +4,13 @@ Weights stream through: one matrix is packed, written and dropped before the nex
 read the same bytes (a tied table); each then names the same place in the data file.
 """
 
+from math import prod
 from pathlib import Path
+from typing import Any, BinaryIO
 
 import numpy as np
 import onnx_ir as ir
+from numpy.typing import NDArray
 
 from edgeprune.errors import ExportError
 from edgeprune.export.graph import Graph
@@ -30,56 +33,60 @@ def write_model(graph: Graph, folder: Path) -> None:
     Raises:
         ExportError: a weight does not have the size the graph declares, or an initializer got none.
     """
-    offset = 0
     with (folder / DATA_FILE).open("wb") as stream:
+        data = _DataFile(stream, folder)
         for array, values in graph.arrays():
-            size = array.nbytes
-            for value in values:
-                _check(value, size)
-            if size < INLINE_BELOW_BYTES:
-                for value in values:
-                    value.const_value = _inline(array, value)
-                continue
-            padding = -offset % ALIGNMENT
-            stream.write(bytes(padding))
-            offset += padding
-            stream.write(np.ascontiguousarray(array).data)
-            for value in values:
-                value.const_value = _external(value, folder, offset, size)
-            offset += size
-        for name, value in graph.model.graph.initializers.items():
+            _store(array, values, data)
+        for value in graph.model.graph.initializers.values():
             if value.const_value is None:
-                raise ExportError(f"The graph's initializer {name!r} got no weight; this is a mistake in EdgePrune.")
-            if isinstance(value.const_value, ir.ExternalTensor) or value.const_value.nbytes < INLINE_BELOW_BYTES:
-                continue
-            # Tables that mobius computed itself: the rotary cosines and sines.
-            padding = -offset % ALIGNMENT
-            stream.write(bytes(padding))
-            offset += padding
-            data = value.const_value.tobytes()
-            stream.write(data)
-            value.const_value = _external(value, folder, offset, len(data))
-            offset += len(data)
+                raise ExportError(f"The weight {value.name!r} of the graph got no value; report this model.")
+            if not isinstance(value.const_value, ir.ExternalTensor):
+                # What mobius computed itself: rotary tables, and constants that are small enough to stay.
+                _store(value.const_value.numpy(), (value,), data)
     proto = ir.to_proto(graph.model)
+    # They repeat the shapes that every tensor states itself.
+    del proto.graph.value_info[:]
     (folder / GRAPH_FILE).write_bytes(proto.SerializeToString(deterministic=True))
 
 
-def _check(value: ir.Value, size: int) -> None:
-    assert value.shape is not None
-    assert value.dtype is not None
-    expected = int(np.prod(value.shape.numpy())) * value.dtype.itemsize
-    if expected != size:
-        raise ExportError(f"The weight {value.name!r} has {size} bytes, the graph declares {expected}.")
+class _DataFile:
+    """The data file, growing tensor by tensor."""
+
+    def __init__(self, stream: BinaryIO, folder: Path) -> None:
+        self.folder = folder
+        self._stream = stream
+
+    def append(self, array: NDArray[Any]) -> int:
+        """Write an array at the next aligned place; gives its offset."""
+        self._stream.write(bytes(-self._stream.tell() % ALIGNMENT))
+        offset = self._stream.tell()
+        self._stream.write(np.ascontiguousarray(array).data)
+        return offset
 
 
-def _inline(array: np.ndarray, value: ir.Value) -> ir.TensorProtocol:
-    assert value.shape is not None
-    return ir.tensor(np.ascontiguousarray(array).reshape(value.shape.numpy()), name=value.name)
-
-
-def _external(value: ir.Value, folder: Path, offset: int, size: int) -> ir.ExternalTensor:
-    assert value.shape is not None
-    assert value.dtype is not None
-    return ir.ExternalTensor(
-        DATA_FILE, offset, size, value.dtype, shape=value.shape, name=value.name or "", base_dir=folder
-    )
+def _store(array: NDArray[Any], values: tuple[ir.Value, ...], data: _DataFile) -> None:
+    """Put an array where its size says, and point every initializer that reads it there."""
+    for value in values:
+        assert value.shape is not None
+        assert value.dtype is not None
+        expected = prod(value.shape.numpy()) * value.dtype.itemsize
+        if expected != array.nbytes:
+            raise ExportError(f"The weight {value.name!r} has {array.nbytes} bytes, the graph declares {expected}.")
+    is_inline = array.nbytes < INLINE_BELOW_BYTES
+    offset = None if is_inline else data.append(array)
+    for value in values:
+        assert value.shape is not None
+        assert value.dtype is not None
+        if offset is None:
+            shaped = np.ascontiguousarray(array).reshape(value.shape.numpy())
+            value.const_value = ir.tensor(shaped, name=value.name)
+        else:
+            value.const_value = ir.ExternalTensor(
+                DATA_FILE,
+                offset,
+                array.nbytes,
+                value.dtype,
+                shape=value.shape,
+                name=value.name or "",
+                base_dir=data.folder,
+            )
