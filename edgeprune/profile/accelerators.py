@@ -16,7 +16,7 @@ from edgeprune.runtime.session import import_onnxruntime
 from edgeprune.runtime.timing import time_call
 from edgeprune.schema.device import AcceleratorInfo
 
-__all__ = ["find_accelerators", "measure_copy_bandwidth", "read_compatible"]
+__all__ = ["describe_nvidia", "find_accelerators", "measure_copy_bandwidth", "read_compatible"]
 
 _COMPATIBLE = Path("/proc/device-tree/compatible")
 _COPY_BYTES = 64 << 20
@@ -83,7 +83,7 @@ def _nvidia(compatible: str, notes: list[str]) -> list[AcceleratorInfo]:
     try:
         driver = _ask(pynvml, pynvml.nvmlSystemGetDriverVersion)
         handles = [pynvml.nvmlDeviceGetHandleByIndex(i) for i in range(pynvml.nvmlDeviceGetCount())]
-        return [_nvidia_device(pynvml, handle, driver, compatible, notes) for handle in handles]
+        return [describe_nvidia(pynvml, handle, driver, compatible, notes) for handle in handles]
     except pynvml.NVMLError as error:
         notes.append(f"The NVIDIA driver answered with an error ({error}); its GPUs are left out.")
         return []
@@ -92,12 +92,13 @@ def _nvidia(compatible: str, notes: list[str]) -> list[AcceleratorInfo]:
             pynvml.nvmlShutdown()
 
 
-def _nvidia_device(pynvml: Any, handle: Any, driver: str | None, compatible: str, notes: list[str]) -> AcceleratorInfo:
+def describe_nvidia(pynvml: Any, handle: Any, driver: str | None, compatible: str, notes: list[str]) -> AcceleratorInfo:
+    """One GPU as this NVML module describes it; figures it does not support are None, with a sentence in `notes`."""
     name = _ask(pynvml, pynvml.nvmlDeviceGetName, handle) or "NVIDIA GPU"
     memory = _query(pynvml, pynvml.nvmlDeviceGetMemoryInfo, handle)
     capability = _query(pynvml, pynvml.nvmlDeviceGetCudaComputeCapability, handle)
     total = int(memory.total) or None if memory is not None else None
-    if memory is None:
+    if total is None:
         notes.append(f"The driver reports no memory for {name}: total and free are unknown.")
     is_integrated = "nvidia,tegra" in compatible or any(word in name.lower() for word in _INTEGRATED_NAMES)
     is_unified = True if is_integrated and (total is None or "nvidia,tegra" in compatible) else None
