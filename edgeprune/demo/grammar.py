@@ -8,11 +8,17 @@ reference for a given seed, so the same seed gives the same text on every versio
 """
 
 import random
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
+from typing import TypeAlias, TypeVar
 
 __all__ = ["Draw", "Slots", "expand", "sentence_case"]
+
+T = TypeVar("T")
+
+_VOWEL_ARTICLE = re.compile(r"\b([Aa]) (?=[aeio]|u(?!s|ni))")
 
 Slots = Mapping[str, str | tuple[str, ...]]
 
@@ -40,11 +46,11 @@ class Draw:
         """True in `fraction` of all calls."""
         return self._random.random() < fraction
 
-    def one[T](self, items: Sequence[T]) -> T:
+    def one(self, items: Sequence[T]) -> T:
         """One of `items`, all alike."""
         return items[self.below(len(items))]
 
-    def some[T](self, items: Sequence[T], count: int) -> list[T]:
+    def some(self, items: Sequence[T], count: int) -> list[T]:
         """`count` different members of `items` in random order."""
         left = list(items)
         return [left.pop(self.below(len(left))) for _ in range(min(count, len(left)))]
@@ -72,7 +78,7 @@ class _Alternatives:
     options: tuple["_Parts", ...]
 
 
-type _Parts = tuple[str | _Slot | _Alternatives, ...]
+_Parts: TypeAlias = tuple[str | _Slot | _Alternatives, ...]
 
 
 def expand(template: str, draw: Draw, slots: Slots) -> str:
@@ -83,7 +89,7 @@ def expand(template: str, draw: Draw, slots: Slots) -> str:
     """
     out: list[str] = []
     _write(_parse(template), draw, slots, out)
-    return "".join(out)
+    return _VOWEL_ARTICLE.sub(r"\1n ", "".join(out))
 
 
 def sentence_case(text: str) -> str:
@@ -102,7 +108,7 @@ def _write(parts: _Parts, draw: Draw, slots: Slots, out: list[str]) -> None:
             _write(draw.one(part.options), draw, slots, out)
 
 
-@lru_cache(maxsize=None)
+@cache
 def _parse(template: str) -> _Parts:
     options, position = _parse_options(template, 0)
     if position != len(template) or len(options) != 1:

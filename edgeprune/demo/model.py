@@ -11,7 +11,9 @@ WINDOW_TOKENS = 256
 """Tokens in one training window."""
 
 
-def network_config(vocab_size: int, *, num_blocks: int = 10, hidden_size: int = 192, ffn_size: int = 384) -> LlamaConfig:
+def network_config(
+    vocab_size: int, *, num_blocks: int = 10, hidden_size: int = 192, ffn_size: int = 384
+) -> LlamaConfig:
     """Configuration of the demo model; the defaults give 3.99 million parameters, 7.97 MB in bfloat16."""
     return LlamaConfig(
         vocab_size=vocab_size,
