@@ -11,10 +11,11 @@ from edgeprune.predict.interval import Interval, add, as_estimate
 from edgeprune.predict.latency import Chunk, LatencyModel, decode_chunk, prefill_chunks
 from edgeprune.predict.memory import MemoryModel, activation_bytes, kv_cache_bytes, logits_bytes
 from edgeprune.predict.price import Price
-from edgeprune.predict.structure import block_parts, fixed_parts, graph_bytes, site_parts, table_parts
+from edgeprune.predict.structure import block_parts, fixed_parts, site_parts, table_parts
 from edgeprune.schema.budget import Workload
 from edgeprune.schema.device import DeviceProfile
 from edgeprune.schema.estimate import Cost, Estimate
+from edgeprune.schema.kernel import FLOAT16
 from edgeprune.schema.model import BlockSpec, ModelSpec, SiteSpec
 from edgeprune.schema.recipe import Recipe
 from edgeprune.shapes import edit_shapes
@@ -84,7 +85,7 @@ class CostModel:
         spec = self.dense
         tensors = disk.table_tensor_bytes(spec, vocab_size=vocab_size, kernel=kernel)
         one = tensors if spec.is_tied else tensors // 2
-        parts = table_parts(kernel, is_tied=spec.is_tied)
+        parts = table_parts(kernel)
         resident, loading = self._memory.weights(kernel, tensors)
         times = {
             (name, is_cached): add(
@@ -94,7 +95,7 @@ class CostModel:
                     in_features=spec.hidden_size,
                     out_features=vocab_size,
                     rank=None,
-                    read_bytes=one,
+                    read_bytes=_read_bytes(kernel, one),
                     is_cached=is_cached,
                 ),
                 self._latency.nodes(parts.other_nodes, chunks),
@@ -103,10 +104,10 @@ class CostModel:
             for is_cached in (True, False)
         }
         return Price(
-            disk_bytes=tensors + graph_bytes(parts) + disk.tokenizer_bytes(spec, vocab_size=vocab_size),
+            disk_bytes=tensors + parts.graph_bytes + disk.tokenizer_bytes(spec, vocab_size=vocab_size),
             weights_bytes=tensors,
             parameter_count=vocab_size * spec.hidden_size * (1 if spec.is_tied else 2),
-            working_set_bytes=one,
+            working_set_bytes=_read_bytes(kernel, one),
             activation_bytes=logits_bytes(vocab_size=vocab_size, workload=self.workload),
             resident_bytes=resident,
             loading_bytes=loading,
@@ -134,7 +135,7 @@ class CostModel:
         session = add(self._memory.session(), self._memory.nodes(parts))
         assert session is not None  # both parts always have a value
         return Price(
-            disk_bytes=tensors + disk.config_bytes(parts),
+            disk_bytes=tensors + disk.CONFIG_BYTES + parts.graph_bytes,
             weights_bytes=tensors,
             parameter_count=spec.final_norm_parameter_count + positions,
             activation_bytes=activation_bytes(spec, self.workload),
@@ -208,16 +209,16 @@ class CostModel:
                 in_features=site.in_features,
                 out_features=site.out_features,
                 rank=rank,
-                read_bytes=tensors,
+                read_bytes=_read_bytes(kernel, tensors),
                 is_cached=is_cached,
             )
             return add(matrix, self._latency.nodes(parts.other_nodes, chunks))
 
         return Price(
-            disk_bytes=tensors + graph_bytes(parts),
+            disk_bytes=tensors + parts.graph_bytes,
             weights_bytes=tensors,
             parameter_count=weights + (site.out_features if site.has_bias else 0),
-            working_set_bytes=tensors,
+            working_set_bytes=_read_bytes(kernel, tensors),
             resident_bytes=resident,
             loading_bytes=loading,
             session_bytes=self._memory.nodes(parts),
@@ -228,7 +229,7 @@ class CostModel:
         )
 
     def _block_price(self, block: BlockSpec) -> Price:
-        parts = block_parts(self.dense, block)
+        parts = block_parts(self.dense)
         tensors = disk.block_tensor_bytes(block)
         resident, loading = self._memory.plain(tensors)
         width = 2 * self.dense.hidden_size + block.intermediate_size
@@ -241,7 +242,7 @@ class CostModel:
         cache = kv_cache_bytes(block, context_tokens=self.workload.context_tokens)
         decode, prefill = time_s(self._decode), time_s(self._prefill)
         return Price(
-            disk_bytes=tensors + graph_bytes(parts),
+            disk_bytes=tensors + parts.graph_bytes,
             weights_bytes=tensors,
             parameter_count=block.norm_parameter_count,
             working_set_bytes=tensors + cache,
@@ -254,6 +255,11 @@ class CostModel:
             prefill_cached_s=prefill,
             prefill_streaming_s=prefill,
         )
+
+
+def _read_bytes(kernel: str, tensor_bytes: int) -> int:
+    """Bytes a product reads of its weights: 16-bit weights are widened to 32 bits when they are loaded."""
+    return 2 * tensor_bytes if kernel == FLOAT16 else tensor_bytes
 
 
 def _last_level_cache(device: DeviceProfile) -> int | None:

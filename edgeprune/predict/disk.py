@@ -1,28 +1,26 @@
 """Bytes of a bundle on disk: tensors, graph file, tokenizer and configuration; `eval/` and the manifest not counted.
 
 Formulas: `schema.kernel.stored_bytes` for every matrix, 4 bytes for every bias, norm and position entry, rotary
-tables [context, rotary_dim / 2] twice in float32, `structure.graph_bytes` for the graph, tokenizer bytes scaled by the
+tables [context, rotary_dim / 2] twice in float32, `structure` for the graph file, tokenizer bytes scaled by the
 kept vocabulary (both its lists, tokens and merges, shrink with it).
 """
 
-from edgeprune.predict.structure import Parts, graph_bytes
 from edgeprune.schema.kernel import stored_bytes
 from edgeprune.schema.model import BlockSpec, ModelSpec, SiteSpec
 
 __all__ = [
     "block_tensor_bytes",
-    "config_bytes",
+    "CONFIG_BYTES",
     "fixed_tensor_bytes",
-    "graph_bytes",
     "site_tensor_bytes",
     "table_tensor_bytes",
     "tokenizer_bytes",
 ]
 
 FLOAT_BYTES = 4
-CONFIG_BYTES = 6_500
+CONFIG_BYTES = 4_500
 """config.json, genai_config.json, generation_config.json and the model card."""
-TOKENIZER_FIXED_BYTES = 3_000
+TOKENIZER_FIXED_BYTES = 1_500
 """Normaliser, pre-tokeniser, special tokens and tokenizer_config.json, which trimming leaves."""
 
 
@@ -61,8 +59,3 @@ def tokenizer_bytes(spec: ModelSpec, *, vocab_size: int) -> int:
     """Tokenizer files, scaled by the kept vocabulary."""
     fixed = min(TOKENIZER_FIXED_BYTES, spec.tokenizer_bytes)
     return fixed + round((spec.tokenizer_bytes - fixed) * vocab_size / spec.vocab_size)
-
-
-def config_bytes(parts: Parts) -> int:
-    """Configuration files and the graph's own frame of the whole bundle, given what is in it once."""
-    return CONFIG_BYTES + graph_bytes(parts)

@@ -31,8 +31,8 @@ class MemoryModel:
         """Read the measured fractions and overheads; what is missing is assumed with a wide range."""
         self._fractions = {entry.kernel: entry for entry in device.kernel_memory}
         overhead = device.overhead
-        self._node_bytes: float | None = getattr(overhead, "node_bytes", None)
-        self._session_bytes: float | None = getattr(overhead, "session_bytes", None)
+        self._node_bytes = None if overhead is None else overhead.node_bytes
+        self._session_bytes = None if overhead is None else overhead.session_bytes
 
     def weights(self, kernel: str, tensor_bytes: int) -> tuple[Interval, Interval]:
         """Resident bytes and loading peak of stored weights."""
@@ -54,13 +54,13 @@ class MemoryModel:
         """What the nodes of a piece add to the session."""
         if self._node_bytes is None:
             return spread(float(parts.nodes * NODE_BYTES), ASSUMED_SPREAD)
-        return spread(parts.nodes * self._node_bytes, MEASURED_SPREAD)
+        return spread(float(parts.nodes * self._node_bytes), MEASURED_SPREAD)
 
     def session(self) -> Interval:
         """What a session adds once, beyond the floor's."""
         if self._session_bytes is None:
             return spread(float(SESSION_BYTES), ASSUMED_SPREAD)
-        return spread(self._session_bytes, MEASURED_SPREAD)
+        return spread(float(self._session_bytes), MEASURED_SPREAD)
 
     def _nearest(self, kernel: str) -> KernelMemory | None:
         """A measured kernel of the same operator and bits: block size hardly changes how weights are packed."""
