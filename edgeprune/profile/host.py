@@ -4,18 +4,24 @@ Takes `/proc/cpuinfo` and `/sys/devices/system/cpu`; gives a `CpuInfo`. What a s
 Flag names are those of Linux: arch/x86/include/asm/cpufeatures.h and Documentation/arch/arm64/elf_hwcaps.rst.
 """
 
+import os
 import platform
 import re
 from collections import Counter
 from pathlib import Path
 from typing import Literal
 
-import psutil
-
 from edgeprune.runtime.threads import usable_core_count
 from edgeprune.schema.device import CacheInfo, CpuInfo
 
-__all__ = ["last_level_cache_bytes", "read_caches", "read_cpu", "read_instruction_sets", "read_model"]
+__all__ = [
+    "count_physical_cores",
+    "last_level_cache_bytes",
+    "read_caches",
+    "read_cpu",
+    "read_instruction_sets",
+    "read_model",
+]
 
 _CPUINFO = Path("/proc/cpuinfo")
 _CPUS = Path("/sys/devices/system/cpu")
@@ -58,12 +64,23 @@ def read_cpu(*, cpuinfo: Path = _CPUINFO, cpus: Path = _CPUS) -> CpuInfo:
     return CpuInfo(
         model=read_model(text),
         architecture=platform.machine(),
-        physical_core_count=psutil.cpu_count(logical=False),
-        logical_core_count=psutil.cpu_count(logical=True),
+        physical_core_count=count_physical_cores(cpus),
+        logical_core_count=os.cpu_count(),
         usable_core_count=usable_core_count(),
         instruction_sets=read_instruction_sets(text),
         caches=read_caches(cpus),
     )
+
+
+def count_physical_cores(cpus: Path = _CPUS) -> int | None:
+    """Cores, threads of one core counted once; None where the system does not tell."""
+    cores = set()
+    for topology in cpus.glob("cpu[0-9]*/topology"):
+        package, core = (_read(topology / name).strip() for name in ("physical_package_id", "core_id"))
+        cluster = _read(topology / "cluster_id").strip()  # some Arm boards number cores within their cluster
+        if core:
+            cores.add((package, cluster, core))
+    return len(cores) or None
 
 
 def read_model(cpuinfo: str) -> str | None:

@@ -5,12 +5,12 @@ Usable is the smaller of the machine's total and every memory limit of the contr
 `memory.swap.max` and `memsw` limits are not read, and a model that lives in swap is one that does not fit.
 """
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
-import psutil
-
 from edgeprune.runtime.cgroup import group_folders, read_number
+from edgeprune.runtime.memory import available_bytes
 from edgeprune.schema.device import MemoryInfo
 
 __all__ = ["read_memory_info", "tightest_limit"]
@@ -62,11 +62,17 @@ def _read_meminfo(path: Path) -> tuple[int | None, int | None]:
     try:
         lines = path.read_text(encoding="ascii", errors="replace").splitlines()
     except OSError:
-        memory = psutil.virtual_memory()
-        return int(memory.total), int(memory.available)
+        return _total_without_proc(), available_bytes()
     fields = {line.partition(":")[0]: line.partition(":")[2].split() for line in lines}
     total, available = (
         int(words[0]) * 1024 if (words := fields.get(name)) and words[0].isdigit() else None
         for name in ("MemTotal", "MemAvailable")
     )
     return total, available
+
+
+def _total_without_proc() -> int | None:
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (OSError, ValueError, AttributeError):
+        return None

@@ -2,7 +2,14 @@
 
 from pathlib import Path
 
-from edgeprune.profile.host import last_level_cache_bytes, read_caches, read_cpu, read_instruction_sets, read_model
+from edgeprune.profile.host import (
+    count_physical_cores,
+    last_level_cache_bytes,
+    read_caches,
+    read_cpu,
+    read_instruction_sets,
+    read_model,
+)
 from edgeprune.schema.device import CacheInfo
 
 SAPPHIRE_RAPIDS = """processor\t: 0
@@ -81,3 +88,13 @@ def test_this_machine_has_at_least_a_core() -> None:
     cpu = read_cpu()
     assert cpu.usable_core_count is not None
     assert 1 <= cpu.usable_core_count <= (cpu.logical_core_count or 1)
+
+
+def test_two_threads_of_a_core_are_one_core(tmp_path: Path) -> None:
+    for cpu, (package, core) in enumerate([("0", "0"), ("0", "1"), ("0", "0"), ("1", "0")]):
+        folder = tmp_path / f"cpu{cpu}" / "topology"
+        folder.mkdir(parents=True)
+        (folder / "physical_package_id").write_text(package)
+        (folder / "core_id").write_text(core)
+    assert count_physical_cores(tmp_path) == 3
+    assert count_physical_cores(tmp_path / "none") is None
