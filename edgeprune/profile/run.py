@@ -25,7 +25,13 @@ from edgeprune.profile.kernel_plan import ALL_KERNELS, QUICK_KERNELS, Shape, def
 from edgeprune.profile.kernels import KernelSettings, measure_kernels
 from edgeprune.profile.limits import read_memory_info
 from edgeprune.profile.overhead import measure_overhead
-from edgeprune.profile.session_memory import SessionMemory, measure_session_memory
+from edgeprune.profile.session_memory import (
+    FEW_BLOCKS,
+    MANY_BLOCKS,
+    SessionMemory,
+    observe_decoder,
+    session_memory,
+)
 from edgeprune.profile.weights_memory import measure_kernel_memory
 from edgeprune.runtime import floor as runtime_floor
 from edgeprune.runtime.session import import_onnxruntime, runtime_info
@@ -64,7 +70,7 @@ _DEFAULT = _Effort(
     disk_samples=3,
     rounds=5,
     kernels=ALL_KERNELS,
-    table_s=13.0,
+    table_s=12.0,
     own_shape_s=2.0,
     attention_shapes=_ATTENTION_SHAPES,
     attention_points=((1, 127), (1, 511), (1, 1023), (128, 0), (512, 0)),
@@ -72,12 +78,12 @@ _DEFAULT = _Effort(
     floor_processes=3,
 )
 _QUICK = _Effort(
-    bandwidth_samples=5,
+    bandwidth_samples=3,
     disk_bytes=16 << 20,
     disk_samples=1,
     rounds=5,
     kernels=QUICK_KERNELS,
-    table_s=2.5,
+    table_s=2.0,
     own_shape_s=0.5,
     attention_shapes=_ATTENTION_SHAPES[:1],
     attention_points=((1, 127), (1, 511), (128, 0)),
@@ -167,7 +173,7 @@ class _Profiling:
         kernel_times, notes = measure_kernels(effort.kernels, groups, settings, before=self._advance_kernels)
         self._notes += notes
         self._advance(0.72, "memory of weights, nodes and the floor")
-        floor, session_memory, kernel_memory = self._measure_memory()
+        floor, session, kernel_memory = self._measure_memory()
         self._advance(0.96, "disk and accelerators")
         disk = measure_disk(disk_path, file_bytes=effort.disk_bytes, sample_count=effort.disk_samples)
         accelerators, notes = find_accelerators(measures_copy=True)
@@ -188,9 +194,7 @@ class _Profiling:
             kernel_times=kernel_times,
             attention_times=attention,
             kernel_memory=kernel_memory,
-            overhead=replace(
-                overhead.record, node_bytes=session_memory.node_bytes, session_bytes=session_memory.session_bytes
-            ),
+            overhead=replace(overhead.record, node_bytes=session.node_bytes, session_bytes=session.session_bytes),
             floor=floor,
             disk=disk,
             conditions=after,
@@ -219,8 +223,13 @@ class _Profiling:
             floors = [
                 pool.submit(runtime_floor.measure_floor, thread_count=threads) for _ in range(effort.floor_processes)
             ]
+            few, many = (
+                pool.submit(observe_decoder, count, thread_count=threads) for count in (FEW_BLOCKS, MANY_BLOCKS)
+            )
             floor = median_floor([future.result() for future in floors])
-            session = measure_session_memory(thread_count=threads, floor_peak_bytes=floor.peak_rss_bytes)
+            session = session_memory(
+                few_peak=few.result(), many_peak=many.result(), floor_peak_bytes=floor.peak_rss_bytes
+            )
             kernels = [
                 pool.submit(self._kernel_memory, kernel, session.node_bytes or 0) for kernel in effort.memory_kernels
             ]

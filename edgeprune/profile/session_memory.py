@@ -10,11 +10,11 @@ from edgeprune.profile.memory_child import MAX_TOKENS
 from edgeprune.profile.observe import growth, observe_graph
 from edgeprune.runtime.probe_graph_decoder import HEAD_DIM, decoder_graph
 
-__all__ = ["SessionMemory", "measure_session_memory"]
+__all__ = ["FEW_BLOCKS", "MANY_BLOCKS", "SessionMemory", "observe_decoder", "session_memory"]
 
 _KERNEL = "int4_b32_a4"
-_FEW_BLOCKS = 1
-_MANY_BLOCKS = 41
+FEW_BLOCKS = 1
+MANY_BLOCKS = 41
 _CACHE_BYTES = 2 * MAX_TOKENS * HEAD_DIM * 4
 """Keys and values of one block, float32."""
 
@@ -27,18 +27,21 @@ class SessionMemory:
     session_bytes: int | None
 
 
-def measure_session_memory(*, thread_count: int, floor_peak_bytes: int) -> SessionMemory:
-    """Measure both in two fresh processes."""
-    few, many = (decoder_graph(count, kernel=_KERNEL) for count in (_FEW_BLOCKS, _MANY_BLOCKS))
-    few_peak, many_peak = (
-        observe_graph(graph, thread_count=thread_count).after_run[-1].peak_rss_bytes for graph in (few, many)
-    )
+def observe_decoder(block_count: int, *, thread_count: int) -> int | None:
+    """Peak bytes of a fresh process that runs a decoder of so many blocks."""
+    graph = decoder_graph(block_count, kernel=_KERNEL)
+    return observe_graph(graph, thread_count=thread_count).after_run[-1].peak_rss_bytes
+
+
+def session_memory(*, few_peak: int | None, many_peak: int | None, floor_peak_bytes: int) -> SessionMemory:
+    """Both figures from the peaks of decoders of `FEW_BLOCKS` and `MANY_BLOCKS`."""
+    few, many = (decoder_graph(count, kernel=_KERNEL) for count in (FEW_BLOCKS, MANY_BLOCKS))
     added = growth(many_peak, few_peak)
     if added is None:
         return SessionMemory(None, None)
-    added -= many.array_bytes - few.array_bytes + (_MANY_BLOCKS - _FEW_BLOCKS) * _CACHE_BYTES
+    added -= many.array_bytes - few.array_bytes + (MANY_BLOCKS - FEW_BLOCKS) * _CACHE_BYTES
     node_bytes = max(0, round(added / (len(many.nodes) - len(few.nodes))))
     session = growth(few_peak, floor_peak_bytes)
     if session is not None:
-        session -= len(few.nodes) * node_bytes + few.array_bytes + _FEW_BLOCKS * _CACHE_BYTES
+        session -= len(few.nodes) * node_bytes + few.array_bytes + FEW_BLOCKS * _CACHE_BYTES
     return SessionMemory(node_bytes or None, session if session is not None and session > 0 else None)

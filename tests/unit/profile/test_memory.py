@@ -5,7 +5,7 @@ import pytest
 from edgeprune.errors import DeviceError
 from edgeprune.profile.floor import measure_floor, median_floor
 from edgeprune.profile.observe import growth, observe_graph
-from edgeprune.profile.session_memory import measure_session_memory
+from edgeprune.profile.session_memory import FEW_BLOCKS, MANY_BLOCKS, observe_decoder, session_memory
 from edgeprune.profile.weights_memory import measure_kernel_memory
 from edgeprune.runtime.probe_graph_sites import site_chain
 from edgeprune.schema.device import Floor
@@ -51,7 +51,8 @@ def test_prepared_weights_take_about_their_stored_bytes(kernel: str, low: float,
 @pytest.mark.slow
 def test_nodes_and_sessions_take_thousands_and_millions_of_bytes() -> None:
     floor = measure_floor(thread_count=1, process_count=1)
-    memory = measure_session_memory(thread_count=1, floor_peak_bytes=floor.peak_rss_bytes)
+    few, many = (observe_decoder(count, thread_count=1) for count in (FEW_BLOCKS, MANY_BLOCKS))
+    memory = session_memory(few_peak=few, many_peak=many, floor_peak_bytes=floor.peak_rss_bytes)
     assert memory.node_bytes is not None
     assert 1_000 < memory.node_bytes < 50_000
     assert memory.session_bytes is not None
@@ -61,3 +62,8 @@ def test_nodes_and_sessions_take_thousands_and_millions_of_bytes() -> None:
 @pytest.mark.parametrize(("more", "less", "want"), [(5, 3, 2), (3, 5, None), (None, 3, None), (3, None, None)])
 def test_growth_is_unknown_where_nothing_grew(more: int | None, less: int | None, want: int | None) -> None:
     assert growth(more, less) == want
+
+
+def test_a_session_without_peaks_is_unknown() -> None:
+    assert session_memory(few_peak=None, many_peak=5, floor_peak_bytes=1).node_bytes is None
+    assert session_memory(few_peak=5, many_peak=5, floor_peak_bytes=1).session_bytes is None
