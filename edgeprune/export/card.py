@@ -54,8 +54,8 @@ def bundle_card(
         "",
         "## Checked when it was made",
         "",
-        f"Logits differ from the compressed model in torch by {parity.max_logit_difference:.1e} of the largest "
-        f"(allowed: {parity.tolerance:.0e}); the most likely token agrees at "
+        f"Logits differ from the compressed model in torch by {parity.max_logit_difference:.1e} of the largest"
+        f"{_exact(parity)}; the most likely token agrees at "
         f"{format_fraction(parity.top1_agreement)} of the positions; {parity.greedy_matched_count} of "
         f"{len(parity.greedy_tokens)} greedily generated tokens are the same.",
         "",
@@ -86,6 +86,12 @@ def bundle_card(
             "",
         ]
     return "\n".join(lines)
+
+
+def _exact(parity: ParityRecord) -> str:
+    if parity.exact_logit_difference is None:
+        return ""
+    return f" ({parity.exact_logit_difference:.1e} with activations in float32)"
 
 
 def _edits(spec: ModelSpec, recipe: Recipe) -> list[tuple[str, str]]:

@@ -11,7 +11,7 @@ from tests.parity.bundles import Exported, all_edits, export, no_edits, relative
 # Share of the largest logit. Kernels with float32 activations differ by the order of sums alone; those that round
 # activations are compared without that rounding too (`exact_logit_difference`).
 EXACT = ("fp16", "int8_b32_a0", "int4_b32_a0", "int4_b128_a0", "int4_b16_a1")
-ROUNDED = ("int8_b32_a4", "int4_b32_a4", "int4_b64_a4")
+ROUNDED = ("int8_b32_a4", "int4_b32_a4", "int4_b64_a4", "dynamic_int8")
 
 
 def _export(
@@ -35,8 +35,7 @@ def test_rounded_activations_hide_no_wrong_weight(kernel: str, model_type: str, 
     exported = _export(tmp_path, kernel, model_type=model_type)
     exact = exported.manifest.parity.exact_logit_difference
     assert exact is not None
-    assert exact < 1e-5
-    assert 1e-4 < exported.manifest.parity.max_logit_difference < exported.manifest.parity.tolerance
+    assert exact < 1e-5 < 1e-4 < exported.manifest.parity.max_logit_difference < exported.manifest.parity.tolerance
 
 
 def test_a_kernel_may_differ_from_site_to_site(tmp_path: Path) -> None:
