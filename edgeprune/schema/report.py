@@ -20,6 +20,9 @@ class Quantity(Record, frozen=True, kw_only=True):
     predicted: float | None = None
     relative_error: float | None = None
     """(predicted - measured) / measured; None when either is missing."""
+    low: float | None = None
+    """Lower end of the measured interval, for accuracies."""
+    high: float | None = None
 
 
 class ReportRow(Record, frozen=True, kw_only=True):

@@ -1,0 +1,139 @@
+"""The report as Markdown."""
+
+from edgeprune.report.text import (
+    budget_lines,
+    check_name,
+    check_value,
+    format_value,
+    heading,
+    quantity_names,
+    quantity_of,
+    short_error,
+)
+from edgeprune.schema.report import Quantity, RunReport
+from edgeprune.units import format_fraction
+
+__all__ = ["render_markdown"]
+
+
+def render_markdown(report: RunReport) -> str:
+    """One document; measured numbers stand plain, estimated ones carry a tilde."""
+    parts = [
+        f"# {_plain(report.model_name)} on {_plain(report.device_name)}: {report.verdict.replace('_', ' ')}",
+        f"Budget: {'; '.join(budget_lines(report))}. Context {report.context_tokens} tokens. {report.created_at}.",
+        "## Limits and measurements",
+        _checks(report),
+        "## Models compared",
+        _models(report),
+        "Plain numbers were measured on the device; `~` marks estimates, `*` the model's own files.",
+        "## Predicted beside measured",
+        _predictions(report),
+        "## What was removed",
+        f"Vocabulary: {report.vocabulary}.",
+        _blocks(report),
+        "## Front",
+        _front(report),
+        "## Notes",
+        _list(report.notes),
+        "## What this does not show",
+        _list(report.limits),
+        "## Made from",
+        _origin(report),
+    ]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _plain(text: str) -> str:
+    """Text in which nothing is markup and nothing ends a table cell."""
+    for mark in "\\`*_<>[]|#":
+        text = text.replace(mark, f"\\{mark}")
+    return " ".join(text.split())
+
+
+def _table(head: list[str], rows: list[list[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _list(sentences: tuple[str, ...]) -> str:
+    return "\n".join(f"- {_plain(sentence)}" for sentence in sentences) or "None."
+
+
+def _checks(report: RunReport) -> str:
+    rows = [
+        [
+            check_name(check),
+            check_value(check, check.limit),
+            check_value(check, check.measured),
+            check.verdict.replace("_", " "),
+        ]
+        for check in report.checks
+    ]
+    return _table(["quantity", "limit", "measured", "verdict"], rows) if rows else "No limits were set."
+
+
+def _models(report: RunReport) -> str:
+    names = quantity_names(report)
+    rows = [[heading(name), *(_cell(quantity_of(row, name)) for row in report.rows)] for name in names]
+    return _table(["", *(row.label for row in report.rows)], rows)
+
+
+def _cell(quantity: Quantity | None) -> str:
+    if quantity is None or quantity.value is None:
+        return "n/a"
+    mark = {"measured": "", "config": "*"}.get(quantity.basis, "~")
+    shown = format_value(quantity.value, quantity.unit)
+    if quantity.low is not None and quantity.high is not None:
+        shown += f" ({format_fraction(quantity.low)} to {format_fraction(quantity.high)})"
+    return f"{mark}{shown}" if mark == "~" else f"{shown}{mark and chr(92) + mark}"
+
+
+def _predictions(report: RunReport) -> str:
+    rows = [
+        [row.label, heading(quantity.name), format_value(quantity.value, quantity.unit), short_error(quantity)]
+        for row in report.rows
+        for quantity in row.quantities
+        if short_error(quantity)
+    ]
+    return _table(["model", "quantity", "measured", "predicted"], rows) if rows else "Nothing has both."
+
+
+def _blocks(report: RunReport) -> str:
+    rows = []
+    for block in report.blocks:
+        forms = ", ".join(f"{role} {form}" for role, form in block.sites.items())
+        rows.append(
+            [
+                str(block.index),
+                "dropped" if block.is_dropped else format_fraction(block.kept_fraction),
+                format_fraction(block.bytes_kept_fraction),
+                block.channels,
+                forms,
+            ]
+        )
+    return _table(["block", "parameters kept", "bytes kept", "channels", "sites"], rows)
+
+
+def _front(report: RunReport) -> str:
+    rows = [
+        [
+            entry.label,
+            format_value(float(entry.cost.disk_bytes), "bytes"),
+            f"{entry.relative_loss:+.1%}",
+            format_value(entry.cost.decode_s.value, "s"),
+        ]
+        for entry in report.search.front
+    ]
+    return _table(["candidate", "on disk (predicted)", "loss (predicted)", "per token (predicted)"], rows)
+
+
+def _origin(report: RunReport) -> str:
+    calibration = report.calibration
+    lines = [
+        f"- model hash {report.model_hash}, licence {_plain(report.license or 'not stated')}",
+        f"- calibration: {calibration.domain_token_count:,} domain tokens of {calibration.document_count:,} documents, "
+        f"{calibration.general_token_count:,} general tokens ({_plain(calibration.general_source)}), data hash "
+        f"{calibration.data_hash[:12]}",
+        "- " + ", ".join(f"{_plain(name)} {_plain(version)}" for name, version in sorted(report.versions.items())),
+    ]
+    return "\n".join(lines)
