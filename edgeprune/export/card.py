@@ -76,8 +76,9 @@ def bundle_card(
         "",
         "## Limits",
         "",
-        "The model was fitted to the texts it was calibrated on and is worse elsewhere; it keeps the faults of its "
-        "base model. Speed, memory and quality on a device are known only once `edgeprune validate` has run there.",
+        ("The model was fitted to the texts it was calibrated on and is worse elsewhere. " if label == "recipe" else "")
+        + "It keeps the faults of its base model. Speed, memory and quality on a device are known only once "
+        "`edgeprune validate` has run there.",
         "",
     ]
     if spec.license is None:
