@@ -3,7 +3,7 @@
 import click
 
 from edgeprune.cli.options import json_option
-from edgeprune.cli.output import table, write_record_json, write_text
+from edgeprune.cli.output import write_record_json, write_text
 from edgeprune.errors import ExitCode
 from edgeprune.schema.doctor import DoctorReport
 
@@ -32,6 +32,7 @@ def _text(report: DoctorReport) -> str:
         if check.command is not None:
             lines.append(f"         run: {check.command}")
     if report.families:
-        rows = [[item.model_type, "yes" if item.is_supported else "no", item.detail] for item in report.families]
-        lines.append(table(["model type", "supported", "detail"], rows))
+        rows = [[item.model_type, item.status, item.reason or f"family {item.family}"] for item in report.families]
+        width = max(len(row[0]) for row in rows)
+        lines.extend(f"{row[0]:<{width}}  {row[1]:<9}  {row[2]}" for row in rows)
     return "\n".join(lines)

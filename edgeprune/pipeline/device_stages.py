@@ -32,12 +32,14 @@ __all__ = [
 def profile_inputs(run: Run) -> list[object]:
     """The named profile, or what decides a measurement."""
     request = run.request
+    spec = dense_spec(run)
     named: object = None
     if request.device is not None:
         from edgeprune.profile.store import load_profile  # a named profile is data
 
         named = load_profile(request.device)
-    return [named, request.thread_count, request.execution_provider, request.quick, _site_shapes(dense_spec(run))]
+    wanted = [_site_shapes(spec), _attention_shapes(spec), request.quick]
+    return [named, request.thread_count, request.execution_provider, *wanted]
 
 
 def profile_stage(run: Run) -> str:
@@ -46,6 +48,7 @@ def profile_stage(run: Run) -> str:
     from edgeprune.profile.store import load_profile
 
     request = run.request
+    spec = dense_spec(run)
     if request.device is not None:
         profile = load_profile(request.device)
     else:
@@ -55,7 +58,8 @@ def profile_stage(run: Run) -> str:
             disk_path=run.folder.root,
             progress=run.progress,
             thread_count=request.thread_count,
-            shapes=_site_shapes(dense_spec(run)),
+            shapes=_site_shapes(spec),
+            attention_shapes=_attention_shapes(spec),
         )
     write_record(run.folder.device, profile)
     floor = None if profile.floor is None else profile.floor.peak_rss_bytes
@@ -66,6 +70,11 @@ def _site_shapes(spec: ModelSpec) -> tuple[tuple[int, int], ...]:
     """(in, out) of every site of the model and of its head, each once."""
     shapes = {(site.in_features, site.out_features) for block in spec.blocks for site in block.sites}
     return tuple(sorted(shapes | {(spec.hidden_size, spec.vocab_size)}))
+
+
+def _attention_shapes(spec: ModelSpec) -> tuple[tuple[int, int, int], ...]:
+    """(heads, key and value heads, head size) of every block, each once."""
+    return tuple(sorted({(block.num_heads, block.num_kv_heads, block.head_dim) for block in spec.blocks}))
 
 
 def search_inputs(run: Run) -> list[object]:

@@ -1,8 +1,8 @@
 """The nine stages as a table: name, inputs of the cache key, outputs, action.
 
-    intake -> profile -> calibrate -> search -> compress -> export -> baselines -> validate -> report
+    intake -> profile -> calibrate -> baselines -> search -> compress -> export -> validate -> report
 
-`baselines` is the second half of the export stage, apart because a new budget does not touch it.
+`baselines` is the half of the export stage that no budget touches: the dense, 8-bit and 4-bit bundles.
 """
 
 from edgeprune.pipeline.device_stages import (
@@ -41,12 +41,12 @@ STAGES: tuple[Stage, ...] = (
         lambda run: [run.folder.stats, run.folder.scores, run.folder.scores_arrays, run.folder.texts],
         calibrate_stage,
     ),
-    Stage("search", search_inputs, lambda run: [run.folder.front], search_stage),
-    Stage("compress", compress_inputs, lambda run: [run.folder.hf], compress_stage),
-    Stage("export", export_inputs, lambda run: [run.folder.bundle], export_stage),
     Stage(
         "baselines", baselines_inputs, lambda run: [run.folder.baseline(label) for label in BASELINES], baselines_stage
     ),
+    Stage("search", search_inputs, lambda run: [run.folder.front], search_stage),
+    Stage("compress", compress_inputs, lambda run: [run.folder.hf], compress_stage),
+    Stage("export", export_inputs, lambda run: [run.folder.bundle], export_stage),
     Stage("validate", validate_inputs, lambda run: [run.folder.validation], validate_stage),
     Stage(
         "report",

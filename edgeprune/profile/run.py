@@ -145,7 +145,6 @@ class _Profiling:
         self, disk_path: Path, shapes: tuple[Shape, ...], attention_shapes: tuple[AttentionShape, ...]
     ) -> DeviceProfile:
         effort = self._effort
-        self._progress.emit(Event(kind="stage_started", stage=_STAGE, message=f"profiling {self._name}"))
         self._advance(0.0, "memory bandwidth")
         bandwidth = self._measure_bandwidth()
         self._advance(0.12, "fixed costs")
@@ -200,7 +199,6 @@ class _Profiling:
             conditions=after,
             notes=tuple(self._notes),
         )
-        self._progress.emit(Event(kind="stage_finished", stage=_STAGE, done_fraction=1.0, message=self._name))
         return profile
 
     def _measure_bandwidth(self) -> tuple[BandwidthPoint, ...]:

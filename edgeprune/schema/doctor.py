@@ -19,11 +19,14 @@ class DoctorCheck(Record, frozen=True, kw_only=True):
 
 
 class FamilyStatus(Record, frozen=True, kw_only=True):
-    """One model type: supported, or refused and why."""
+    """One `model_type` and whether it can be compressed."""
 
     model_type: str
-    is_supported: bool
-    detail: str
+    status: Literal["supported", "refused"]
+    family: str | None
+    """Our family file that reads it; None when refused."""
+    reason: str
+    """Why it is refused; empty when supported."""
 
 
 class DoctorReport(Record, frozen=True, kw_only=True):

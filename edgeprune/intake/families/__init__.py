@@ -4,6 +4,6 @@
 """
 
 from edgeprune.intake.families.base import Family, FamilyShapes
-from edgeprune.intake.families.registry import FamilyStatus, describe_families, family_for
+from edgeprune.intake.families.registry import describe_families, family_for
 
-__all__ = ["Family", "FamilyShapes", "FamilyStatus", "describe_families", "family_for"]
+__all__ = ["Family", "FamilyShapes", "describe_families", "family_for"]

@@ -1,16 +1,16 @@
 """The list of families, and the sentence a user reads when none fits."""
 
 import difflib
-from typing import Any, Literal
+from typing import Any
 
 from edgeprune.errors import ModelError, UnsupportedArchitectureError
 from edgeprune.intake.families.base import Family
 from edgeprune.intake.families.gpt2 import GPT2
 from edgeprune.intake.families.llama import LLAMA
 from edgeprune.intake.families.refused import REFUSED
-from edgeprune.schema.base import Record
+from edgeprune.schema.doctor import FamilyStatus
 
-__all__ = ["FamilyStatus", "describe_families", "family_for"]
+__all__ = ["describe_families", "family_for"]
 
 _FAMILIES: tuple[Family, ...] = (LLAMA, GPT2)
 
@@ -18,17 +18,6 @@ _HOW_TO_ADD = "to add one, write a file in edgeprune/intake/families and an adap
 
 # Fields that only experts, encoder-decoders and quantised checkpoints carry: they tell an unknown type apart.
 _EXPERT_KEYS = ("num_experts", "num_local_experts", "n_routed_experts", "moe_intermediate_size")
-
-
-class FamilyStatus(Record, frozen=True, kw_only=True):
-    """One `model_type` and whether it can be compressed."""
-
-    model_type: str
-    status: Literal["supported", "refused"]
-    family: str | None
-    """File in `intake/families` that reads it; None when refused."""
-    reason: str
-    """Why it is refused; empty when supported."""
 
 
 def family_for(config: dict[str, Any]) -> Family:
