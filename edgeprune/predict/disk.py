@@ -9,8 +9,8 @@ from edgeprune.schema.kernel import stored_bytes
 from edgeprune.schema.model import BlockSpec, ModelSpec, SiteSpec
 
 __all__ = [
-    "block_tensor_bytes",
     "CONFIG_BYTES",
+    "block_tensor_bytes",
     "fixed_tensor_bytes",
     "site_tensor_bytes",
     "table_tensor_bytes",

@@ -127,16 +127,16 @@ def _time_of_size(points: Sequence[KernelTime], in_features: int, out_features: 
     weights = float(in_features * out_features)
     if len(curve) == 1 or curve[0][0] <= weights <= curve[-1][0]:
         return _interpolate_log(curve, weights) if len(curve) > 1 else curve[0][1] * max(weights / curve[0][0], 0.25)
-    fixed_s, rate = _line(curve[:2] if weights < curve[0][0] else curve[-2:])
-    return fixed_s + rate * weights
+    if weights < curve[0][0]:
+        return _extrapolate(curve[0], curve[1], weights)
+    return _extrapolate(curve[-1], curve[-2], weights)
 
 
-def _line(ends: _Curve) -> tuple[float, float]:
-    """Fixed cost and rate through two points, neither negative."""
-    (x0, y0), (x1, y1) = ends
-    rate = (y1 - y0) / (x1 - x0)
-    fixed = y0 - rate * x0
-    return (fixed, rate) if fixed >= 0.0 else (0.0, y1 / x1)
+def _extrapolate(end: tuple[float, float], inner: tuple[float, float], x: float) -> float:
+    """Fixed cost + rate * x through the last point and the one before; proportional where that has no fixed cost."""
+    rate = (inner[1] - end[1]) / (inner[0] - end[0])
+    fixed = end[1] - rate * end[0]
+    return fixed + rate * x if fixed >= 0.0 else end[1] * x / end[0]
 
 
 def _interpolate_log(curve: _Curve, x: float) -> float:

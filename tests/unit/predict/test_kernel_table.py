@@ -1,0 +1,94 @@
+"""Kernel times: measured points as they are, monotone and sensible between and beyond them."""
+
+import pytest
+
+from edgeprune.predict.kernel_table import KernelTable
+from edgeprune.schema.device import KernelTime
+
+
+def point(
+    rows: int,
+    shape: tuple[int, int],
+    time_s: float,
+    *,
+    rank: int | None = None,
+    is_cached: bool = True,
+    kernel: str = "fp32",
+) -> KernelTime:
+    return KernelTime(
+        kernel=kernel,
+        rows=rows,
+        in_features=shape[0],
+        out_features=shape[1],
+        rank=rank,
+        is_cached=is_cached,
+        time_s=time_s,
+    )
+
+
+def ask(
+    table: KernelTable, shape: tuple[int, int], *, rows: int = 1, rank: int | None = None, is_cached: bool = True
+) -> float:
+    found = table.time_s("fp32", rows=rows, in_features=shape[0], out_features=shape[1], rank=rank, is_cached=is_cached)
+    assert found is not None
+    assert found.low <= found.value <= found.high
+    return found.value
+
+
+def test_a_measured_point_is_returned_exactly() -> None:
+    table = KernelTable([point(1, (64, 64), 3e-6), point(1, (256, 256), 5e-5)])
+    assert ask(table, (64, 64)) == 3e-6
+    assert ask(table, (256, 256)) == 5e-5
+
+
+def test_between_points_the_time_lies_between_them() -> None:
+    table = KernelTable([point(1, (100, 100), 1e-5), point(1, (400, 400), 16e-5)])
+    # 40,000 weights is the geometric mean of 10,000 and 160,000, and 4e-5 that of the times.
+    assert ask(table, (200, 200)) == pytest.approx(4e-5)
+
+
+def test_a_larger_matrix_is_never_faster_even_where_a_measurement_says_so() -> None:
+    table = KernelTable([point(1, (64, 64), 4e-6), point(1, (128, 128), 3e-6), point(1, (256, 256), 2e-5)])
+    times = [ask(table, (size, size)) for size in (70, 90, 110, 140, 180, 220, 300, 400)]
+    assert times == sorted(times)
+
+
+def test_beyond_the_grid_the_time_follows_fixed_cost_plus_rate() -> None:
+    table = KernelTable([point(1, (100, 100), 2e-6 + 1e-6), point(1, (200, 200), 2e-6 + 4e-6)])
+    assert ask(table, (400, 400)) == pytest.approx(2e-6 + 16e-6)
+    assert ask(table, (50, 50)) == pytest.approx(2e-6 + 0.25e-6)
+
+
+def test_the_nearest_aspect_of_one_size_counts() -> None:
+    points = [point(1, (64, 256), 2e-6), point(1, (256, 64), 8e-6), point(1, (512, 512), 9e-5)]
+    table = KernelTable(points)
+    assert ask(table, (63, 256)) < 4e-6 < ask(table, (256, 63))
+
+
+def test_two_factors_are_two_products_corrected_by_what_was_measured() -> None:
+    dense = [
+        point(1, (64, 64), 1e-6),
+        point(1, (256, 256), 16e-6),
+        point(1, (256, 64), 4e-6),
+        point(1, (64, 256), 4e-6),
+    ]
+    assert ask(KernelTable(dense), (256, 256), rank=64) == pytest.approx(8e-6)
+    corrected = KernelTable([*dense, point(1, (512, 512), 12e-6, rank=64)])
+    parts = ask(KernelTable(dense), (512, 64)) + ask(KernelTable(dense), (64, 512))
+    assert ask(corrected, (256, 256), rank=64) == pytest.approx(8e-6 * 12e-6 / parts)
+
+
+def test_rows_between_the_measured_ones_are_interpolated_and_beyond_are_proportional() -> None:
+    table = KernelTable([point(1, (64, 64), 1e-6), point(128, (64, 64), 128e-6)])
+    assert ask(table, (64, 64), rows=64) == pytest.approx(64e-6)
+    assert ask(table, (64, 64), rows=256) == pytest.approx(256e-6)
+
+
+def test_the_other_cache_state_serves_where_only_one_was_measured() -> None:
+    table = KernelTable([point(1, (64, 64), 1e-6, is_cached=True)])
+    assert ask(table, (64, 64), is_cached=False) == 1e-6
+
+
+def test_a_kernel_never_timed_has_no_time() -> None:
+    table = KernelTable([point(1, (64, 64), 1e-6)])
+    assert table.time_s("int4_b32_a4", rows=1, in_features=64, out_features=64, rank=None, is_cached=True) is None

@@ -1,0 +1,67 @@
+"""Predicted losses are sums of scored parts, and unknown where a part was never scored."""
+
+import pytest
+
+from edgeprune.predict.quality import QualityModel
+from edgeprune.schema.recipe import KeepChannels, KeepTokens, Recipe, SiteEdit
+from tests.unit.search.builders import KERNELS, make_scores, make_spec
+
+SPEC = make_spec()
+SCORES, ARRAYS = make_scores(SPEC, channel_counts=(64, 128), depth=[(1,)], vocabulary=[256, 384])
+MODEL = QualityModel(SPEC, SCORES, ARRAYS)
+
+
+def recipe(**fields: object) -> Recipe:
+    return Recipe(model_hash=SPEC.model_hash, context_tokens=64, **fields)  # type: ignore[arg-type]
+
+
+def test_the_dense_model_loses_nothing() -> None:
+    assert MODEL.loss_increase_nats(recipe()) == 0.0
+
+
+def test_a_recipe_loses_the_sum_of_its_edits() -> None:
+    edit = SiteEdit(name="blocks.0.q", kernel="int4_b32_a4", rank=16)
+    plain = SiteEdit(name="blocks.2.up", kernel="int8_b32_a4")
+    found = MODEL.loss_increase_nats(
+        recipe(
+            drop_blocks=(1,),
+            keep_tokens=KeepTokens(kept_count=256),
+            keep_channels=(KeepChannels(block=2, kept_count=64),),
+            table_kernel="int8_b32_a4",
+            sites=(edit, plain),
+        )
+    )
+    int4, int8 = KERNELS.index("int4_b32_a4"), KERNELS.index("int8_b32_a4")
+    expected = (
+        SCORES.depth[0].loss_increase_nats
+        + SCORES.vocabulary[0].loss_increase_nats
+        + ARRAYS["channel_loss/2"][0]
+        + ARRAYS["kernel_loss/table"][int8]
+        + ARRAYS["rank_loss/lowrank/blocks.0.q"][16]
+        + 2.0 * ARRAYS["kernel_loss/blocks.0.q"][int4]
+        + ARRAYS["kernel_loss/blocks.2.up"][int8]
+    )
+    assert found == pytest.approx(expected)
+
+
+def test_relative_loss_is_of_the_dense_loss() -> None:
+    assert MODEL.relative_loss(0.3) == pytest.approx(0.1)
+
+
+def test_channels_between_the_scored_counts_are_interpolated_and_below_are_unknown() -> None:
+    middle = MODEL.channel_loss(0, 96)
+    assert middle == pytest.approx((ARRAYS["channel_loss/0"][0] + ARRAYS["channel_loss/0"][1]) / 2)
+    assert MODEL.channel_loss(0, 176) == 0.0
+    assert MODEL.channel_loss(0, 32) is None
+
+
+def test_an_edit_that_was_never_scored_makes_the_loss_unknown() -> None:
+    assert MODEL.loss_increase_nats(recipe(drop_blocks=(0,))) is None
+    assert MODEL.loss_increase_nats(recipe(table_kernel="int8_b64_a4")) is None
+
+
+def test_the_method_that_loses_least_is_taken() -> None:
+    assert MODEL.best_rank_method("blocks.0.q", 8) == (
+        "lowrank",
+        pytest.approx(ARRAYS["rank_loss/lowrank/blocks.0.q"][8]),
+    )
