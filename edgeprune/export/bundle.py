@@ -7,7 +7,7 @@ file is hashed. A dense model, or one rounded to int8 or int4, is exported the s
 
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from edgeprune.export.evaluation import EvaluationChoices, EvaluationText, token
 from edgeprune.export.genai_config import genai_config
 from edgeprune.export.graph import build_graph
 from edgeprune.export.parity import check_parity
+from edgeprune.export.reference import with_choice_reference, with_text_reference
 from edgeprune.export.tokenizer import write_tokenizer
 from edgeprune.export.weights import write_model
 from edgeprune.intake.load import LoadedModel
@@ -59,6 +60,7 @@ def export_bundle(
     predicted: Cost | None,
     versions: dict[str, str],
     progress: Progress,
+    dense_bits_per_byte: Mapping[str, float] | None = None,
 ) -> BundleManifest:
     """Write a bundle; an existing folder is replaced once the new one is complete.
 
@@ -74,6 +76,7 @@ def export_bundle(
         predicted: the expected cost, kept beside the measured one later.
         versions: tools that made it.
         progress: told of each step; may cancel between steps.
+        dense_bits_per_byte: text name -> the dense model's figure on it, so that the bundle alone can be judged.
 
     Raises:
         ExportError: the context exceeds the model's positions, or the graph cannot be built.
@@ -101,9 +104,26 @@ def export_bundle(
         write_tokenizer(loaded.tokenizer, loaded.folder, partial, spec=spec, context_tokens=workload.context_tokens)
         steps.begin("writing evaluation sets", 0.4)
         window = min(WINDOW_TOKENS, workload.context_tokens)
-        text_sets = tuple(write_text(text, loaded.tokenizer, partial, window_tokens=window) for text in texts)
+        dense_bits = dense_bits_per_byte or {}
+        text_sets = tuple(
+            with_text_reference(
+                write_text(text, loaded.tokenizer, partial, window_tokens=window),
+                loaded,
+                partial,
+                dense_bits_per_byte=dense_bits.get(text.name),
+                progress=progress,
+            )
+            for text in texts
+        )
+        context = workload.context_tokens
         choice_sets = tuple(
-            write_choices(questions, loaded.tokenizer, partial, context_tokens=workload.context_tokens)
+            with_choice_reference(
+                write_choices(questions, loaded.tokenizer, partial, context_tokens=context),
+                loaded,
+                partial,
+                context_tokens=context,
+                progress=progress,
+            )
             for questions in choices
         )
         steps.begin("comparing with torch", 0.5)

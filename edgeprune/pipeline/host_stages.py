@@ -3,10 +3,13 @@
 Every stage imports its package inside its action: importing this module costs nothing and needs no torch.
 """
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edgeprune.artifacts import read_record, write_arrays, write_record
+import numpy as np
+
+from edgeprune.artifacts import read_arrays, read_record, write_arrays, write_record
 from edgeprune.pipeline.settings import BASELINES, KERNELS, dense_spec, read_recipe, workload_of
 from edgeprune.pipeline.table import Run
 from edgeprune.pipeline.versions import tool_versions
@@ -145,13 +148,30 @@ def _evaluation(run: Run) -> "tuple[list[EvaluationText], list[EvaluationChoices
     return texts, choices
 
 
+def dense_bits(run: Run) -> dict[str, float]:
+    """Text name -> bits-per-byte of the dense model, as torch computed it for the dense bundle; empty before that."""
+    path = run.folder.baseline("dense") / "edgeprune.json"
+    if not path.is_file():
+        return {}
+    manifest = read_record(path, BundleManifest)
+    found = {}
+    for text in manifest.texts:
+        arrays = read_arrays(path.parent / text.path)
+        lengths = np.diff(arrays["offsets"])
+        whole, rest = lengths // text.window_tokens, lengths % text.window_tokens
+        scored = int((whole * (text.window_tokens - 1) + np.maximum(rest - 1, 0)).sum())
+        if text.reference_loss_nats is not None and text.window_tokens > 1:
+            found[text.name] = text.reference_loss_nats * scored / (math.log(2.0) * text.scored_bytes)
+    return found
+
+
 def _export_one(run: Run, loaded: "LoadedModel", recipe: Recipe, label: str, target: Path) -> BundleManifest:
     from edgeprune.export.bundle import export_bundle
     from edgeprune.predict.cost import CostModel
 
     texts, choices = _evaluation(run)
     workload = workload_of(run)
-    result = read_record(run.folder.front, SearchResult)
+    is_baseline = label in BASELINES
     cost_model = CostModel(read_record(run.folder.device, DeviceProfile), dense_spec(run), workload)
     return export_bundle(
         loaded,
@@ -161,10 +181,11 @@ def _export_one(run: Run, loaded: "LoadedModel", recipe: Recipe, label: str, tar
         workload=workload,
         texts=texts,
         choices=choices,
-        budget=result.budget,
+        budget=None if is_baseline else read_record(run.folder.front, SearchResult).budget,
         predicted=cost_model.cost(recipe),
         versions=tool_versions(),
         progress=run.progress,
+        dense_bits_per_byte=None if is_baseline else dense_bits(run),
     )
 
 

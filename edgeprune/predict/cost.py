@@ -86,7 +86,8 @@ class CostModel:
         tensors = disk.table_tensor_bytes(spec, vocab_size=vocab_size, kernel=kernel)
         one = tensors if spec.is_tied else tensors // 2
         parts = table_parts(kernel)
-        resident, loading = self._memory.weights(kernel, tensors)
+        prompt_tokens = self.workload.context_tokens - self.workload.decode_tokens
+        resident, loading = self._memory.tables(kernel, table_bytes=one, prompt_tokens=max(1, prompt_tokens))
         times = {
             (name, is_cached): add(
                 self._latency.site(

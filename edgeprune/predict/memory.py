@@ -6,14 +6,14 @@ the fractions the profile measured for their kernel (prepacking makes them diffe
 one prefill chunk.
 """
 
-from edgeprune.predict.interval import Interval, spread
+from edgeprune.predict.interval import Interval, add, spread
 from edgeprune.predict.structure import Parts
 from edgeprune.schema.budget import Workload
 from edgeprune.schema.device import DeviceProfile, KernelMemory
 from edgeprune.schema.kernel import parse_kernel
 from edgeprune.schema.model import BlockSpec, ModelSpec
 
-__all__ = ["MemoryModel", "activation_bytes", "kv_cache_bytes", "logits_bytes"]
+__all__ = ["MemoryModel", "activation_bytes", "gathered_bytes", "kv_cache_bytes", "logits_bytes"]
 
 FLOAT_BYTES = 4
 MEASURED_SPREAD = 0.05
@@ -22,6 +22,8 @@ NODE_BYTES = 9_000
 SESSION_BYTES = 2_500_000
 """What a session of a real graph adds over the floor's one-node session where the profile did not measure it."""
 ASSUMED_SPREAD = 0.5
+FAULT_AROUND_BYTES = 65_536
+"""Linux maps this much of a file around a page that is touched (`fault_around_bytes`, its default)."""
 
 
 class MemoryModel:
@@ -44,6 +46,18 @@ class MemoryModel:
         resident = spread(tensor_bytes * entry.resident_fraction, MEASURED_SPREAD)
         peak = max(entry.peak_fraction, entry.resident_fraction)
         return resident, spread(tensor_bytes * peak, MEASURED_SPREAD)
+
+    def tables(self, kernel: str, *, table_bytes: int, prompt_tokens: int) -> tuple[Interval, Interval]:
+        """Head and embedding of `table_bytes` each, also where they are one table on disk.
+
+        The head is prepared like any matrix. The embedding stays mapped, and each row looked up makes the pages around
+        it resident.
+        """
+        resident, loading = self.weights(kernel, table_bytes)
+        looked_up = spread(gathered_bytes(table_bytes, tokens=prompt_tokens), MEASURED_SPREAD)
+        total = add(resident, looked_up)
+        assert total is not None  # both parts always have a value
+        return total, loading
 
     def plain(self, tensor_bytes: int) -> tuple[Interval, Interval]:
         """Tensors no kernel repacks, such as norms and position tables."""
@@ -75,6 +89,13 @@ class MemoryModel:
 def kv_cache_bytes(block: BlockSpec, *, context_tokens: int) -> int:
     """Keys and values of one block for the whole context, float32."""
     return 2 * block.num_kv_heads * block.head_dim * context_tokens * FLOAT_BYTES
+
+
+def gathered_bytes(table_bytes: int, *, tokens: int) -> float:
+    """Expected resident bytes of a mapped table after looking up that many different rows, spread evenly."""
+    if table_bytes <= FAULT_AROUND_BYTES:
+        return float(table_bytes)
+    return table_bytes * (1.0 - (1.0 - FAULT_AROUND_BYTES / table_bytes) ** tokens)
 
 
 def logits_bytes(*, vocab_size: int, workload: Workload) -> int:

@@ -37,6 +37,10 @@ class Budget(Record, frozen=True, kw_only=True):
     max_loss: float | None = None
     """0.02: bits-per-byte at most 1.02 times the dense bundle's on the same text."""
     reserve_bytes: int = 0
+    memory_percent_of_dense: float | None = None
+    """Set where the memory limit was a percentage: validation resolves it again from the measured dense bundle."""
+    latency_percent_of_dense: float | None = None
+    """The same for the latency limit."""
     origin: str = "user"
     """`user`, or `default` when no limit was given."""
 

@@ -34,6 +34,8 @@ class TextSet(Record, frozen=True, kw_only=True):
     window_tokens: int
     reference_loss_nats: float | None
     """Torch's mean loss per scored token on the compressed model; None when it was not computed."""
+    dense_bits_per_byte: float | None = None
+    """Torch's bits-per-byte of the dense model on the same text, so that a bundle alone can be held to a loss limit."""
     description: str = ""
 
 

@@ -43,6 +43,8 @@ def resolve_budget(
         disk_bytes=None if disk is None else int(disk),
         max_loss=request.max_loss,
         reserve_bytes=request.reserve_bytes,
+        memory_percent_of_dense=None if request.memory is None else request.memory.percent_of_dense,
+        latency_percent_of_dense=None if request.latency is None else request.latency.percent_of_dense,
     )
 
 

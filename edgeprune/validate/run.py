@@ -21,7 +21,7 @@ from edgeprune.schema.events import Progress
 from edgeprune.schema.measurement import ValidationReport
 from edgeprune.validate.bundle import OpenBundle, open_bundle
 from edgeprune.validate.measure import Findings, build_steps, run_steps, summarize_findings
-from edgeprune.validate.verdict import check_limits, check_parity, measured_budget, overall
+from edgeprune.validate.verdict import check_limits, check_parity, dense_reference, measured_budget, overall
 
 __all__ = ["JUDGED_LABEL", "validate_bundles"]
 
@@ -70,7 +70,7 @@ def validate_bundles(
     checks = check_limits(
         judged_by,
         measurements[judged],
-        measurements.get("dense"),
+        dense_reference(findings[judged].bundle.manifest, measurements.get("dense")),
         is_memory_limit_missing=is_memory_limit_missing,
     ) + check_parity(findings[judged].bundle.manifest, measurements[judged])
     return ValidationReport(

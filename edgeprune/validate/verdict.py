@@ -8,6 +8,7 @@
               torch's accuracy inside the measured 95 % interval
 
 With no budget given the limits are those of the measured int8 bundle: 60 % of its bytes on disk and its peak memory.
+Percentages are of the measured dense bundle; `--memory 60%` is the floor plus 60 % of what the dense model adds.
 A limit without a measurement is `unmeasured`, never `met`.
 """
 
@@ -20,7 +21,7 @@ from edgeprune.schema.budget import Budget
 from edgeprune.schema.bundle import BundleManifest
 from edgeprune.schema.measurement import BundleMeasurement, Check, TextResult
 
-__all__ = ["DEFAULT_DISK_FRACTION", "check_limits", "check_parity", "measured_budget", "overall"]
+__all__ = ["DEFAULT_DISK_FRACTION", "check_limits", "check_parity", "dense_reference", "measured_budget", "overall"]
 
 DEFAULT_DISK_FRACTION = 0.6
 """Of the plain int8 bundle's bytes, when the user gives no budget."""
@@ -33,19 +34,33 @@ _PARITY_TOLERANCE = 0.05
 def measured_budget(budget: Budget, measurements: Mapping[str, BundleMeasurement]) -> tuple[Budget, bool]:
     """The budget to judge by, and whether its memory limit is missing.
 
-    A default budget is taken from the measured int8 bundle; without that bundle the predicted limits stay.
+    A default budget is taken from the measured int8 bundle and percentages from the measured dense bundle; without
+    those bundles the predicted limits stay.
     """
-    int8 = measurements.get("int8")
-    if budget.origin != "default" or int8 is None:
-        return budget, False
-    disk_bytes = int(DEFAULT_DISK_FRACTION * int8.disk_bytes)
-    if int8.peak_rss_bytes is None:
-        return replace(budget, disk_bytes=disk_bytes), True
-    return replace(budget, disk_bytes=disk_bytes, memory_bytes=int8.peak_rss_bytes - budget.reserve_bytes), False
+    int8, dense = measurements.get("int8"), measurements.get("dense")
+    if budget.origin == "default" and int8 is not None:
+        disk_bytes = int(DEFAULT_DISK_FRACTION * int8.disk_bytes)
+        if int8.peak_rss_bytes is None:
+            return replace(budget, disk_bytes=disk_bytes), True
+        return replace(budget, disk_bytes=disk_bytes, memory_bytes=int8.peak_rss_bytes - budget.reserve_bytes), False
+    is_memory_limit_missing = False
+    if budget.memory_percent_of_dense is not None and dense is not None:
+        if dense.model_memory_bytes is None or dense.floor_bytes is None:
+            is_memory_limit_missing = True
+        else:
+            total = dense.floor_bytes + budget.memory_percent_of_dense * dense.model_memory_bytes
+            budget = replace(budget, memory_bytes=int(total) - budget.reserve_bytes)
+    if budget.latency_percent_of_dense is not None and dense is not None and dense.decode_s is not None:
+        budget = replace(budget, latency_s=budget.latency_percent_of_dense * dense.decode_s)
+    return budget, is_memory_limit_missing
 
 
 def check_limits(
-    budget: Budget, chosen: BundleMeasurement, dense: BundleMeasurement | None, *, is_memory_limit_missing: bool = False
+    budget: Budget,
+    chosen: BundleMeasurement,
+    dense_bits_per_byte: float | None,
+    *,
+    is_memory_limit_missing: bool = False,
 ) -> tuple[Check, ...]:
     """One check per limit that is set."""
     checks = []
@@ -57,10 +72,20 @@ def check_limits(
     if budget.disk_bytes is not None:
         checks.append(_check("disk", budget.disk_bytes, chosen.disk_bytes, "bytes"))
     if budget.max_loss is not None:
-        own, reference = _bits(chosen), None if dense is None else _bits(dense)
-        ratio = None if own is None or not reference else own / reference
+        own = _bits(chosen)
+        ratio = None if own is None or not dense_bits_per_byte else own / dense_bits_per_byte
         checks.append(_check("loss", 1.0 + budget.max_loss, ratio, "x dense"))
     return tuple(checks)
+
+
+def dense_reference(manifest: BundleManifest, dense: BundleMeasurement | None) -> float | None:
+    """Bits-per-byte of the dense model on the domain text; None where it is not known.
+
+    Measured here where the dense bundle stands beside, otherwise what torch computed at export.
+    """
+    if dense is not None:
+        return _bits(dense)
+    return next((text.dense_bits_per_byte for text in manifest.texts if text.name == _LOSS_TEXT), None)
 
 
 def check_parity(manifest: BundleManifest, chosen: BundleMeasurement) -> tuple[Check, ...]:

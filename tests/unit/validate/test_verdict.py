@@ -25,7 +25,7 @@ def text(name: str, bits: float, loss_nats: float = 2.0) -> TextResult:
 
 
 def verdicts(budget: Budget, **changes: Any) -> dict[str, str]:
-    checks = check_limits(budget, measured(**changes), measured("dense", texts=(text("domain", 1.4),)))
+    checks = check_limits(budget, measured(**changes), 1.4)
     return {check.quantity: check.verdict for check in checks}
 
 
