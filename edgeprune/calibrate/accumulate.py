@@ -41,10 +41,9 @@ class InputMoments:
             self._add_noise(inputs)
             self._noise_tokens += len(inputs)
 
-    @property
-    def gram(self) -> Tensor:
-        """[width, width] float64, mean over tokens of x x^T."""
-        return self._gram / self.token_count
+    def take_gram(self) -> Tensor:
+        """[width, width] float64, mean over tokens of x x^T; in place, since Grams are the largest thing held."""
+        return self._gram.div_(self.token_count)
 
     @property
     def mean(self) -> Tensor:

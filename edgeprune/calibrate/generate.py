@@ -19,6 +19,8 @@ __all__ = ["generate_documents"]
 _DOCUMENTS = 48
 _DOCUMENT_TOKENS = 128
 """Many short samples: half the steps of 24 samples of 256 tokens, and shorter caches to read in each."""
+_DOCUMENTS_AT_ONCE = 16
+"""48 at once are a quarter faster but their growing caches leave 400 MB of scattered memory behind, 16 leave 100."""
 
 
 @torch.no_grad()
@@ -33,21 +35,29 @@ def generate_documents(
     """Text of `document_count` samples of `document_tokens` tokens, blank ones left out."""
     watch = progress or NullProgress()
     generator = torch.Generator().manual_seed(seed)
-    start = separator_token(loaded.spec) or 0
     length = min(document_tokens, loaded.spec.max_positions - 1)
+    texts: list[str] = []
+    for start in range(0, document_count, _DOCUMENTS_AT_ONCE):
+        count = min(_DOCUMENTS_AT_ONCE, document_count - start)
+        rows = _sample(loaded, count, length, generator, watch)
+        texts += [loaded.tokenizer.decode(row, skip_special_tokens=True) for row in rows.tolist()]
+        done = start + count
+        watch.emit(Event(kind="stage_advanced", stage="calibrate", message=f"the model wrote {done} general documents"))
+    return [text for text in texts if text.strip()]
+
+
+def _sample(loaded: LoadedModel, count: int, length: int, generator: torch.Generator, watch: Progress) -> Tensor:
+    """[count, length] int64 token ids."""
     head = loaded.adapter.head(loaded.model)
     known = loaded.tokenizer.get_vocab_size(with_added_tokens=True)
     cache = DynamicCache()
-    current = torch.full((document_count, 1), start, dtype=torch.long)
+    current = torch.full((count, 1), separator_token(loaded.spec) or 0, dtype=torch.long)
     drawn: list[Tensor] = []
-    for step in range(length):
+    for _ in range(length):
         watch.raise_if_cancelled()
         logits = head(hidden_states(loaded, current, cache=cache)[:, -1])
         # Rows of a padded table stand for no token.
         probabilities = logits[:, :known].double().softmax(dim=1)
         current = torch.multinomial(probabilities, 1, generator=generator)
         drawn.append(current)
-        if step % 64 == 63:
-            watch.emit(Event(kind="stage_advanced", stage="calibrate", message=f"the model wrote {step + 1} tokens"))
-    texts = [loaded.tokenizer.decode(row, skip_special_tokens=True) for row in torch.cat(drawn, dim=1).tolist()]
-    return [text for text in texts if text.strip()]
+    return torch.cat(drawn, dim=1)

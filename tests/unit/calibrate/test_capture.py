@@ -79,10 +79,10 @@ def test_leaves_the_model_as_it_was(llama: LoadedModel, windows: Tensor) -> None
 def test_stability_is_small_for_like_halves_and_large_for_unlike_ones(llama: LoadedModel) -> None:
     generator = torch.Generator().manual_seed(1)
     alike = torch.randint(0, 512, (64, 128), generator=generator).int()
-    # Batches of eight windows alternate between the halves.
+    # Batches of four windows alternate between the halves.
     unlike = alike.clone()
-    for start in range(8, 64, 16):
-        unlike[start : start + 8] = 7
+    for start in range(4, 64, 8):
+        unlike[start : start + 4] = 7
     small = capture(llama, alike, gradient_tokens=0).stability
     large = capture(llama, unlike, gradient_tokens=0).stability
     assert small is not None
