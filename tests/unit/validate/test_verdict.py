@@ -7,7 +7,7 @@ from msgspec.structs import replace
 from edgeprune.schema.budget import Budget
 from edgeprune.schema.measurement import AccuracyResult, BundleMeasurement, TextResult
 from edgeprune.validate.bundle import read_manifest
-from edgeprune.validate.verdict import check_limits, check_parity, measured_budget, overall
+from edgeprune.validate.verdict import check_limits, check_parity, dense_reference, measured_budget, overall
 
 
 def measured(label: str = "recipe", **changes: Any) -> BundleMeasurement:
@@ -57,6 +57,26 @@ def test_a_missing_measurement_is_never_met(budget: Budget, missing: dict[str, A
 def test_loss_without_the_dense_bundle_is_unmeasured() -> None:
     checks = check_limits(Budget(max_loss=0.5), measured(), None)
     assert [check.verdict for check in checks] == ["unmeasured"]
+
+
+def test_the_dense_bundle_beside_counts_more_than_what_the_manifest_says(shared_bundle: Path) -> None:
+    manifest = read_manifest(shared_bundle)
+    told = replace(manifest, texts=(replace(manifest.texts[0], dense_bits_per_byte=1.3),))
+    assert dense_reference(told, measured("dense")) == 1.5
+    assert dense_reference(told, measured("dense", texts=())) is None
+    assert dense_reference(told, None) == 1.3
+    assert dense_reference(manifest, None) is None
+
+
+def test_percentages_are_of_the_measured_dense_bundle() -> None:
+    asked = Budget(
+        memory_bytes=1, latency_s=1.0, memory_percent_of_dense=0.6, latency_percent_of_dense=0.5, reserve_bytes=100
+    )
+    dense = measured("dense", floor_bytes=1000, model_memory_bytes=5000, decode_s=0.2)
+    budget, is_missing = measured_budget(asked, {"dense": dense})
+    assert (budget.memory_bytes, budget.latency_s, is_missing) == (1000 + 3000 - 100, 0.1, False)
+    assert measured_budget(asked, {"dense": replace(dense, model_memory_bytes=None)})[1]
+    assert measured_budget(asked, {}) == (asked, False)
 
 
 def test_not_met_weighs_more_than_unmeasured() -> None:
