@@ -2,9 +2,11 @@
 
 Takes the profile's `KernelTime` grid; gives seconds for any shape, rows and rank:
 
+0. no product takes longer than one that contains it (more rows, inputs and outputs), nor longer with its weights in
+   cache than without: other programs only ever add time, so the smaller figure is the sound one;
 1. a measured point is used as it is;
 2. otherwise the time is interpolated in log space over in * out, between the points of nearest aspect, made
-   monotone (a larger matrix is never faster); beyond the grid the time is fixed cost + rate * weights;
+   monotone the same way; beyond the grid the time is fixed cost + rate * weights;
 3. two factors are the sum of two dense multiplications, corrected by what the measured two-factor points say about
    that sum (the second factor's activations are still in cache; the correction is about 0.8 to 1.1);
 4. rows between the measured ones are interpolated in log space.
@@ -16,6 +18,8 @@ import math
 from collections import defaultdict
 from collections.abc import Sequence
 from itertools import pairwise
+
+from msgspec.structs import replace
 
 from edgeprune.predict.interval import Interval, spread
 from edgeprune.schema.device import KernelTime
@@ -40,7 +44,7 @@ class KernelTable:
         self._exact: dict[tuple[str, bool, int, int, int, int | None], float] = {}
         self._factored: dict[tuple[str, bool], list[KernelTime]] = defaultdict(list)
         self._memory: dict[tuple[str, bool, int, int, int, int | None], Interval] = {}
-        for point in times:
+        for point in _without_interference(times):
             place = (point.kernel, point.is_cached)
             key = (*place, point.rows, point.in_features, point.out_features, point.rank)
             self._exact[key] = point.time_s
@@ -108,6 +112,28 @@ class KernelTable:
         return _interpolate_log(curve, float(rows))
 
 
+def _without_interference(times: Sequence[KernelTime]) -> list[KernelTime]:
+    """The same points, none slower than a point that contains it."""
+    by_kernel: dict[tuple[str, bool], list[KernelTime]] = defaultdict(list)
+    for point in times:
+        by_kernel[point.kernel, point.rank is None].append(point)
+    return [
+        replace(point, time_s=min(other.time_s for other in points if _contains(other, point)))
+        for points in by_kernel.values()
+        for point in points
+    ]
+
+
+def _contains(large: KernelTime, small: KernelTime) -> bool:
+    return (
+        large.rows >= small.rows
+        and large.in_features >= small.in_features
+        and large.out_features >= small.out_features
+        and (large.rank or 0) >= (small.rank or 0)
+        and large.is_cached <= small.is_cached
+    )
+
+
 def _time_of_size(points: Sequence[KernelTime], in_features: int, out_features: int) -> float:
     """Monotone piecewise log-log interpolation over in * out, choosing the nearest aspect at each size."""
     aspect = math.log(in_features / out_features)
@@ -122,8 +148,9 @@ def _time_of_size(points: Sequence[KernelTime], in_features: int, out_features: 
         nearest = min(
             group, key=lambda point: (abs(math.log(point.in_features / point.out_features) - aspect), point.in_features)
         )
-        floor_s = curve[-1][1] if curve else 0.0
-        curve.append((float(_weights(nearest)), max(nearest.time_s, floor_s)))
+        curve.append((float(_weights(nearest)), nearest.time_s))
+    for index in range(len(curve) - 2, -1, -1):
+        curve[index] = (curve[index][0], min(curve[index][1], curve[index + 1][1]))
     weights = float(in_features * out_features)
     if len(curve) == 1 or curve[0][0] <= weights <= curve[-1][0]:
         return _interpolate_log(curve, weights) if len(curve) > 1 else curve[0][1] * max(weights / curve[0][0], 0.25)

@@ -92,3 +92,13 @@ def test_the_other_cache_state_serves_where_only_one_was_measured() -> None:
 def test_a_kernel_never_timed_has_no_time() -> None:
     table = KernelTable([point(1, (64, 64), 1e-6)])
     assert table.time_s("int4_b32_a4", rows=1, in_features=64, out_features=64, rank=None, is_cached=True) is None
+
+
+def test_a_disturbed_measurement_is_bounded_by_every_product_that_contains_it() -> None:
+    table = KernelTable(
+        [point(1, (64, 64), 5e-3), point(1, (128, 64), 2e-6), point(1, (256, 256), 9e-6), point(128, (256, 256), 8e-6)]
+    )
+    assert ask(table, (64, 64)) == 2e-6
+    assert ask(table, (256, 256)) == 8e-6
+    streaming = KernelTable([point(1, (64, 64), 5e-6), point(1, (64, 64), 4e-6, is_cached=False)])
+    assert ask(streaming, (64, 64)) == 4e-6
