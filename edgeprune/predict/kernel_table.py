@@ -54,6 +54,10 @@ class KernelTable:
                 self._factored[place].append(point)
         self.kernels = frozenset(kernel for kernel, _ in self._dense)
 
+    def has_streaming(self, kernel: str) -> bool:
+        """Whether this kernel was timed with its weights read from memory."""
+        return (kernel, False) in self._dense
+
     def time_s(
         self, kernel: str, *, rows: int, in_features: int, out_features: int, rank: int | None, is_cached: bool
     ) -> Interval | None:

@@ -79,6 +79,8 @@ class LatencyModel:
                     rank=rank,
                     is_cached=is_cached,
                 )
+                if not is_cached and not self._table.has_streaming(kernel):
+                    time = self._roofline.bound(time, read_bytes)
             elif rows == 1:
                 time = self._roofline.time_s(read_bytes, node_count=1 if rank is None else 2)
             else:

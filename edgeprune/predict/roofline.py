@@ -25,6 +25,21 @@ class Roofline:
         """Take the best measured bandwidth, or the data sheet's."""
         measured = [point.read_best_bytes_per_s for point in device.bandwidth if point.read_best_bytes_per_s]
         self._bandwidth = max(measured) if measured else device.peak_bandwidth_bytes_per_s
+        largest = max((point.array_bytes for point in device.bandwidth), default=0)
+        # The largest arrays are the ones no cache holds.
+        streaming = [
+            point.read_best_bytes_per_s
+            for point in device.bandwidth
+            if point.array_bytes == largest and point.read_best_bytes_per_s
+        ]
+        self._streaming = max(streaming) if streaming else None
+
+    def bound(self, time: Interval | None, read_bytes: float) -> Interval | None:
+        """A time measured in cache, no shorter than reading the bytes from memory takes at the measured bandwidth."""
+        if time is None or self._streaming is None:
+            return time
+        least_s = read_bytes / self._streaming
+        return Interval(*(max(part, least_s) for part in time))
 
     def time_s(self, read_bytes: float, *, node_count: int) -> Interval | None:
         """Seconds to stream `read_bytes` through that many nodes; None without any bandwidth figure."""

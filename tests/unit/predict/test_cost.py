@@ -3,10 +3,12 @@
 import random
 
 import pytest
+from msgspec.structs import replace
 
 from edgeprune.predict.cost import CostModel
 from edgeprune.predict.price import Price
 from edgeprune.schema.budget import Workload
+from edgeprune.schema.device import BandwidthPoint
 from edgeprune.schema.kernel import stored_bytes
 from edgeprune.schema.model import ModelSpec
 from edgeprune.schema.recipe import KeepChannels, KeepTokens, Recipe, SiteEdit
@@ -134,3 +136,26 @@ def test_unknown_time_stays_unknown_in_a_sum() -> None:
     total = Price(disk_bytes=1) + Price(disk_bytes=2, decode_cached_s=None, decode_streaming_s=None)
     assert total.disk_bytes == 3
     assert total.decode_s(0.5) is None
+
+
+def test_without_streaming_points_reading_the_weights_from_memory_bounds_the_time() -> None:
+    spec = make_spec()
+    measured = make_device(cache_bytes=1_000)
+    cached_only = replace(
+        measured,
+        kernel_times=tuple(point for point in measured.kernel_times if point.is_cached),
+        bandwidth=(
+            BandwidthPoint(
+                array_bytes=1 << 28,
+                thread_count=2,
+                read_best_bytes_per_s=1e8,
+                read_median_bytes_per_s=None,
+                triad_best_bytes_per_s=None,
+                triad_median_bytes_per_s=None,
+            ),
+        ),
+    )
+    recipe = Recipe(model_hash=spec.model_hash, context_tokens=128)
+    cost = CostModel(cached_only, spec, make_workload(spec)).cost(recipe)
+    assert cost.decode_s.low is not None
+    assert cost.decode_s.low > 0.9 * cost.weights_bytes / 1e8
