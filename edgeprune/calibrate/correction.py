@@ -43,7 +43,7 @@ class Correction:
         """One sentence for `Scores.notes`."""
         return (
             f"{self.family}: {self.edit} was predicted to add {self.predicted:.4f} nats a token and added "
-            f"{self.measured:.4f} on selection text; its losses are multiplied by {self.factor:.3f}."
+            f"{self.measured:.4f} on selection text, a factor of {self.factor:.3f}."
         )
 
 

@@ -1,8 +1,9 @@
 """`score_model`: the loss of every edit the search may choose, predicted per site and corrected against reality.
 
 Per site and per block the losses are second-order predictions from one pass (`rank_scores`, `kernel_scores`,
-`channel_scores`), each family scaled by one measured edit (`correction`); block drops, token sets and table kernels are
-few enough to be measured one by one. All losses are nats per token of the dense tokenizer, on domain selection text.
+`channel_scores`), each family scaled by measured edits (`rank_correction`, `correction`); block drops, token sets and
+table kernels are few enough to be measured one by one. All losses are nats per token of the dense tokenizer, on domain
+selection text.
 """
 
 import numpy as np
@@ -14,7 +15,8 @@ from edgeprune.calibrate.correction import Correction, measure_correction
 from edgeprune.calibrate.depth_scores import depth_options
 from edgeprune.calibrate.kernel_scores import kernel_losses, rounded_weight
 from edgeprune.calibrate.lorp import representation_locality
-from edgeprune.calibrate.rank_scores import RANK_METHODS, factored_weights, rank_losses
+from edgeprune.calibrate.rank_correction import correct_rank_losses
+from edgeprune.calibrate.rank_scores import RANK_METHODS, rank_losses
 from edgeprune.calibrate.selection import Selection, dense_loss
 from edgeprune.calibrate.site_weights import SiteWeight, site_weights
 from edgeprune.calibrate.statistics import TABLE, CalibrationStats
@@ -24,13 +26,11 @@ from edgeprune.intake.load import LoadedModel
 from edgeprune.schema.events import Event, Progress
 from edgeprune.schema.kernel import parse_kernel
 from edgeprune.schema.scores import CalibrationSummary, ScoreArrays, Scores
-from edgeprune.shapes import break_even_rank
 
 __all__ = ["score_model"]
 
-_RANK_SHARE = 0.7
-"""Share of each site's parameters kept in the edit that corrects the rank losses."""
 _CHANNEL_SHARE = 0.75
+"""Share of the channels kept in the edit that corrects the channel losses."""
 
 
 def score_model(
@@ -47,7 +47,6 @@ def score_model(
     """Scores of the dense model and the arrays beside them."""
     sites = list(site_weights(loaded, stats))
     arrays: ScoreArrays = {}
-    corrections: list[Correction] = []
     for site in sites:
         progress.raise_if_cancelled()
         for method, losses in rank_losses(site):
@@ -56,14 +55,15 @@ def score_model(
     _tell(progress, "ranks and kernels scored", 0.5)
     similarity = stats.block_similarity.numpy()
     depth = depth_options(loaded, similarity, domain, progress=progress)
-    corrections += _correct_ranks(loaded, sites, arrays, domain, progress)
-    corrections += _correct_kernels(loaded, sites, arrays, kernels, domain, progress)
+    notes = correct_rank_losses(loaded, sites, arrays, domain, progress=progress)
+    _tell(progress, "rank losses compared with real truncation", 0.8)
+    corrections = _correct_kernels(loaded, sites, arrays, kernels, domain, progress)
     channel_counts, channel_corrections = _score_channels(loaded, stats, sites, arrays, domain, progress)
     corrections += channel_corrections
     _tell(progress, "predictions compared with real edits", 0.85)
     arrays[f"kernel_loss/{TABLE}"] = table_losses(loaded, kernels, domain, progress=progress)
     vocabulary = vocabulary_options(loaded, stats, domain, progress=progress)
-    notes = [correction.note for correction in corrections]
+    notes += [correction.note for correction in corrections]
     if not vocabulary:
         notes.append("vocabulary: only byte-level BPE tokenizers can be trimmed, so no token set was scored.")
     scores = Scores(
@@ -80,31 +80,6 @@ def score_model(
         notes=tuple(notes),
     )
     return scores, arrays
-
-
-def _correct_ranks(
-    loaded: LoadedModel, sites: list[SiteWeight], arrays: ScoreArrays, selection: Selection, progress: Progress
-) -> list[Correction]:
-    corrections = []
-    for method in RANK_METHODS:
-        weights: dict[str, Tensor] = {}
-        predicted = 0.0
-        for site in sites:
-            rank = max(1, round(_RANK_SHARE * break_even_rank(*reversed(site.weight.shape))))
-            weights[site.name] = factored_weights(site, rank, method)
-            predicted += float(arrays[f"rank_loss/{method}/{site.name}"][rank])
-        correction = measure_correction(
-            loaded,
-            selection,
-            weights,
-            family=f"rank_loss/{method}",
-            edit=f"every site at {_RANK_SHARE:.0%} of its parameters",
-            predicted=predicted,
-            progress=progress,
-        )
-        _scale(arrays, correction)
-        corrections.append(correction)
-    return corrections
 
 
 def _correct_kernels(

@@ -5,10 +5,16 @@ from torch import Tensor
 
 from edgeprune.calibrate.channel_scores import channel_losses, channel_menu, channel_order, compensated_down
 from edgeprune.calibrate.kernel_scores import kernel_losses
-from edgeprune.calibrate.rank_scores import factored_weights, laser_losses, lowrank_losses
+from edgeprune.calibrate.rank_correction import correct_rank_losses, depth_group
+from edgeprune.calibrate.rank_scores import factored_weights, laser_losses, lowrank_losses, rank_losses
+from edgeprune.calibrate.selection import exchanged_sites, loss_increase, prepare_selection
 from edgeprune.calibrate.site_weights import SiteWeight, output_error, site_weights
 from edgeprune.calibrate.statistics import CalibrationStats
+from edgeprune.calibrate.token_bytes import token_byte_lengths
 from edgeprune.intake.load import LoadedModel
+from edgeprune.schema.events import NullProgress
+from edgeprune.shapes import break_even_rank
+from tests.tiny import TINY_TEXT
 
 
 def moment(width: int, seed: int = 0) -> Tensor:
@@ -98,3 +104,39 @@ def test_menu_of_kept_counts(width: int) -> None:
     assert menu == tuple(sorted(set(menu)))
     assert all(count % 32 == 0 and 0 < count < width for count in menu)
     assert width < 256 or 6 <= len(menu) <= 8
+
+
+def test_first_block_is_a_depth_group_of_its_own_and_the_others_form_three() -> None:
+    labels = [depth_group(block, list(range(16))) for block in range(16)]
+    assert labels[0] == "block 0"
+    assert sorted(set(labels[1:]), key=labels.index) == ["blocks 1 to 5", "blocks 6 to 10", "blocks 11 to 15"]
+    assert [depth_group(block, [0, 2]) for block in (0, 2)] == ["block 0", "block 2"]
+
+
+def test_corrected_rank_losses_add_up_to_what_truncating_every_site_costs(
+    llama: LoadedModel, stats: CalibrationStats
+) -> None:
+    sites = list(site_weights(llama, stats))
+    arrays = {f"rank_loss/{method}/{one.name}": losses for one in sites for method, losses in rank_losses(one)}
+    before = {key: losses.copy() for key, losses in arrays.items()}
+    documents = [TINY_TEXT] * 2
+    selection = prepare_selection(
+        llama,
+        documents,
+        [llama.tokenizer.encode(text).ids for text in documents],
+        byte_lengths=token_byte_lengths(llama.tokenizer),
+        window_tokens=64,
+        limit_tokens=2000,
+        progress=NullProgress(),
+    )
+    notes = correct_rank_losses(llama, sites, arrays, selection, progress=NullProgress())
+    ranks = {one.name: max(1, round(0.7 * break_even_rank(*reversed(one.weight.shape)))) for one in sites}
+    for method in ("lowrank", "laser"):
+        weights = {one.name: factored_weights(one, ranks[one.name], method) for one in sites}
+        with exchanged_sites(llama, weights):
+            measured = loss_increase(llama, selection, progress=NullProgress())
+        keys = {one.name: f"rank_loss/{method}/{one.name}" for one in sites}
+        predicted = sum(before[key][ranks[name]] for name, key in keys.items())
+        corrected = sum(arrays[key][ranks[name]] for name, key in keys.items())
+        assert corrected == pytest.approx(predicted * min(20, max(0.05, measured / predicted)), rel=1e-4)
+    assert len(notes) == 2 + 4 + 3
