@@ -79,10 +79,16 @@ def explain(error: BaseException) -> ExitCode:
     if isinstance(error, KeyboardInterrupt):
         note("edgeprune: interrupted; finished stages are kept, the same command resumes.")
         return ExitCode.INTERRUPTED
-    if isinstance(error, MemoryError):
+    if isinstance(error, ModuleNotFoundError) and error.name is not None:
+        note(
+            f"edgeprune: {error.name} is not installed, and this needs it; run pip install 'edgeprune[compress]', "
+            "or do this part on a host that has it."
+        )
+        return ExitCode.RUNTIME
+    if isinstance(error, MemoryError) or _says_out_of_memory(error):
         note("edgeprune: out of memory; close programs, use a shorter --context, or a host with more memory.")
         return ExitCode.RUNTIME
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         note("edgeprune: the disk is full; free space and run again, finished stages are kept.")
         return ExitCode.RUNTIME
     if "EDGEPRUNE_DEBUG" in environ:
@@ -93,3 +99,10 @@ def explain(error: BaseException) -> ExitCode:
         "and report what it prints."
     )
     return ExitCode.RUNTIME
+
+
+def _says_out_of_memory(error: BaseException) -> bool:
+    """Torch, onnxruntime and the loader of shared libraries raise their own classes for it."""
+    text = str(error).lower()
+    signs = ("can't allocate memory", "cannot allocate memory", "bad_alloc", "failed to map segment")
+    return any(sign in text for sign in signs)

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from edgeprune.profile.bound_graph import BoundGraph
-from edgeprune.profile.rounds import median_times
+from edgeprune.profile.rounds import quiet_times
 from edgeprune.runtime.probe_graph import attention_graph
 from edgeprune.schema.device import AttentionTime
 
@@ -37,7 +37,7 @@ def measure_attention(
         graphs = [
             _bind(num_heads, num_kv_heads, head_dim, rows, past_tokens, thread_count) for rows, past_tokens in points
         ]
-        for (rows, past_tokens), median_s in zip(points, median_times(graphs, round_count=round_count), strict=True):
+        for (rows, past_tokens), median_s in zip(points, quiet_times(graphs, round_count=round_count), strict=True):
             times.append(
                 AttentionTime(
                     rows=rows,

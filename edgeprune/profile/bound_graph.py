@@ -22,7 +22,7 @@ class BoundGraph:
     def __init__(self, graph: Graph | Path, *, thread_count: int) -> None:
         self._ort = import_onnxruntime()
         model = graph if isinstance(graph, Path) else graph.to_bytes()
-        self._session = open_session(model, thread_count=thread_count)
+        self._session = open_session(model, thread_count=thread_count, is_one_of_many=True)
         self._binding: Any = None
         self._outputs: dict[str, Any] = {}
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from edgeprune.errors import ModelError
 from edgeprune.profile.bound_graph import BoundGraph
 from edgeprune.profile.kernel_plan import ChainGroup, cached_length, resident_estimate, streaming_length
-from edgeprune.profile.rounds import median_times
+from edgeprune.profile.rounds import quiet_times
 from edgeprune.runtime.probe_graph_sites import site_chain
 from edgeprune.schema.device import KernelTime
 
@@ -159,7 +159,7 @@ def _measure_batch(
             except ModelError:  # an operator or a width this release of onnxruntime lacks
                 refused.add(kernel)
         opened_s = time.monotonic()
-        medians = median_times(
+        medians = quiet_times(
             [chain.graph for chain in chains], round_count=settings.round_count, rewarms=group.is_cached
         )
         ended_s = time.monotonic()

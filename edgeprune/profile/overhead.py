@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from edgeprune.profile.bound_graph import BoundGraph
-from edgeprune.profile.rounds import median_times
+from edgeprune.profile.rounds import quiet_times
 from edgeprune.runtime.decode import Decoder
 from edgeprune.runtime.probe_graph import Graph, norm_chain, trivial_chain
 from edgeprune.runtime.probe_graph_decoder import cache_graph
@@ -42,7 +42,7 @@ def measure_overhead(*, thread_count: int, round_count: int) -> Overhead:
     norms = BoundGraph(norm_chain(_NORM_COUNT, width=_NORM_WIDTH), thread_count=thread_count)
     norms.bind_rows(1)
     loops = [_DecodeLoop(pair_count, thread_count) for pair_count in (1, _PAIR_COUNT + 1)]
-    one_s, many_s, norms_s, loop_s, loops_s = median_times([one, many, norms, *loops], round_count=round_count)
+    one_s, many_s, norms_s, loop_s, loops_s = quiet_times([one, many, norms, *loops], round_count=round_count)
     node_s = _positive((many_s - one_s) / _NODE_COUNT)
     # Each key/value pair of a block is two inputs with their outputs, and two nodes of this graph.
     pair_s = 0.5 * (loops_s - loop_s) / _PAIR_COUNT - (node_s or 0.0)

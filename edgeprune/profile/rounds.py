@@ -5,7 +5,7 @@ from typing import Protocol
 
 import numpy as np
 
-__all__ = ["Timed", "median_times"]
+__all__ = ["Timed", "quiet_times"]
 
 _SAMPLE_S = 0.001
 """Shorter graphs are run several times a sample: reading the clock and waking threads must not show."""
@@ -24,8 +24,11 @@ class Timed(Protocol):
         """Mean seconds of `run_count` runs on end."""
 
 
-def median_times(graphs: Sequence[Timed], *, round_count: int, rewarms: bool = True) -> list[float]:
-    """Median seconds of one run of each graph over `round_count` rounds, after untimed ones that tell its length."""
+def quiet_times(graphs: Sequence[Timed], *, round_count: int, rewarms: bool = True) -> list[float]:
+    """Seconds of one run of each graph: lower quartile over the rounds, after untimed runs that tell its length.
+
+    What disturbs a run only ever makes it longer; validation likewise takes the lowest of its processes' medians.
+    """
     guesses = [_guess(graph) for graph in graphs]
     run_counts = [min(64, max(1, round(_SAMPLE_S / max(guess, 1e-7)))) for guess in guesses]
     samples = np.empty((round_count, len(graphs)))
@@ -34,7 +37,7 @@ def median_times(graphs: Sequence[Timed], *, round_count: int, rewarms: bool = T
             if rewarms and guesses[j] < _REWARM_S:
                 graph.run()
             samples[i, j] = graph.time(run_counts[j])
-    return [float(value) for value in np.median(samples, axis=0)] if graphs else []
+    return [float(value) for value in np.quantile(samples, 0.25, axis=0)] if graphs else []
 
 
 def _guess(graph: Timed) -> float:

@@ -199,6 +199,7 @@ class _Profiling:
             conditions=after,
             notes=tuple(self._notes),
         )
+        self._advance(1.0, self._name)
         return profile
 
     def _measure_bandwidth(self) -> tuple[BandwidthPoint, ...]:

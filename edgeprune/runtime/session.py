@@ -42,9 +42,12 @@ def import_onnxruntime() -> Any:
 
 
 def open_session(
-    model: Path | bytes, *, execution_provider: str = CPU_PROVIDER, thread_count: int
+    model: Path | bytes, *, execution_provider: str = CPU_PROVIDER, thread_count: int, is_one_of_many: bool = False
 ) -> "onnxruntime.InferenceSession":
     """Open a session on a graph; external data is looked for beside a file.
+
+    Workers spin for a while after a run, waiting for the next. With `is_one_of_many` they stop at the end of a run:
+    the workers of a session that rests would otherwise take the cores of the one that is timed.
 
     Raises:
         RuntimeUnavailableError: onnxruntime or the execution provider is not installed.
@@ -70,6 +73,8 @@ def open_session(
     options.log_severity_level = _FATAL_ONLY
     # Without VNNI, signed 8-bit products saturate in AVX2's 16-bit sums: an error of 20 % with this left at "0".
     options.add_session_config_entry("session.x64quantprecision", "1")
+    if is_one_of_many:
+        options.add_session_config_entry("session.force_spinning_stop", "1")
     try:
         return ort.InferenceSession(
             str(model) if isinstance(model, Path) else model, sess_options=options, providers=[execution_provider]

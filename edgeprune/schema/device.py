@@ -108,7 +108,7 @@ class KernelTime(Record, frozen=True, kw_only=True):
     is_cached: bool
     """True when all weights of the chain fit the last-level cache, False when they stream from memory."""
     time_s: float
-    """Median seconds of one site."""
+    """Seconds of one site: lower quartile of interleaved repeats, since disturbance only adds time."""
 
 
 class AttentionTime(Record, frozen=True, kw_only=True):

@@ -56,6 +56,8 @@ def test_every_device_module_imports_without_the_host_libraries(tmp_path: Path) 
 @pytest.mark.parametrize("verb", ["run", "profile", "plan", "search", "validate", "report", "doctor"])
 def test_help_needs_neither_torch_nor_onnxruntime(verb: str, tmp_path: Path) -> None:
     code = GUARD.format(refused=set(REFUSED) | {"onnxruntime"}, modules=["edgeprune.cli.main"])
-    done = run_clean(code + f"\nimport edgeprune.cli.main as m\nsys.exit(m.run_app([{verb!r}, '--help']))", tmp_path)
+    done = run_clean(
+        code + f"\nfrom edgeprune.cli.main import run_app\nsys.exit(run_app([{verb!r}, '--help']))", tmp_path
+    )
     assert done.returncode == 0, done.stderr[-2000:]
     assert "Usage: edgeprune" in done.stdout

@@ -18,21 +18,21 @@ REPOSITORY = Path(__file__).parents[2]
 sys.path.insert(0, str(REPOSITORY))
 
 import torch  # noqa: E402
-from edgeprune.compress.apply import compress_model  # noqa: E402
-from edgeprune.export.bundle import export_bundle  # noqa: E402
-from edgeprune.profile.run import profile_device  # noqa: E402
-from edgeprune.validate.run import validate_bundles  # noqa: E402
 
 from edgeprune.calibrate.capture import capture  # noqa: E402
+from edgeprune.compress.apply import compress_model  # noqa: E402
+from edgeprune.export.bundle import export_bundle  # noqa: E402
 from edgeprune.intake.load import load_model  # noqa: E402
 from edgeprune.intake.spec import read_spec  # noqa: E402
 from edgeprune.pipeline.versions import tool_versions  # noqa: E402
 from edgeprune.predict.cost import CostModel  # noqa: E402
+from edgeprune.profile.run import profile_device  # noqa: E402
 from edgeprune.schema.budget import Budget, Workload  # noqa: E402
 from edgeprune.schema.events import NullProgress  # noqa: E402
 from edgeprune.schema.model import ModelSpec  # noqa: E402
 from edgeprune.schema.recipe import KeepChannels, KeepTokens, Recipe, SiteEdit  # noqa: E402
 from edgeprune.search.baselines import plain_recipe  # noqa: E402
+from edgeprune.validate.run import validate_bundles  # noqa: E402
 from tests.tiny import write_tiny_llama  # noqa: E402
 
 LIMITS = {"disk": 0.01, "peak memory": 0.05, "model memory": 0.15, "per token": 0.20}

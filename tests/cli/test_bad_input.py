@@ -1,6 +1,7 @@
 """Every kind of bad input: one clear sentence on stderr, the documented exit code, nothing on stdout, nothing lost."""
 
 import json
+import re
 import shutil
 import struct
 from pathlib import Path
@@ -158,8 +159,8 @@ def test_a_folder_that_is_no_run(cli: Cli, tmp_path: Path, verb: str) -> None:
 def test_an_edited_recipe_that_does_not_fit(cli: Cli, own_run: Path, line: str, word: str) -> None:
     recipe = own_run / "recipe.toml"
     key = line.split(" =")[0]
-    kept = [row for row in recipe.read_text().splitlines() if not row.startswith(f"{key} =")]
-    recipe.write_text("\n".join([line, *kept]))
+    kept = re.sub(rf"(?m)^{key} = (\[\s*[0-9,\s]*\]|.*)\n", "", recipe.read_text())
+    recipe.write_text(f"{line}\n{kept}")
     before = recipe.read_text()
     refused(cli("compress", own_run), 2, word)
     assert recipe.read_text() == before

@@ -58,8 +58,6 @@ def test_a_quick_profile_has_everything_the_predictor_reads(tmp_path: Path) -> N
     done = [event.done_fraction for event in listener.events if event.done_fraction is not None]
     assert done == sorted(done)
     assert done[-1] == 1.0
-    assert [event.kind for event in listener.events][:1] == ["stage_started"]
-    assert listener.events[-1].kind == "stage_finished"
     assert {event.stage for event in listener.events} == {"profile"}
 
     write_record(tmp_path / "device.json", profile)
