@@ -10,9 +10,7 @@ with c such that the corrected losses of truncating every site at once add up to
 losses of plain SVD get the one factor of truncating every site.
 """
 
-from collections.abc import Callable, Mapping
-
-from torch import Tensor
+from collections.abc import Callable
 
 from edgeprune.calibrate.correction import Correction, measure_correction
 from edgeprune.calibrate.rank_scores import RANK_METHODS, factored_weights
@@ -47,52 +45,53 @@ def correct_rank_losses(
     progress: Progress,
 ) -> list[str]:
     """Scale the rank losses in `arrays` in place; gives a note for each thing measured."""
-    notes = []
-    for method in RANK_METHODS:
-        weights = {site.name: factored_weights(site, _rank(site), method) for site in sites}
-        predicted = {site.name: float(arrays[f"rank_loss/{method}/{site.name}"][_rank(site)]) for site in sites}
-
-        def measure(
-            family: str,
-            edit: str,
-            group: list[SiteWeight],
-            weights: Mapping[str, Tensor] = weights,
-            predicted: Mapping[str, float] = predicted,
-        ) -> Correction:
-            return measure_correction(
-                loaded,
-                selection,
-                {site.name: weights[site.name] for site in group},
-                family=family,
-                edit=f"{edit} at {_SHARE:.0%} of the parameters",
-                predicted=sum(predicted[site.name] for site in group),
-                progress=progress,
-            )
-
-        family = f"rank_loss/{method}"
-        total = measure(family, "every site", sites)
-        relative = dict.fromkeys(predicted, 1.0)
-        groups: list[Correction] = []
-        if method == "lowrank":
-            by_role = _grouped(sites, role_group)
-            by_depth = _grouped(sites, lambda site: depth_group(site.block, [other.block for other in sites]))
-            measured = [
-                {label: measure(f"{family}, {label}", label, group) for label, group in kind.items()}
-                for kind in (by_role, by_depth)
-            ]
-            groups = [correction for kind in measured for correction in kind.values()]
-            relative = relative_factors((by_role, by_depth), measured)
-        # Without a prediction above zero there is nothing to distribute.
-        spread = sum(relative[name] * predicted[name] for name in predicted) / total.predicted if total.predicted else 1
-        for name, factor in relative.items():
-            arrays[f"{family}/{name}"] = arrays[f"{family}/{name}"] * (total.factor * factor / spread)
-        notes += [correction.note for correction in (total, *groups)]
-    return notes
+    return [
+        correction.note
+        for method in RANK_METHODS
+        for correction in _correct_method(loaded, sites, arrays, selection, method, progress)
+    ]
 
 
-def relative_factors(
-    groupings: tuple[Groups, ...], corrections: list[dict[str, Correction]]
-) -> dict[str, float]:
+def _correct_method(
+    loaded: LoadedModel,
+    sites: list[SiteWeight],
+    arrays: ScoreArrays,
+    selection: Selection,
+    method: str,
+    progress: Progress,
+) -> list[Correction]:
+    family = f"rank_loss/{method}"
+    weights = {site.name: factored_weights(site, _rank(site), method) for site in sites}
+    predicted = {site.name: float(arrays[f"{family}/{site.name}"][_rank(site)]) for site in sites}
+
+    def measure(label: str, group: list[SiteWeight]) -> Correction:
+        return measure_correction(
+            loaded,
+            selection,
+            {site.name: weights[site.name] for site in group},
+            family=family,
+            edit=f"{label} at {_SHARE:.0%} of the parameters",
+            predicted=sum(predicted[site.name] for site in group),
+            progress=progress,
+        )
+
+    total = measure("every site", sites)
+    relative = dict.fromkeys(predicted, 1.0)
+    parts: list[Correction] = []
+    if method == "lowrank":
+        blocks = [site.block for site in sites]
+        groupings = (_grouped(sites, role_group), _grouped(sites, lambda site: depth_group(site.block, blocks)))
+        measured = [{label: measure(label, group) for label, group in groups.items()} for groups in groupings]
+        parts = [correction for groups in measured for correction in groups.values()]
+        relative = relative_factors(groupings, measured)
+    # Without a prediction above zero there is nothing to distribute.
+    spread = sum(relative[name] * predicted[name] for name in predicted) / total.predicted if total.predicted else 1.0
+    for name, factor in relative.items():
+        arrays[f"{family}/{name}"] = arrays[f"{family}/{name}"] * (total.factor * factor / spread)
+    return [total, *parts]
+
+
+def relative_factors(groupings: tuple[Groups, ...], corrections: list[dict[str, Correction]]) -> dict[str, float]:
     """By site: the product over groupings of its group's measured / predicted."""
     factors: dict[str, float] = {}
     for groups, measured in zip(groupings, corrections, strict=True):

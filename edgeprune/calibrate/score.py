@@ -23,6 +23,7 @@ from edgeprune.calibrate.statistics import TABLE, CalibrationStats
 from edgeprune.calibrate.table_scores import table_losses
 from edgeprune.calibrate.vocabulary_scores import vocabulary_options
 from edgeprune.intake.load import LoadedModel
+from edgeprune.rounding import rounding_key
 from edgeprune.schema.events import Event, Progress
 from edgeprune.schema.kernel import parse_kernel
 from edgeprune.schema.scores import CalibrationSummary, ScoreArrays, Scores
@@ -90,20 +91,33 @@ def _correct_kernels(
     selection: Selection,
     progress: Progress,
 ) -> list[Correction]:
-    """By the coarsest kernel scored: the finer ones' losses drown in the noise of a measurement."""
-    rounding = [kernel for kernel in kernels if parse_kernel(kernel).kind != "float"]
-    if not rounding:
+    """By all roundings to the fewest bits scored, added up.
+
+    Finer kernels' losses drown in the noise of a measurement, and one rounding alone may happen to help: on 4,096
+    tokens int4 in blocks of 128 was measured to cost less than in blocks of 32.
+    """
+    integers = {rounding_key(kernel): kernel for kernel in kernels if parse_kernel(kernel).kind != "float"}
+    if not integers:
         return []
-    totals = {kernel: _kernel_total(sites, arrays, kernels.index(kernel)) for kernel in rounding}
-    coarsest = max(rounding, key=lambda kernel: totals[kernel])
-    correction = measure_correction(
-        loaded,
-        selection,
-        {site.name: rounded_weight(site.weight, coarsest) for site in sites},
+    fewest = min(parse_kernel(kernel).bits for kernel in integers.values())
+    chosen = [kernel for kernel in integers.values() if parse_kernel(kernel).bits == fewest]
+    measured = [
+        measure_correction(
+            loaded,
+            selection,
+            {site.name: rounded_weight(site.weight, kernel) for site in sites},
+            family="kernel_loss",
+            edit=f"every site rounded to {kernel}",
+            predicted=_kernel_total(sites, arrays, kernels.index(kernel)),
+            progress=progress,
+        )
+        for kernel in chosen
+    ]
+    correction = Correction(
         family="kernel_loss",
-        edit=f"every site rounded to {coarsest}",
-        predicted=totals[coarsest],
-        progress=progress,
+        edit=f"every site rounded to {', '.join(chosen)}, added up,",
+        predicted=sum(one.predicted for one in measured),
+        measured=sum(one.measured for one in measured),
     )
     _scale(arrays, correction)
     return [correction]

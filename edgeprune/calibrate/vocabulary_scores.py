@@ -71,9 +71,10 @@ def vocabulary_options(
 def vocabulary_menu(*, row_count: int, token_count: int, used_count: int, mandatory: int) -> tuple[int, ...]:
     """Kept counts to measure, ascending: shares of the tokens, and just enough for all that calibration text uses.
 
-    A table with more rows than the tokenizer has tokens (padding) may also keep exactly the tokens.
+    A share within a thirty-second of the vocabulary of that count would be measured for nothing and is left out. A table with more rows than the tokenizer has tokens (padding) may also keep exactly the tokens.
     """
-    wanted = [token_count * eighths // 8 for eighths in _KEPT_EIGHTHS] + [used_count]
+    shares = [token_count * eighths // 8 for eighths in _KEPT_EIGHTHS]
+    wanted = [used_count, *(share for share in shares if abs(share - used_count) > token_count // 32)]
     aligned = {-(-count // _ALIGNMENT) * _ALIGNMENT for count in wanted if count > mandatory}
     menu = {count for count in aligned if mandatory < count < token_count}
     if token_count < row_count:

@@ -1,6 +1,5 @@
 """Tiny random models, loaded once: nothing under test may change them."""
 
-
 import pytest
 import torch
 

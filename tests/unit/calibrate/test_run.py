@@ -38,7 +38,11 @@ def write_text(path: Path, document_count: int, *, start: int = 0) -> Path:
 
 def request(*domain: Path, **fields: object) -> CalibrationRequest:
     return CalibrationRequest(
-        domain=domain, context_tokens=64, seed=3, kernels=KERNELS, **fields  # type: ignore[arg-type]
+        domain=domain,
+        context_tokens=64,
+        seed=3,
+        kernels=KERNELS,
+        **fields,  # type: ignore[arg-type]
     )
 
 
@@ -58,9 +62,7 @@ def result(
 ) -> CalibrationResult:
     folder = tmp_path_factory.mktemp("texts")
     torch.set_num_threads(1)
-    return calibrate(
-        llama, request(text, domain_token_limit=4096), texts_folder=folder, progress=listener
-    )
+    return calibrate(llama, request(text, domain_token_limit=4096), texts_folder=folder, progress=listener)
 
 
 def test_scores_cover_every_site_block_and_kernel(llama: LoadedModel, result: CalibrationResult) -> None:
@@ -120,6 +122,17 @@ def test_leaves_the_texts_for_later_stages(llama: LoadedModel, text: Path, tmp_p
     assert not set(parts[0]) & set(parts[1])
     assert not (set(parts[0]) | set(parts[1])) & set(parts[2])
     assert len(list((tmp_path / "texts").iterdir())) == 6
+
+
+def test_scores_a_model_with_biases_and_learned_positions(gpt2: LoadedModel, text: Path, tmp_path: Path) -> None:
+    result = calibrate(
+        gpt2, request(text, general=(text,), domain_token_limit=4096), texts_folder=tmp_path, progress=NullProgress()
+    )
+    assert {key.rsplit(".", 1)[1] for key in result.arrays if key.startswith("kernel_loss/blocks.")} == {
+        "qkv", "o", "up", "down",
+    }  # fmt: skip
+    assert all(np.isfinite(array).all() and (array >= 0).all() for array in result.arrays.values())
+    assert len(result.scores.channel_counts) == 3
 
 
 def test_refuses_too_little_text_and_says_how_much_is_needed(llama: LoadedModel, tmp_path: Path) -> None:

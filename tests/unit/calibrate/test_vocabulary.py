@@ -139,6 +139,8 @@ def test_menu_stays_between_what_must_stay_and_what_there_is() -> None:
         5120,
         6144,
     )
+    assert 2016 in (menu := vocabulary_menu(row_count=4096, token_count=4096, used_count=2010, mandatory=258))
+    assert 2048 not in menu
     assert vocabulary_menu(row_count=320, token_count=300, used_count=280, mandatory=258) == (288, 300)
 
 
