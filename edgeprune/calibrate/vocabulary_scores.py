@@ -71,8 +71,8 @@ def vocabulary_options(
 def vocabulary_menu(*, row_count: int, token_count: int, used_count: int, mandatory: int) -> tuple[int, ...]:
     """Kept counts to measure, ascending: shares of the tokens, and just enough for all that calibration text uses.
 
-    A share within a thirty-second of the vocabulary of that count would be measured for nothing and is left out. A table
-    with more rows than the tokenizer has tokens (padding) may also keep exactly the tokens.
+    A share within a thirty-second of the vocabulary of that count would be measured for nothing and is left out.
+    A table with more rows than the tokenizer has tokens (padding) may also keep exactly the tokens.
     """
     shares = [token_count * eighths // 8 for eighths in _KEPT_EIGHTHS]
     wanted = [used_count, *(share for share in shares if abs(share - used_count) > token_count // 32)]
