@@ -98,9 +98,7 @@ def _round_rows(weight: NDArray[np.float32], kernel: Kernel) -> RoundedWeight:
     return _rounded(values.reshape(rows, -1)[:, :columns], scales[:, :, 0], flat)
 
 
-def _rounded(
-    values: NDArray[np.float32], scales: NDArray[np.float32], product: NDArray[np.float32]
-) -> RoundedWeight:
+def _rounded(values: NDArray[np.float32], scales: NDArray[np.float32], product: NDArray[np.float32]) -> RoundedWeight:
     return RoundedWeight(
         values=values.astype(np.int8),
         scales=np.ascontiguousarray(scales, dtype=np.float32),

@@ -119,7 +119,7 @@ def _json_document(line: str, where: str, render: Render) -> str:
     except msgspec.DecodeError as error:
         raise CalibrationError(f"{where} is not JSON ({error}); write one object a line.") from error
     if not isinstance(record, dict):
-        raise CalibrationError(f"{where} is not an object; write {{\"text\": ...}} or {{\"messages\": [...]}}.")
+        raise CalibrationError(f'{where} is not an object; write {{"text": ...}} or {{"messages": [...]}}.')
     return _document(record, where, render)
 
 

@@ -41,9 +41,7 @@ def cluster_blocks(similarity: Array, count: int) -> list[list[int]]:
     # Deferred: scikit-learn takes 1 s to import and nothing else in the stage needs it.
     from sklearn.cluster import SpectralClustering
 
-    clustering = SpectralClustering(
-        n_clusters=count, affinity="precomputed", assign_labels="kmeans", random_state=0
-    )
+    clustering = SpectralClustering(n_clusters=count, affinity="precomputed", assign_labels="kmeans", random_state=0)
     labels = clustering.fit_predict((similarity + 1) / 2)
     clusters: dict[int, list[int]] = {}
     for block, label in enumerate(labels.tolist()):

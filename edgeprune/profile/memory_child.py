@@ -12,6 +12,7 @@ import msgspec
 import numpy as np
 
 from edgeprune.runtime.decode import Decoder
+from edgeprune.runtime.floor import VALIDATION_IMPORTS
 from edgeprune.runtime.isolate import answer
 from edgeprune.runtime.memory import ProcessMemory, read_memory
 from edgeprune.runtime.session import open_session
@@ -19,8 +20,6 @@ from edgeprune.schema.base import Record
 
 __all__ = ["MAX_TOKENS", "MemoryReply", "MemoryRequest"]
 
-
-_FLOOR_IMPORTS = ("edgeprune.artifacts", "edgeprune.schema.bundle")
 MAX_TOKENS = 64
 """Tokens a decoder is fed."""
 _PROMPT_TOKENS = 16
@@ -48,7 +47,7 @@ class MemoryReply(Record, frozen=True, kw_only=True):
 def handle(request: bytes) -> bytes:
     """Answer one `MemoryRequest`."""
     asked = msgspec.json.decode(request, type=MemoryRequest)
-    for name in _FLOOR_IMPORTS:
+    for name in VALIDATION_IMPORTS:
         importlib.import_module(name)
     before = read_memory()
     session = open_session(Path(asked.model), thread_count=asked.thread_count)

@@ -15,10 +15,10 @@ from edgeprune.runtime.session import CPU_PROVIDER, open_session
 from edgeprune.schema.base import Record
 from edgeprune.schema.device import Floor
 
-__all__ = ["FloorRequest", "measure_floor"]
+__all__ = ["VALIDATION_IMPORTS", "FloorRequest", "measure_floor"]
 
-_VALIDATION_IMPORTS = ("edgeprune.artifacts", "edgeprune.runtime.decode", "edgeprune.schema.bundle")
-"""What the measuring processes of validation load beside this module."""
+VALIDATION_IMPORTS = ("edgeprune.runtime.decode", "edgeprune.runtime.timing", "edgeprune.schema.measurement")
+"""What validation's process that measures memory loads; a test holds the two against each other."""
 
 
 class FloorRequest(Record, frozen=True, kw_only=True):
@@ -48,7 +48,7 @@ def measure_floor(
 
 def _handle(request: bytes) -> bytes:
     settings = msgspec.json.decode(request, type=FloorRequest)
-    for name in _VALIDATION_IMPORTS:
+    for name in VALIDATION_IMPORTS:
         importlib.import_module(name)
     session = open_session(
         trivial_chain(1).to_bytes(),
