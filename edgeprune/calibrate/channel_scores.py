@@ -26,7 +26,7 @@ __all__ = ["channel_losses", "channel_menu", "channel_order", "compensated_down"
 _ROUNDS = 16
 _ALIGNMENT = 32
 """Kept counts are multiples of this: one quantisation block, and what kernels like."""
-_DAMPING = 1e-6
+_DAMPING = 1e-4
 """Share of the mean second moment added to the diagonal, so that channels that never fire stay invertible."""
 
 

@@ -9,7 +9,9 @@ Takes the profile's `KernelTime` grid; gives seconds for any shape, rows and ran
    monotone the same way; beyond the grid the time is fixed cost + rate * weights;
 3. two factors are the sum of two dense multiplications, corrected by what the measured two-factor points say about
    that sum (the second factor's activations are still in cache; the correction is about 0.8 to 1.1);
-4. rows between the measured ones are interpolated in log space.
+4. weights that stream from memory take the longer of the cached time and of reading them, at the rate of the nearest
+   measured streaming point;
+5. rows between the measured ones are interpolated in log space.
 
 A kernel the device never timed has no time: None.
 """
@@ -75,10 +77,26 @@ class KernelTable:
         if key in self._exact:
             return spread(self._exact[key], MEASURED_SPREAD)
         kernel, is_cached, rows, in_features, out_features, rank = key
+        if not is_cached and (kernel, True) in self._dense:
+            return self._streaming(kernel, rows, in_features, out_features, rank)
         place = (kernel, is_cached)
         if rank is None:
             return spread(self._dense_s(place, rows, in_features, out_features), INTERPOLATED_SPREAD)
         return spread(self._two_factor_s(place, rows, in_features, out_features, rank), INTERPOLATED_SPREAD)
+
+    def _streaming(self, kernel: str, rows: int, in_features: int, out_features: int, rank: int | None) -> Interval:
+        """The time with cached weights, but no less than reading the weights takes at the measured rate."""
+        cached = self.time_s(
+            kernel, rows=rows, in_features=in_features, out_features=out_features, rank=rank, is_cached=True
+        )
+        assert cached is not None  # the caller has looked
+        weights = in_features * out_features if rank is None else rank * (in_features + out_features)
+        single = self._dense[kernel, False].get(1)
+        if not single:
+            return cached
+        nearest = min(single, key=lambda point: (abs(math.log(_weights(point) / weights)), point.in_features))
+        reading_s = nearest.time_s * weights / _weights(nearest)
+        return cached if cached.value >= reading_s else spread(reading_s, INTERPOLATED_SPREAD)
 
     def _two_factor_s(
         self, place: tuple[str, bool], rows: int, in_features: int, out_features: int, rank: int

@@ -50,14 +50,17 @@ class MemoryModel:
     def tables(self, kernel: str, *, table_bytes: int, prompt_tokens: int) -> tuple[Interval, Interval]:
         """Head and embedding of `table_bytes` each, also where they are one table on disk.
 
-        The head is prepared like any matrix. The embedding stays mapped, and each row looked up makes the pages around
-        it resident.
+        The head is prepared like any matrix; while that is done, the file's pages it is read from are resident too,
+        and no other matrix has as many. The embedding stays mapped, and each row looked up makes the pages around it
+        resident.
         """
         resident, loading = self.weights(kernel, table_bytes)
         looked_up = spread(gathered_bytes(table_bytes, tokens=prompt_tokens), MEASURED_SPREAD)
-        total = add(resident, looked_up)
-        assert total is not None  # both parts always have a value
-        return total, loading
+        running = add(resident, looked_up)
+        reading = add(loading, spread(float(table_bytes), MEASURED_SPREAD))
+        assert running is not None  # both parts always have a value
+        assert reading is not None
+        return running, reading
 
     def plain(self, tensor_bytes: int) -> tuple[Interval, Interval]:
         """Tensors no kernel repacks, such as norms and position tables."""

@@ -61,7 +61,8 @@ def recipes(spec: ModelSpec, context: int) -> dict[str, Recipe]:
     mixed = Recipe(**base, drop_blocks=dropped, sites=sites(0.5, "int4_b32_a4"), table_kernel="int8_b32_a4")
     narrow = Recipe(
         **base,
-        keep_tokens=KeepTokens(kept_count=spec.vocab_size * 5 // 8),
+        # The random model's tokenizer has 512 tokens for 32,000 rows, so there is nothing to trim by.
+        keep_tokens=KeepTokens(kept_count=spec.vocab_size * 5 // 8) if spec.vocab_size < 32000 else None,
         keep_channels=tuple(
             KeepChannels(block=block.index, kept_count=block.intermediate_size * 3 // 4 // 32 * 32)
             for block in spec.blocks
@@ -101,6 +102,7 @@ def measure(name: str, folder: Path, context: int, scratch: Path) -> list[dict[s
         disk_path=scratch,
         progress=NullProgress(),
         shapes=tuple(sorted(shapes | {(spec.hidden_size, spec.vocab_size)})),
+        attention_shapes=tuple({(block.num_heads, block.num_kv_heads, block.head_dim) for block in spec.blocks}),
     )
     workload = Workload(context_tokens=context)
     cost_model = CostModel(device, spec, workload)
