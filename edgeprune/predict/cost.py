@@ -86,8 +86,7 @@ class CostModel:
         tensors = disk.table_tensor_bytes(spec, vocab_size=vocab_size, kernel=kernel)
         one = tensors if spec.is_tied else tensors // 2
         parts = table_parts(kernel)
-        prompt_tokens = self.workload.context_tokens - self.workload.decode_tokens
-        resident, loading = self._memory.tables(kernel, table_bytes=one, prompt_tokens=max(1, prompt_tokens))
+        resident, loading = self._memory.tables(kernel, table_bytes=one, tokens=self.workload.context_tokens)
         times = {
             (name, is_cached): add(
                 self._latency.site(

@@ -22,8 +22,10 @@ NODE_BYTES = 9_000
 SESSION_BYTES = 2_500_000
 """What a session of a real graph adds over the floor's one-node session where the profile did not measure it."""
 ASSUMED_SPREAD = 0.5
-FAULT_AROUND_BYTES = 65_536
-"""Linux maps this much of a file around a page that is touched (`fault_around_bytes`, its default)."""
+MAPPED_AROUND_BYTES = 262_144
+"""Pages that become resident around a row looked up. Linux maps at least 64 KiB (`fault_around_bytes`), and as much as
+the folio the file was read into holds; 200 to 300 kB were seen for tables of 15 to 98 MB."""
+LEAST_AROUND_BYTES = 65_536
 
 
 class MemoryModel:
@@ -47,7 +49,7 @@ class MemoryModel:
         peak = max(entry.peak_fraction, entry.resident_fraction)
         return resident, spread(tensor_bytes * peak, MEASURED_SPREAD)
 
-    def tables(self, kernel: str, *, table_bytes: int, prompt_tokens: int) -> tuple[Interval, Interval]:
+    def tables(self, kernel: str, *, table_bytes: int, tokens: int) -> tuple[Interval, Interval]:
         """Head and embedding of `table_bytes` each, also where they are one table on disk.
 
         The head is prepared like any matrix; while that is done, the file's pages it is read from are resident too,
@@ -55,7 +57,11 @@ class MemoryModel:
         resident.
         """
         resident, loading = self.weights(kernel, table_bytes)
-        looked_up = spread(gathered_bytes(table_bytes, tokens=prompt_tokens), MEASURED_SPREAD)
+        looked_up = Interval(
+            gathered_bytes(table_bytes, tokens=tokens, around_bytes=MAPPED_AROUND_BYTES),
+            gathered_bytes(table_bytes, tokens=tokens, around_bytes=LEAST_AROUND_BYTES),
+            float(table_bytes),
+        )
         running = add(resident, looked_up)
         reading = add(loading, spread(float(table_bytes), MEASURED_SPREAD))
         assert running is not None  # both parts always have a value
@@ -94,11 +100,11 @@ def kv_cache_bytes(block: BlockSpec, *, context_tokens: int) -> int:
     return 2 * block.num_kv_heads * block.head_dim * context_tokens * FLOAT_BYTES
 
 
-def gathered_bytes(table_bytes: int, *, tokens: int) -> float:
-    """Expected resident bytes of a mapped table after looking up that many different rows, spread evenly."""
-    if table_bytes <= FAULT_AROUND_BYTES:
+def gathered_bytes(table_bytes: int, *, tokens: int, around_bytes: int) -> float:
+    """Expected resident bytes of a mapped table after looking up that many rows, spread evenly."""
+    if table_bytes <= around_bytes:
         return float(table_bytes)
-    return table_bytes * (1.0 - (1.0 - FAULT_AROUND_BYTES / table_bytes) ** tokens)
+    return table_bytes * (1.0 - (1.0 - around_bytes / table_bytes) ** tokens)
 
 
 def logits_bytes(*, vocab_size: int, workload: Workload) -> int:
