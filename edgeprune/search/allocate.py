@@ -25,6 +25,8 @@ __all__ = ["RELATIVE_GAP", "Allocation", "Allocator"]
 RELATIVE_GAP = 1e-4
 TIE_NATS = 1e-4
 """What the time per token of the slowest allocation weighs against loss: enough to break ties, no more."""
+SOLVER_TOLERANCE = 1e-6
+"""HiGHS accepts a row that is violated by this much; a limit is kept that much tighter, so that it really holds."""
 MEMORY_REFERENCE_BYTES = 1e6
 """Scale of the memory objective where no floor gives one."""
 
@@ -130,7 +132,7 @@ class Allocator:
             if row.name in loosened:
                 indices.append(count)
                 values.append(-1.0)
-            rows.add(indices, values, -INFINITY, row.bound / row.reference)
+            rows.add(indices, values, -INFINITY, row.bound / row.reference - SOLVER_TOLERANCE)
         program = Program(cost, INFINITY if loosened else 0.0, rows, self._depth_columns)
         solution = solve(program, gap=gap, seed=self._seed)
         if solution is None:
