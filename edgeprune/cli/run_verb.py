@@ -133,10 +133,10 @@ def _report_table(report: RunReport) -> str:
             if quantity is None or quantity.value is None:
                 cells.append("n/a")
             else:
-                mark = "" if quantity.basis == "measured" else "~"
+                mark = {"measured": "", "config": "*"}.get(quantity.basis, "~")
                 cells.append(mark + _plain(quantity.value, quantity.unit))
         rows.append(cells)
-    return table(["(~ estimated)", *(row.label for row in report.rows)], rows)
+    return table(["measured (~ estimated, * from files)", *(row.label for row in report.rows)], rows)
 
 
 def _plain(value: float, unit: str) -> str:
