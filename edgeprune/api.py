@@ -15,10 +15,10 @@ from edgeprune.errors import InfeasibleBudgetError, UsageError
 from edgeprune.pipeline.host import check_needs, predict_needs
 from edgeprune.pipeline.journal import Journal
 from edgeprune.pipeline.request import (
-    DEMO_NAME,
     check_output,
     complete_request,
     context_tokens,
+    named,
     open_output,
     open_run,
     read_manifest,
@@ -32,7 +32,7 @@ from edgeprune.schema.bundle import BundleManifest
 from edgeprune.schema.candidate import SearchResult
 from edgeprune.schema.device import DeviceProfile
 from edgeprune.schema.doctor import DoctorReport
-from edgeprune.schema.events import NullProgress, Progress
+from edgeprune.schema.events import Event, NullProgress, Progress
 from edgeprune.schema.measurement import ValidationReport
 from edgeprune.schema.model import ModelSpec
 from edgeprune.schema.plan import PlanReport
@@ -40,6 +40,7 @@ from edgeprune.schema.recipe import Recipe
 from edgeprune.schema.report import RunReport
 from edgeprune.schema.run import CompressOutcome, RunManifest, RunOutcome, RunPreview, RunRequest
 from edgeprune.shapes import edit_shapes
+from edgeprune.units import format_bytes
 
 __all__ = [
     "compress",
@@ -80,34 +81,29 @@ def profile(
     return measured
 
 
-def _open(request: RunRequest, output: Path | None, progress: Progress) -> Run:
-    """The run folder of a request, with its manifest, ready for the stages."""
+def _open(request: RunRequest, output: Path | None, progress: Progress) -> tuple[Run, ModelSpec]:
+    """The run folder of a request, with its manifest, ready for the stages; and the shapes of its model."""
     from edgeprune.intake.source import resolve_model
     from edgeprune.intake.spec import read_spec
 
     if output is not None:
         check_output(output)  # before the model is hashed: a wrong folder is known at once
-    is_demo = request.model is None
     completed = complete_request(request)
     assert completed.model is not None
-    spec = read_spec(resolve_model(completed.model))
+    spec = named(read_spec(resolve_model(completed.model)), completed)
     context_tokens(completed, spec)
-    folder = open_output(output, name=DEMO_NAME if is_demo else spec.name, model_hash=spec.model_hash)
+    folder = open_output(output, name=spec.name, model_hash=spec.model_hash)
     if folder.manifest.is_file():
         manifest = replace(read_manifest(folder), request=completed, versions=tool_versions())
     else:
         manifest = RunManifest(request=completed, model_hash=spec.model_hash, versions=tool_versions())
-    return Run(folder=folder, request=completed, manifest=manifest, progress=Journal(folder.events, progress))
+    run = Run(folder=folder, request=completed, manifest=manifest, progress=Journal(folder.events, progress))
+    return run, spec
 
 
 def preview(request: RunRequest, *, output: Path | None = None) -> RunPreview:
     """What a run would need and which stages it would run; nothing but the empty folder is made."""
-    work = _open(request, output, NullProgress())
-    from edgeprune.intake.source import resolve_model
-    from edgeprune.intake.spec import read_spec
-
-    assert work.request.model is not None
-    spec = read_spec(resolve_model(work.request.model))
+    work, spec = _open(request, output, NullProgress())
     stages: dict[str, str] = {}
     for stage in STAGES:
         finished = all(state == "finished" for state in stages.values()) and is_finished(stage, work)
@@ -128,12 +124,11 @@ def run(request: RunRequest, *, output: Path | None = None, progress: Progress |
     Raises:
         EdgePruneError: as `edgeprune.errors` lists; a budget that cannot be met is an outcome, not an error.
     """
-    work = _open(request, output, progress or NullProgress())
-    from edgeprune.intake.source import resolve_model
-    from edgeprune.intake.spec import read_spec
-
-    assert work.request.model is not None
-    check_needs(predict_needs(read_spec(resolve_model(work.request.model)), work.folder.root))
+    work, spec = _open(request, output, progress or NullProgress())
+    needs = predict_needs(spec, work.folder.root)
+    check_needs(needs)
+    message = f"needs about {format_bytes(needs.memory_bytes)} of memory and {format_bytes(needs.disk_bytes)} of disk"
+    work.progress.emit(Event(kind="noted", stage="host", message=message))
     write_record(work.folder.manifest, work.manifest)
     try:
         run_stages(STAGES, work)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from edgeprune.artifacts import read_arrays, read_record, write_arrays, write_record
+from edgeprune.pipeline.request import named
 from edgeprune.pipeline.settings import BASELINES, KERNELS, dense_spec, read_recipe, workload_of
 from edgeprune.pipeline.table import Run
 from edgeprune.pipeline.versions import tool_versions
@@ -62,7 +63,7 @@ def intake_stage(run: Run) -> str:
     """Read the shapes from config and headers."""
     from edgeprune.intake.spec import read_spec  # reads headers only; kept lazy so that a board needs no model folder
 
-    spec = read_spec(_model_folder(run))
+    spec = named(read_spec(_model_folder(run)), run.request)
     write_record(run.folder.model, spec)
     return f"{spec.architecture}, {len(spec.blocks)} blocks, {spec.parameter_count / 1e6:.1f} M parameters"
 

@@ -9,7 +9,16 @@ from edgeprune.errors import UsageError
 from edgeprune.schema.model import ModelSpec
 from edgeprune.schema.run import RunManifest, RunRequest
 
-__all__ = ["complete_request", "context_tokens", "open_output", "open_run", "read_manifest"]
+__all__ = [
+    "DEMO_NAME",
+    "check_output",
+    "complete_request",
+    "context_tokens",
+    "named",
+    "open_output",
+    "open_run",
+    "read_manifest",
+]
 
 DEMO_NAME = "demo"
 DEMO_DOMAIN = "medicine"
@@ -51,6 +60,14 @@ def complete_request(request: RunRequest) -> RunRequest:
         evaluation=_absolute(request.evaluation),
         questions=None if request.questions is None else str(Path(request.questions).absolute()),
     )
+
+
+def named(spec: ModelSpec, request: RunRequest) -> ModelSpec:
+    """The spec with the name people know the model by: the demo's folder is called after what it holds."""
+    from edgeprune.demo.paths import demo_model_path  # a path; no model data is read
+
+    is_demo = request.model is not None and Path(request.model) == demo_model_path().absolute()
+    return replace(spec, name=DEMO_NAME) if is_demo else spec
 
 
 def context_tokens(request: RunRequest, spec: ModelSpec) -> int:

@@ -1,0 +1,46 @@
+"""`edgeprune compress MODEL --technique T --kept F`: one technique alone, written as a folder that reloads."""
+
+from pathlib import Path
+
+import pytest
+
+import edgeprune
+from tests.cli.conftest import Cli, Inputs
+
+
+def arguments(inputs: Inputs, output: Path, technique: str, kept: str) -> list[object]:
+    return [
+        "compress", inputs.model, "--technique", technique, "--kept", kept, "--domain", inputs.domain,
+        "--context", "128", "-o", output, "--json",
+    ]  # fmt: skip
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("technique", "kept", "tolerance"), [("lowrank", "0.8", 0.02), ("lorp", "0.75", 0.15)])
+def test_one_technique_alone(
+    cli: Cli, inputs: Inputs, tmp_path: Path, technique: str, kept: str, tolerance: float
+) -> None:
+    output = tmp_path / "out"
+    answer = cli(*arguments(inputs, output, technique, kept))
+    assert answer.code == 0, answer.err
+    fraction = answer.json["kept_fraction"]
+    assert isinstance(fraction, float)
+    assert fraction == pytest.approx(float(kept), abs=tolerance)
+    loaded = edgeprune.load(output)
+    stored = sum(parameter.numel() for parameter in loaded.model.parameters())
+    dense = edgeprune.load(inputs.model)
+    assert stored / sum(parameter.numel() for parameter in dense.model.parameters()) == pytest.approx(fraction)
+
+
+@pytest.mark.slow
+def test_an_unknown_technique_names_those_there_are(cli: Cli, inputs: Inputs, tmp_path: Path) -> None:
+    answer = cli(*arguments(inputs, tmp_path / "out", "magic", "0.8"))
+    assert answer.code == 2
+    assert "lowrank" in answer.err
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_technique_needs_its_flags(cli: Cli, inputs: Inputs) -> None:
+    answer = cli("compress", inputs.model, "--technique", "lowrank")
+    assert answer.code == 2
+    assert "--kept" in answer.err

@@ -1,0 +1,36 @@
+"""What the work needs on this machine, told before it starts."""
+
+from pathlib import Path
+
+import pytest
+
+from edgeprune.errors import DeviceError
+from edgeprune.intake.spec import read_spec
+from edgeprune.pipeline.host import check_needs, predict_needs
+from edgeprune.schema.run import HostNeeds
+from tests.tiny import write_tiny_llama
+
+
+def test_needs_grow_with_the_model(tmp_path: Path) -> None:
+    small = read_spec(write_tiny_llama(tmp_path / "small"))
+    large = read_spec(write_tiny_llama(tmp_path / "large", intermediate_size=512))
+    few, many = predict_needs(small, tmp_path), predict_needs(large, tmp_path / "not" / "there")
+    assert many.memory_bytes > few.memory_bytes
+    assert many.disk_bytes > few.disk_bytes
+    assert few.free_disk_bytes
+
+
+@pytest.mark.parametrize(
+    ("needs", "word"),
+    [
+        (HostNeeds(memory_bytes=1, disk_bytes=10**12, free_memory_bytes=2, free_disk_bytes=10**9), "disk"),
+        (HostNeeds(memory_bytes=10**12, disk_bytes=1, free_memory_bytes=10**9, free_disk_bytes=2), "memory"),
+    ],
+)
+def test_too_little_is_refused_before_work_starts(needs: HostNeeds, word: str) -> None:
+    with pytest.raises(DeviceError, match=word):
+        check_needs(needs)
+
+
+def test_what_the_system_does_not_tell_is_not_refused() -> None:
+    check_needs(HostNeeds(memory_bytes=10**12, disk_bytes=10**12, free_memory_bytes=None, free_disk_bytes=None))

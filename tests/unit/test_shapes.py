@@ -1,0 +1,72 @@
+"""Shapes after edits: the one function everybody trusts, on a model small enough to count by hand."""
+
+import pytest
+
+from edgeprune.errors import UsageError
+from edgeprune.intake.spec import read_spec
+from edgeprune.schema.model import ModelSpec
+from edgeprune.schema.recipe import KeepChannels, KeepTokens, Recipe, SiteEdit
+from edgeprune.shapes import break_even_rank, count_parameters, edit_shapes
+from tests.tiny import write_tiny_llama
+
+
+@pytest.fixture(scope="module")
+def spec(tmp_path_factory: pytest.TempPathFactory) -> ModelSpec:
+    return read_spec(write_tiny_llama(tmp_path_factory.mktemp("model") / "m"))
+
+
+def recipe(spec: ModelSpec, **edits: object) -> Recipe:
+    return Recipe(model_hash=spec.model_hash, context_tokens=64, **edits)  # type: ignore[arg-type]
+
+
+def test_two_factors_pay_below_the_break_even_rank_only() -> None:
+    assert break_even_rank(64, 64) == 31
+    assert 31 * 128 < 64 * 64 <= 32 * 128
+
+
+def test_dropping_a_block_removes_its_parameters_and_keeps_names(spec: ModelSpec) -> None:
+    edited = edit_shapes(spec, recipe(spec, drop_blocks=(1,)))
+    assert [block.index for block in edited.blocks] == [0, 2]
+    assert edited.blocks[1].sites[0].name == "blocks.2.q"
+    assert edited.parameter_count < spec.parameter_count
+
+
+def test_tied_tables_count_once(spec: ModelSpec) -> None:
+    fewer = edit_shapes(spec, recipe(spec, keep_tokens=KeepTokens(kept_count=spec.vocab_size - 100)))
+    assert spec.is_tied
+    assert spec.parameter_count - fewer.parameter_count == 100 * spec.hidden_size
+
+
+def test_channels_narrow_gate_up_and_down(spec: ModelSpec) -> None:
+    edited = edit_shapes(spec, recipe(spec, keep_channels=(KeepChannels(block=0, kept_count=32),)))
+    sizes = {site.role: (site.in_features, site.out_features) for site in edited.blocks[0].sites}
+    assert sizes["gate"] == sizes["up"] == (spec.hidden_size, 32)
+    assert sizes["down"] == (32, spec.hidden_size)
+    assert count_parameters(edited) == edited.parameter_count
+
+
+@pytest.mark.parametrize(
+    ("edits", "words"),
+    [
+        ({"drop_blocks": (9,)}, "no block 9"),
+        ({"drop_blocks": (0, 1, 2)}, "every block"),
+        ({"keep_channels": (KeepChannels(block=0, kept_count=0),)}, "kept_count 0"),
+        ({"keep_channels": (KeepChannels(block=1, kept_count=8),), "drop_blocks": (1,)}, "drops this block"),
+        ({"keep_tokens": KeepTokens(kept_count=10**6)}, "kept_count 1000000"),
+        ({"sites": (SiteEdit(name="blocks.0.z"),)}, "no such site"),
+        ({"sites": (SiteEdit(name="blocks.0.q", rank=64),)}, "not below the full rank"),
+        ({"sites": (SiteEdit(name="blocks.0.q", rank=0),)}, "at least 1"),
+        ({"sites": (SiteEdit(name="blocks.0.q", kernel="int2"),)}, "Unknown kernel"),
+        ({"table_kernel": "int2"}, "Unknown kernel"),
+    ],
+)
+def test_recipes_that_do_not_fit_are_refused_with_the_entry(
+    spec: ModelSpec, edits: dict[str, object], words: str
+) -> None:
+    with pytest.raises(UsageError, match=words):
+        edit_shapes(spec, recipe(spec, **edits))
+
+
+def test_a_recipe_of_another_model_is_refused(spec: ModelSpec) -> None:
+    with pytest.raises(UsageError, match="hash"):
+        edit_shapes(spec, Recipe(model_hash="other", context_tokens=64))
