@@ -63,7 +63,7 @@ _STREAMING_SHAPE: Shape = (768, 2048)
 
 _CACHE_BYTES = 8 << 20
 """Assumed last-level cache where the system does not tell; more than most boards have, so chains stay short."""
-_CHAIN_BYTES = 4 << 20
+_CHAIN_BYTES = 12 << 20
 _MOST_SITES = 256
 
 
