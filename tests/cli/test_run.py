@@ -16,10 +16,8 @@ import numpy as np
 import pytest
 
 from edgeprune.artifacts import hash_file, read_arrays, read_record, write_arrays, write_record
-from edgeprune.schema.bundle import BundleFile, BundleManifest
-from edgeprune.schema.measurement import ValidationReport
+from edgeprune.schema.bundle import BundleManifest
 from edgeprune.schema.report import RunReport
-from edgeprune.schema.run import RunOutcome
 from tests.cli.conftest import Cli, Inputs
 
 pytestmark = pytest.mark.slow
@@ -265,8 +263,5 @@ def test_records_of_the_python_interface_are_those_of_the_command_line(cli: Cli,
 
     shown = cli("report", own_run, "--json").json
     assert shown["model_hash"] == api.report(own_run).model_hash
-    assert isinstance(read_record(own_run / "validation.json", ValidationReport), ValidationReport)
-    assert BundleFile is not None
-    assert RunOutcome is not None
     write_record(own_run / "again.json", api.report(own_run))
     assert read_record(own_run / "again.json", RunReport).verdict == shown["verdict"]
