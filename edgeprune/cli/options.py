@@ -1,5 +1,6 @@
 """Flags that several verbs share, and what they are parsed into."""
 
+import functools
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -12,7 +13,6 @@ from edgeprune.units import parse_bytes, parse_fraction, parse_percent, parse_se
 
 __all__ = [
     "budget_options",
-    "budget_request",
     "context_option",
     "json_option",
     "output_option",
@@ -43,14 +43,6 @@ context_option = click.option(
     "--context", type=click.IntRange(min=1), help="Tokens (default: the smaller of 512 and the model's positions)."
 )
 
-budget_options = _stacked(
-    click.option("--memory", help="Peak memory of the process, such as 900MB, or 60% of what the dense model adds."),
-    click.option("--latency", help="Time per token, such as 12ms, or 50% of the dense model's."),
-    click.option("--disk", help="Bytes of the bundle, such as 40MB, or 30% of the dense model's."),
-    click.option("--max-loss", help="Allowed rise of bits-per-byte, such as 0.02 or 2%."),
-    click.option("--reserve", help="Memory kept free for your own program, such as 200MB."),
-)
-
 runtime_options = _stacked(
     click.option("--threads", type=click.IntRange(min=1), help="Threads of onnxruntime (default: usable cores)."),
     click.option("--ep", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True, help="Provider."),
@@ -69,14 +61,36 @@ text_options = _stacked(
 run_argument = click.argument("run_folder", metavar="RUN", type=click.Path(path_type=Path))
 
 
-def budget_request(
-    memory: str | None, latency: str | None, disk: str | None, max_loss: str | None, reserve: str | None
-) -> BudgetRequest:
-    """Limits from the flags.
+_BUDGET_FLAGS = (
+    click.option("--memory", help="Peak memory of the process, such as 900MB, or 60% of what the dense model adds."),
+    click.option("--latency", help="Time per token, such as 12ms, or 50% of the dense model's."),
+    click.option("--disk", help="Bytes of the bundle, such as 40MB, or 30% of the dense model's."),
+    click.option("--max-loss", help="Allowed rise of bits-per-byte, such as 0.02 or 2%."),
+    click.option("--reserve", help="Memory kept free for your own program, such as 200MB."),
+)
+_BUDGET_NAMES = ("memory", "latency", "disk", "max_loss", "reserve")
+
+
+def budget_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The flags of a budget; the verb gets them as `budget`, a `BudgetRequest`, or None when none was given.
 
     Raises:
-        UsageError: a size or time without a unit, or not a number.
+        UsageError: (when the verb is called) a size or time without a unit, or not a number.
     """
+
+    @functools.wraps(function)
+    def with_budget(*args: Any, **values: Any) -> Any:
+        flags = {name: values.pop(name) for name in _BUDGET_NAMES}
+        return function(*args, budget=_budget_request(**flags), **values)
+
+    return _stacked(*_BUDGET_FLAGS)(with_budget)
+
+
+def _budget_request(
+    *, memory: str | None, latency: str | None, disk: str | None, max_loss: str | None, reserve: str | None
+) -> BudgetRequest | None:
+    if all(text is None for text in (memory, latency, disk, max_loss, reserve)):
+        return None
     return BudgetRequest(
         memory=_limit(memory, "--memory", parse_bytes),
         latency=_limit(latency, "--latency", parse_seconds),

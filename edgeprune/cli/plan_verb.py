@@ -3,8 +3,9 @@
 import click
 
 from edgeprune.cli.diagnostics import TerminalProgress, exit_code_of
-from edgeprune.cli.options import budget_options, budget_request, context_option, json_option, runtime_options
+from edgeprune.cli.options import budget_options, context_option, json_option, runtime_options
 from edgeprune.cli.output import table, write_record_json, write_text
+from edgeprune.schema.budget import BudgetRequest
 from edgeprune.schema.estimate import Estimate
 from edgeprune.schema.plan import PlanReport
 from edgeprune.units import format_bytes, format_seconds
@@ -22,11 +23,7 @@ __all__ = ["command"]
 def command(
     models: tuple[str, ...],
     device: str | None,
-    memory: str | None,
-    latency: str | None,
-    disk: str | None,
-    max_loss: str | None,
-    reserve: str | None,
+    budget: BudgetRequest | None,
     context: int | None,
     threads: int | None,
     ep: str,
@@ -35,11 +32,10 @@ def command(
     """Price each model at 32, 8 and 4 bits and say what fits the device or the limits given."""
     from edgeprune import api
 
-    request = budget_request(memory, latency, disk, max_loss, reserve)
     progress = TerminalProgress()
     try:
         report = api.plan(
-            models, device=device, budget=request, context=context, thread_count=threads, progress=progress
+            models, device=device, budget=budget, context=context, thread_count=threads, progress=progress
         )
     finally:
         progress.close()

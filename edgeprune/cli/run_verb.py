@@ -7,7 +7,6 @@ import click
 from edgeprune.cli.diagnostics import TerminalProgress, exit_code_of, note
 from edgeprune.cli.options import (
     budget_options,
-    budget_request,
     context_option,
     json_option,
     output_option,
@@ -15,6 +14,7 @@ from edgeprune.cli.options import (
     text_options,
 )
 from edgeprune.cli.output import table, write_record_json, write_text
+from edgeprune.schema.budget import BudgetRequest
 from edgeprune.schema.report import RunReport
 from edgeprune.schema.run import RunOutcome, RunPreview, RunRequest
 from edgeprune.units import format_bytes, format_seconds
@@ -38,11 +38,7 @@ def command(
     device: str | None,
     quick: bool,
     dry_run: bool,
-    memory: str | None,
-    latency: str | None,
-    disk: str | None,
-    max_loss: str | None,
-    reserve: str | None,
+    budget: BudgetRequest | None,
     context: int | None,
     domain: tuple[Path, ...],
     general: tuple[Path, ...],
@@ -64,7 +60,7 @@ def command(
     request = RunRequest(
         model=model,
         device=device,
-        budget=budget_request(memory, latency, disk, max_loss, reserve),
+        budget=budget or BudgetRequest(),
         context_tokens=context,
         domain=tuple(map(str, domain)),
         general=tuple(map(str, general)),

@@ -5,9 +5,10 @@ from pathlib import Path
 import click
 
 from edgeprune.cli.diagnostics import TerminalProgress, note
-from edgeprune.cli.options import budget_options, budget_request, context_option, json_option, run_argument
+from edgeprune.cli.options import budget_options, context_option, json_option, run_argument
 from edgeprune.cli.output import table, write_record_json, write_text
 from edgeprune.errors import ExitCode
+from edgeprune.schema.budget import BudgetRequest
 from edgeprune.schema.candidate import SearchResult
 from edgeprune.units import format_bytes, format_seconds
 
@@ -21,26 +22,16 @@ __all__ = ["command"]
 @json_option
 def command(
     run_folder: Path,
-    memory: str | None,
-    latency: str | None,
-    disk: str | None,
-    max_loss: str | None,
-    reserve: str | None,
+    budget: BudgetRequest | None,
     context: int | None,
     as_json: bool,
 ) -> int:
     """Solve a run again; limits left out altogether keep the run's own."""
     from edgeprune import api
 
-    given = any(value is not None for value in (memory, latency, disk, max_loss, reserve))
     progress = TerminalProgress()
     try:
-        result = api.search(
-            run_folder,
-            budget=budget_request(memory, latency, disk, max_loss, reserve) if given else None,
-            context=context,
-            progress=progress,
-        )
+        result = api.search(run_folder, budget=budget, context=context, progress=progress)
     finally:
         progress.close()
     if as_json:
