@@ -90,38 +90,16 @@ def search_stage(run: Run) -> str:
     Raises:
         InfeasibleBudgetError: nothing fits; the front is written all the same.
     """
-    from edgeprune.predict.cost import CostModel  # the pipeline plugs the price model into the search
-    from edgeprune.predict.quality import QualityModel
-    from edgeprune.search.baselines import plain_recipe
-    from edgeprune.search.budget import resolve_budget
-    from edgeprune.search.solve import search
+    from edgeprune.pipeline.solve import solve_request  # the solver's library loads with it
 
     folder = run.folder
-    device = read_record(folder.device, DeviceProfile)
-    spec = dense_spec(run)
-    workload = workload_of(run)
-    cost_model = CostModel(device, spec, workload)
-    dense, int8 = (
-        plain_recipe(spec, BASELINES[label], context_tokens=workload.context_tokens, seed=run.request.seed)
-        for label in ("dense", "int8")
-    )
-    budget = resolve_budget(
+    result = solve_request(
         run.request.budget,
-        cost_model.cost(dense),
-        cost_model.cost(int8),
-        floor_bytes=None if device.floor is None else device.floor.peak_rss_bytes,
-        source_bytes=spec.source_bytes,
-    )
-    scores, arrays = read_record(folder.scores, Scores), read_arrays(folder.scores_arrays)
-    result = search(
-        spec,
-        scores,
-        arrays,
-        cost_model=cost_model,
-        quality_model=QualityModel(spec, scores, arrays),
-        budget=budget,
-        workload=workload,
-        device_name=device.name,
+        device=read_record(folder.device, DeviceProfile),
+        spec=dense_spec(run),
+        scores=read_record(folder.scores, Scores),
+        arrays=read_arrays(folder.scores_arrays),
+        workload=workload_of(run),
         seed=run.request.seed,
     )
     _keep_edited_recipe(run)

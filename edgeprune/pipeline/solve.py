@@ -1,0 +1,58 @@
+"""One search from the records it reads: plugs the price and the quality model into the solver.
+
+Needs no weights and no torch, so a front door can solve again for another budget in well under a second.
+"""
+
+from edgeprune.pipeline.settings import BASELINES
+from edgeprune.predict.cost import CostModel
+from edgeprune.predict.quality import QualityModel
+from edgeprune.schema.budget import BudgetRequest, Workload
+from edgeprune.schema.candidate import SearchResult
+from edgeprune.schema.device import DeviceProfile
+from edgeprune.schema.model import ModelSpec
+from edgeprune.schema.scores import ScoreArrays, Scores
+from edgeprune.search.baselines import plain_recipe
+from edgeprune.search.budget import resolve_budget
+from edgeprune.search.solve import search
+
+__all__ = ["solve_request"]
+
+
+def solve_request(
+    request: BudgetRequest,
+    *,
+    device: DeviceProfile,
+    spec: ModelSpec,
+    scores: Scores,
+    arrays: ScoreArrays,
+    workload: Workload,
+    seed: int,
+) -> SearchResult:
+    """Resolve the limits a user wrote on a device and solve for them.
+
+    Raises:
+        UsageError: a percentage of something the profile does not tell, or scores of another model.
+    """
+    cost_model = CostModel(device, spec, workload)
+    dense, int8 = (
+        plain_recipe(spec, BASELINES[label], context_tokens=workload.context_tokens, seed=seed)
+        for label in ("dense", "int8")
+    )
+    budget = resolve_budget(
+        request,
+        cost_model.cost(dense),
+        cost_model.cost(int8),
+        floor_bytes=None if device.floor is None else device.floor.peak_rss_bytes,
+        source_bytes=spec.source_bytes,
+    )
+    return search(
+        spec,
+        scores,
+        arrays,
+        cost_model=cost_model,
+        quality_model=QualityModel(spec, scores, arrays),
+        budget=budget,
+        workload=workload,
+        device_name=device.name,
+        seed=seed,
+    )
