@@ -81,7 +81,8 @@ def search_inputs(run: Run) -> list[object]:
     """Everything the solver reads."""
     folder = run.folder
     files = (folder.device, folder.model, folder.scores, folder.scores_arrays)
-    return [*(run.hash_of(path) for path in files), run.request.budget, workload_of(run), run.request.seed]
+    request = run.request
+    return [*(run.hash_of(path) for path in files), request.budget, workload_of(run), request.seed, request.locks]
 
 
 def search_stage(run: Run) -> str:
@@ -101,6 +102,7 @@ def search_stage(run: Run) -> str:
         arrays=read_arrays(folder.scores_arrays),
         workload=workload_of(run),
         seed=run.request.seed,
+        locks=run.request.locks,
     )
     _keep_edited_recipe(run)
     write_record(folder.front, result)

@@ -9,6 +9,7 @@ from edgeprune.predict.quality import QualityModel
 from edgeprune.schema.budget import BudgetRequest, Workload
 from edgeprune.schema.candidate import SearchResult
 from edgeprune.schema.device import DeviceProfile
+from edgeprune.schema.lock import Lock
 from edgeprune.schema.model import ModelSpec
 from edgeprune.schema.scores import ScoreArrays, Scores
 from edgeprune.search.baselines import plain_recipe
@@ -27,6 +28,7 @@ def solve_request(
     arrays: ScoreArrays,
     workload: Workload,
     seed: int,
+    locks: tuple[Lock, ...] = (),
 ) -> SearchResult:
     """Resolve the limits a user wrote on a device and solve for them.
 
@@ -55,4 +57,5 @@ def solve_request(
         workload=workload,
         device_name=device.name,
         seed=seed,
+        locks=locks,
     )

@@ -3,6 +3,7 @@
 from edgeprune.schema.base import SCHEMA_VERSION, Record, Verdict
 from edgeprune.schema.budget import Budget
 from edgeprune.schema.estimate import Cost
+from edgeprune.schema.lock import Lock
 from edgeprune.schema.recipe import Recipe
 
 __all__ = ["Candidate", "Infeasible", "SearchResult"]
@@ -50,3 +51,5 @@ class SearchResult(Record, frozen=True, kw_only=True):
     infeasible: Infeasible | None = None
     predicted: Verdict
     solve_s: float | None = None
+    locks: tuple[Lock, ...] = ()
+    """What the user had fixed; every candidate but `dense` and the baselines respects it."""

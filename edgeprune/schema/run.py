@@ -5,6 +5,7 @@ import msgspec
 from edgeprune.schema.base import SCHEMA_VERSION, Record, Verdict
 from edgeprune.schema.budget import BudgetRequest
 from edgeprune.schema.candidate import SearchResult
+from edgeprune.schema.lock import Lock
 from edgeprune.schema.recipe import Recipe
 from edgeprune.schema.report import RunReport
 
@@ -33,6 +34,8 @@ class RunRequest(Record, frozen=True, kw_only=True):
     seed: int = 0
     quick: bool = False
     """Profile with `--quick`."""
+    locks: tuple[Lock, ...] = ()
+    """Choices the search may not change."""
 
 
 class StageRecord(Record, frozen=True, kw_only=True):

@@ -8,6 +8,7 @@ from typing import Protocol
 
 from edgeprune.schema.budget import Budget
 from edgeprune.schema.estimate import Cost
+from edgeprune.schema.lock import Lock
 from edgeprune.schema.model import BlockSpec, ModelSpec, SiteSpec
 from edgeprune.schema.recipe import RankMethod, Recipe
 from edgeprune.schema.scores import Scores
@@ -111,6 +112,8 @@ class Problem:
     budget: Budget
     context_tokens: int
     seed: int
+    locks: tuple[Lock, ...] = ()
+    """Taken into account wherever the space of choices is built."""
 
 
 @dataclass(frozen=True, kw_only=True)

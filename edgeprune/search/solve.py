@@ -17,6 +17,7 @@ from msgspec.structs import replace
 from edgeprune.errors import UsageError
 from edgeprune.schema.budget import Budget, Workload
 from edgeprune.schema.candidate import Candidate, SearchResult
+from edgeprune.schema.lock import Lock
 from edgeprune.schema.model import ModelSpec
 from edgeprune.schema.scores import ScoreArrays, Scores
 from edgeprune.search.allocate import Allocation, Allocator
@@ -42,6 +43,7 @@ def search(
     workload: Workload,
     device_name: str,
     seed: int,
+    locks: tuple[Lock, ...] = (),
     clock: Callable[[], float] = time.perf_counter,
 ) -> SearchResult:
     """Solve for a budget; a budget nothing meets gives a result without a choice, with what binds.
@@ -60,6 +62,7 @@ def search(
         budget=budget,
         context_tokens=workload.context_tokens,
         seed=seed,
+        locks=locks,
     )
     space = build_space(problem)
     allocator = Allocator(space, floor_bytes=cost_model.floor_bytes, seed=seed)
@@ -87,6 +90,7 @@ def search(
         infeasible=infeasible,
         predicted="not_met" if chosen is None else predicted_verdict(chosen, budget),
         solve_s=clock() - started,
+        locks=locks,
     )
 
 
