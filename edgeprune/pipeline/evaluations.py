@@ -1,0 +1,80 @@
+"""The store of finished evaluations, `run/evaluations/<key>.json`: written as each ends, never measured twice.
+
+A key is a hash of everything a measured loss depends on. Kernels that round weights alike share a key, and so do
+recipes that differ only in labels, seed, context length or the order of their edits.
+"""
+
+from pathlib import Path
+
+from msgspec.structs import replace
+
+from edgeprune import __version__
+from edgeprune.artifacts import RunFolder, hash_parts, read_record, write_record
+from edgeprune.errors import ModelError
+from edgeprune.rounding import rounding_key
+from edgeprune.schema.kernel import FLOAT32
+from edgeprune.schema.recipe import Recipe
+from edgeprune.schema.residuals import Evaluation, EvaluationTask
+
+__all__ = ["EvaluationStore", "edits_hash", "keyed"]
+
+_METHOD = 1
+"""Raised when measuring changes, so that older results are not taken for new ones."""
+
+
+def edits_hash(recipe: Recipe) -> str:
+    """sha256 of what a recipe does to the weights."""
+    sites = sorted(
+        (edit.name, rounding_key(edit.kernel), edit.rank, None if edit.rank is None else edit.method)
+        for edit in recipe.sites
+        if edit.kernel != FLOAT32 or edit.rank is not None
+    )
+    channels = sorted((entry.block, entry.kept_count) for entry in recipe.keep_channels)
+    kept_tokens = None if recipe.keep_tokens is None else recipe.keep_tokens.kept_count
+    drop = sorted(recipe.drop_blocks)
+    return hash_parts(recipe.model_hash, drop, kept_tokens, channels, rounding_key(recipe.table_kernel), sites)
+
+
+def keyed(task: EvaluationTask) -> EvaluationTask:
+    """The same task with its recipe's hash and its key filled in."""
+    edits = edits_hash(task.recipe)
+    # Answers to questions are cut to the context; losses do not depend on it beyond the window.
+    context = None if task.questions is None else task.recipe.context_tokens
+    key = hash_parts(
+        __version__,
+        _METHOD,
+        task.model_hash,
+        task.stats_hash,
+        task.texts_hash,
+        [task.window_tokens, task.token_limit, task.general_token_limit],
+        [task.questions_hash, context],
+        edits,
+    )
+    return replace(task, key=key, recipe_hash=edits)
+
+
+class EvaluationStore:
+    """Finished evaluations of one run folder."""
+
+    def __init__(self, folder: RunFolder) -> None:
+        """Name the folder; nothing is created."""
+        self._root = folder.root / "evaluations"
+
+    def path(self, key: str) -> Path:
+        """Where the evaluation with that key stands."""
+        return self._root / f"{key}.json"
+
+    def get(self, key: str) -> Evaluation | None:
+        """The finished evaluation; None when it was never finished, or its file is damaged and must be made again."""
+        path = self.path(key)
+        if not path.is_file():
+            return None
+        try:
+            found = read_record(path, Evaluation)
+        except ModelError:
+            return None
+        return found if found.key == key else None
+
+    def put(self, evaluation: Evaluation) -> None:
+        """Keep a finished evaluation: whole or not at all."""
+        write_record(self.path(evaluation.key), evaluation)
