@@ -7,12 +7,15 @@ does not depend on the other pieces, with two exceptions that `Price` keeps as s
 """
 
 from edgeprune.predict import disk
+from edgeprune.predict.corrected import CorrectedLatency, CorrectedMemory
 from edgeprune.predict.interval import Interval, add, as_estimate
-from edgeprune.predict.latency import Chunk, LatencyModel, decode_chunk, prefill_chunks
-from edgeprune.predict.memory import MemoryModel, activation_bytes, kv_cache_bytes, logits_bytes
+from edgeprune.predict.latency import Chunk, decode_chunk, prefill_chunks
+from edgeprune.predict.memory import activation_bytes, kv_cache_bytes, logits_bytes
 from edgeprune.predict.price import Price
 from edgeprune.predict.structure import block_parts, fixed_parts, site_parts, table_parts
+from edgeprune.schema.base import Basis
 from edgeprune.schema.budget import Workload
+from edgeprune.schema.correction import CorrectedQuantity
 from edgeprune.schema.device import DeviceProfile
 from edgeprune.schema.estimate import Cost, Estimate
 from edgeprune.schema.kernel import FLOAT16
@@ -36,8 +39,11 @@ class CostModel:
         self.dense = dense
         self.workload = workload
         self.floor_bytes: int | None = None if device.floor is None else device.floor.peak_rss_bytes
-        self._memory = MemoryModel(device)
-        self._latency = LatencyModel(device)
+        self._has_accelerator = bool(device.accelerators)
+        self._memory = CorrectedMemory(device)
+        self._latency = CorrectedLatency(device)
+        factors = () if device.corrections is None else device.corrections.factors
+        self._corrected = frozenset(factor.quantity for factor in factors)
         self._cache_bytes = _last_level_cache(device)
         self._decode: tuple[Chunk, ...] = (decode_chunk(workload),)
         self._prefill = prefill_chunks(workload)
@@ -154,7 +160,10 @@ class CostModel:
         Raises:
             UsageError: the recipe does not fit the model.
         """
-        edited = edit_shapes(self.dense, recipe)
+        return self.edited_price(edit_shapes(self.dense, recipe))
+
+    def edited_price(self, edited: ModelSpec) -> Price:
+        """The same of shapes that are edited already, such as a bundle's."""
         total = self.fixed_price() + self.table_price(vocab_size=edited.vocab_size, kernel=edited.table_kernel)
         for block in edited.blocks:
             total += self.block_price(block)
@@ -168,7 +177,11 @@ class CostModel:
         Raises:
             UsageError: the recipe does not fit the model.
         """
-        total = self.price(recipe)
+        return self.edited_cost(edit_shapes(self.dense, recipe))
+
+    def edited_cost(self, edited: ModelSpec) -> Cost:
+        """The same of shapes that are edited already."""
+        total = self.edited_price(edited)
         share = self.cached_fraction(total.working_set_bytes)
         loading, running = total.loading_memory, total.running_memory
         memory = Interval(
@@ -179,19 +192,29 @@ class CostModel:
             weights_bytes=total.weights_bytes,
             kv_cache_bytes=total.kv_cache_bytes,
             activation_bytes=total.activation_bytes,
-            resident_weights_bytes=as_estimate(total.resident_bytes),
-            model_memory_bytes=as_estimate(memory),
+            resident_weights_bytes=as_estimate(total.resident_bytes, basis=self._basis("memory")),
+            model_memory_bytes=as_estimate(memory, basis=self._basis("memory")),
             peak_rss_bytes=self._with_floor(memory),
-            decode_s=as_estimate(total.decode_s(share)),
-            prefill_s=as_estimate(total.prefill_s(share)),
+            decode_s=as_estimate(total.decode_s(share), basis=self._basis("decode")),
+            prefill_s=as_estimate(total.prefill_s(share), basis=self._basis("prefill")),
             parameter_count=total.parameter_count,
+            device_memory_bytes=self._on_device(total),
         )
+
+    def _on_device(self, total: Price) -> Estimate:
+        if not self._has_accelerator:
+            return Estimate(value=None)
+        return Estimate(value=total.device_bytes, low=total.device_bytes)
 
     def _with_floor(self, memory: Interval) -> Estimate:
         floor = self.floor_bytes
         if floor is None:
             return as_estimate(None)
-        return as_estimate(Interval(floor + memory.value, floor + memory.low, floor + memory.high))
+        whole = Interval(floor + memory.value, floor + memory.low, floor + memory.high)
+        return as_estimate(whole, basis=self._basis("memory"))
+
+    def _basis(self, quantity: CorrectedQuantity) -> Basis:
+        return "corrected" if quantity in self._corrected else "estimated"
 
     def _site_price(self, site: SiteSpec, *, kernel: str, rank: int | None) -> Price:
         tensors = disk.site_tensor_bytes(site, kernel=kernel, rank=rank)

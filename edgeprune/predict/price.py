@@ -78,6 +78,11 @@ class Price:
         """Upper end of the model memory while running."""
         return self.running_memory.high
 
+    @property
+    def device_bytes(self) -> float:
+        """Bytes the piece's tensors take on an accelerator; the provider's own memory comes on top."""
+        return float(self.weights_bytes + self.kv_cache_bytes + self.activation_bytes)
+
     def decode_s(self, cached_fraction: float) -> Interval | None:
         """Seconds per token when that share of the weights stays in the last-level cache."""
         return blend(self.decode_streaming_s, self.decode_cached_s, cached_fraction)
@@ -89,6 +94,11 @@ class Price:
     def decode_high_s(self, cached_fraction: float) -> float | None:
         """Upper end of the seconds per token."""
         interval = self.decode_s(cached_fraction)
+        return None if interval is None else interval.high
+
+    def prefill_high_s(self, cached_fraction: float) -> float | None:
+        """Upper end of the seconds for the prompt."""
+        interval = self.prefill_s(cached_fraction)
         return None if interval is None else interval.high
 
 

@@ -1,12 +1,14 @@
 """`SearchResult`: the front the solver found, the choice, or why nothing fits."""
 
+from typing import Literal
+
 from edgeprune.schema.base import SCHEMA_VERSION, Record, Verdict
 from edgeprune.schema.budget import Budget
 from edgeprune.schema.estimate import Cost
 from edgeprune.schema.lock import Lock
 from edgeprune.schema.recipe import Recipe
 
-__all__ = ["Candidate", "Infeasible", "SearchResult"]
+__all__ = ["Candidate", "Concession", "Infeasible", "LimitUse", "SearchResult"]
 
 
 class Candidate(Record, frozen=True, kw_only=True):
@@ -19,10 +21,38 @@ class Candidate(Record, frozen=True, kw_only=True):
     """Predicted, on the domain's selection text, per token of the dense tokenizer."""
     relative_loss: float
     """Predicted bits-per-byte / the dense model's, minus one."""
+    general_relative_loss: float | None = None
+    """The same on general text; None where the scores do not tell."""
+    accuracy: float | None = None
+    """Predicted share of right answers; None where no built recipe tells."""
     optimality_gap: float | None = None
     """Relative gap proved by the solver; None for candidates that were not solved for."""
     basis: str = "exact"
     """`exact` when the solver proved it over the scored options, otherwise what was heuristic."""
+
+
+class LimitUse(Record, frozen=True, kw_only=True):
+    """How much of one limit a candidate is predicted to use."""
+
+    quantity: str
+    """As in `Check.quantity`."""
+    limit: float
+    predicted: float | None
+    """Upper end of the prediction, in the limit's unit; None when it cannot be predicted."""
+
+
+class Concession(Record, frozen=True, kw_only=True):
+    """One thing to give up that makes an infeasible budget feasible; it was really solved for."""
+
+    kind: Literal["limit", "context", "blocks", "lock"]
+    message: str
+    """One line, such as `context 512 -> 256: loss +1.3 %`."""
+    budget: Budget
+    context_tokens: int
+    locks: tuple[Lock, ...] = ()
+    """The locks that stay."""
+    relative_loss: float
+    """Predicted for the recipe that was found."""
 
 
 class Infeasible(Record, frozen=True, kw_only=True):
@@ -33,6 +63,8 @@ class Infeasible(Record, frozen=True, kw_only=True):
     nearest: Budget | None
     """The smallest loosening of those limits that can be met; None when nothing can."""
     message: str
+    concessions: tuple[Concession, ...] = ()
+    """What buys feasibility, each alone."""
 
 
 class SearchResult(Record, frozen=True, kw_only=True):
@@ -50,6 +82,10 @@ class SearchResult(Record, frozen=True, kw_only=True):
     chosen: Candidate | None
     infeasible: Infeasible | None = None
     predicted: Verdict
+    uses: tuple[LimitUse, ...] = ()
+    """How much of each limit the choice uses, as predicted; empty without a choice."""
+    notes: tuple[str, ...] = ()
+    """What the search could not hold to, one sentence each."""
     solve_s: float | None = None
     locks: tuple[Lock, ...] = ()
     """What the user had fixed; every candidate but `dense` and the baselines respects it."""

@@ -13,7 +13,7 @@ from edgeprune.schema.model import BlockSpec, ModelSpec, SiteSpec
 from edgeprune.schema.recipe import RankMethod, Recipe
 from edgeprune.schema.scores import Scores
 
-__all__ = ["CostModel", "Limits", "Price", "Problem", "QualityModel"]
+__all__ = ["AccuracyModel", "CostModel", "Limits", "Price", "Problem", "QualityModel"]
 
 
 class Price(Protocol):
@@ -35,8 +35,15 @@ class Price(Protocol):
     def running_high_bytes(self) -> float:
         """Model memory while running."""
 
+    @property
+    def device_bytes(self) -> float:
+        """Memory of an accelerator that its tensors take, at least."""
+
     def decode_high_s(self, cached_fraction: float) -> float | None:
         """Seconds per token; linear in the cached fraction; None when the device does not tell."""
+
+    def prefill_high_s(self, cached_fraction: float) -> float | None:
+        """Seconds for the prompt; linear in the cached fraction; None when the device does not tell."""
 
 
 class CostModel(Protocol):
@@ -85,6 +92,9 @@ class QualityModel(Protocol):
     def best_rank_method(self, site: str, rank: int) -> tuple[RankMethod, float] | None:
         """The method that loses least at a rank, and its loss."""
 
+    def rank_loss(self, site: str, rank: int, method: RankMethod) -> float | None:
+        """A site at a rank by one method."""
+
     def channel_loss(self, block: int, kept_count: int) -> float | None:
         """A block with fewer channels."""
 
@@ -101,6 +111,16 @@ class QualityModel(Protocol):
         """Relative increase of bits-per-byte."""
 
 
+class AccuracyModel(Protocol):
+    """Expected share of right answers, from recipes that were really measured."""
+
+    def accuracy(self, loss_increase_nats: float) -> float | None:
+        """At a loss; None beyond the losses that were measured."""
+
+    def largest_loss(self, accuracy: float) -> float | None:
+        """Largest loss with at least that accuracy; None when none has it."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Problem:
     """One search."""
@@ -112,6 +132,10 @@ class Problem:
     budget: Budget
     context_tokens: int
     seed: int
+    general_model: QualityModel | None = None
+    """Losses on general text; None where they were not scored."""
+    accuracy_model: AccuracyModel | None = None
+    """None where no recipe's accuracy was measured."""
     locks: tuple[Lock, ...] = ()
     """Taken into account wherever the space of choices is built."""
 
@@ -122,9 +146,14 @@ class Limits:
 
     memory_bytes: float | None = None
     """Total peak, floor included."""
+    device_memory_bytes: float | None = None
     latency_s: float | None = None
+    first_token_s: float | None = None
     disk_bytes: float | None = None
     loss_nats: float | None = None
+    general_nats: float | None = None
+    accuracy_nats: float | None = None
+    """Largest loss at which enough questions are expected to be answered right."""
     cached_fraction: float = 0.0
     """Time is computed with this share of the weights in the last-level cache."""
     working_set_bytes: float | None = None
