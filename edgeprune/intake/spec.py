@@ -6,6 +6,7 @@ tensor by tensor, so a malformed configuration never reaches an allocation of th
 
 import re
 from collections import Counter
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from edgeprune.intake.headers import TensorHeader, WeightFiles, find_weights
 from edgeprune.schema.model import ModelSpec
 from edgeprune.shapes import count_parameters
 
-__all__ = ["TOKENIZER_FILES", "read_spec"]
+__all__ = ["TOKENIZER_FILES", "FileFacts", "dense_config", "folder_facts", "read_spec", "spec_from_config"]
 
 TOKENIZER_FILES = (
     "tokenizer.json",
@@ -36,6 +37,20 @@ _LICENSE_LINE = re.compile(r"^license(_name)?:[ \t]*[\"']?([^\"'\n#]+)", re.MULT
 _NAMED = ("other", "unknown")
 
 
+@dataclass(frozen=True, kw_only=True)
+class FileFacts:
+    """The part of a `ModelSpec` that the files beside a configuration determine; fields mean what they mean there."""
+
+    name: str
+    model_hash: str
+    source_dtype: str
+    source_bytes: int
+    tokenizer_bytes: int
+    generation: dict[str, Any]
+    """generation_config.json; empty where there is none."""
+    license: str | None
+
+
 def read_spec(folder: Path) -> ModelSpec:
     """Shapes, hash and file facts of the model in a folder.
 
@@ -49,7 +64,23 @@ def read_spec(folder: Path) -> ModelSpec:
         raise ModelError(f"{error.filename or folder} cannot be read ({error.strerror}); check the file.") from error
 
 
-def _read(folder: Path) -> ModelSpec:
+def spec_from_config(config: dict[str, Any], facts: FileFacts) -> ModelSpec:
+    """Shapes a configuration describes, whether or not its weights are at hand.
+
+    Raises:
+        ModelError: a field is missing or malformed.
+        UnsupportedArchitectureError: no family reads it, or not this variant.
+    """
+    family = family_for(config)
+    return _assemble(config, family, family.shapes(config), facts)
+
+
+def dense_config(folder: Path) -> dict[str, Any]:
+    """The configuration of the dense model in a folder.
+
+    Raises:
+        ModelError: no folder, no configuration, a malformed one, or that of a model already compressed.
+    """
     if not folder.is_dir():
         raise ModelError(f"{folder} is not a folder; give the folder of a Hugging Face model or a hub id.")
     config_path = folder / "config.json"
@@ -61,16 +92,50 @@ def _read(folder: Path) -> ModelSpec:
             f"{folder} is a model that EdgePrune has already compressed; give the dense model it was made "
             "from, or open it with edgeprune.load."
         )
+    return config
+
+
+def folder_facts(
+    folder: Path, config: dict[str, Any], *, model_hash: str, source_dtype: str, source_bytes: int
+) -> FileFacts:
+    """What the other files of a folder say; weights are described by the caller, who may not have any.
+
+    Raises:
+        ModelError: a malformed generation_config.json.
+    """
+    return FileFacts(
+        name=_model_name(folder),
+        model_hash=model_hash,
+        source_dtype=source_dtype,
+        source_bytes=source_bytes,
+        tokenizer_bytes=sum((folder / name).stat().st_size for name in TOKENIZER_FILES if (folder / name).is_file()),
+        generation=_read_optional(folder / "generation_config.json"),
+        license=_license(folder, config),
+    )
+
+
+def _read(folder: Path) -> ModelSpec:
+    config = dense_config(folder)
     family = family_for(config)
     weights = find_weights(folder)
     shapes = family.shapes(config)
     stored = _check_tensors(family, shapes, weights)
-    generation = _read_optional(folder / "generation_config.json")
-    bos, eos, pad = _special_tokens(config, generation, shapes.vocab_size)
+    facts = folder_facts(
+        folder,
+        config,
+        model_hash=hash_parts(hash_file(folder / "config.json"), [hash_file(path) for path in weights.paths]),
+        source_dtype=_source_dtype(stored),
+        source_bytes=weights.size_bytes,
+    )
+    return _assemble(config, family, shapes, facts)
+
+
+def _assemble(config: dict[str, Any], family: Family, shapes: FamilyShapes, facts: FileFacts) -> ModelSpec:
+    bos, eos, pad = _special_tokens(config, facts.generation, shapes.vocab_size)
     architectures = config.get("architectures") or [""]
     spec = ModelSpec(
-        name=_model_name(folder),
-        model_hash=hash_parts(hash_file(config_path), [hash_file(path) for path in weights.paths]),
+        name=facts.name,
+        model_hash=facts.model_hash,
         model_type=config["model_type"],
         family=family.name,
         architecture=architectures[0],
@@ -87,14 +152,14 @@ def _read(folder: Path) -> ModelSpec:
         sliding_window=shapes.sliding_window,
         blocks=shapes.blocks,
         final_norm_parameter_count=shapes.final_norm_parameter_count,
-        source_dtype=_source_dtype(stored),
-        source_bytes=weights.size_bytes,
+        source_dtype=facts.source_dtype,
+        source_bytes=facts.source_bytes,
         parameter_count=0,
-        tokenizer_bytes=sum((folder / name).stat().st_size for name in TOKENIZER_FILES if (folder / name).is_file()),
+        tokenizer_bytes=facts.tokenizer_bytes,
         bos_token_id=bos,
         eos_token_ids=eos,
         pad_token_id=pad,
-        license=_license(folder, config),
+        license=facts.license,
     )
     return replace(spec, parameter_count=count_parameters(spec))
 
