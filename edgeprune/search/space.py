@@ -7,18 +7,22 @@
                because their shapes and so their prices follow it
 
 Everything is a group of columns of which exactly one is taken; `Column.group` is the group it belongs to and a
-group's `parents` are the columns that switch it on (or, negated, off). Options another option of the same group beats
-in every resource and in loss are left out: with them no better recipe exists.
+group's `parents` are the columns that switch it on (or, negated, off). Options that locks refuse are left out first;
+then those another option of the same group beats in every resource and in loss: with them no better recipe exists.
 """
 
+import dataclasses
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 from msgspec.structs import replace
 
+from edgeprune.errors import UsageError
 from edgeprune.schema.kernel import FLOAT32
 from edgeprune.schema.model import BlockSpec, SiteSpec
 from edgeprune.schema.recipe import KeepChannels, KeepTokens, RankMethod, Recipe, SiteEdit
+from edgeprune.search.general import general_loss
+from edgeprune.search.locks import MLP_ROLES, Holds, refusal
 from edgeprune.search.problem import Price, Problem
 from edgeprune.shapes import break_even_rank
 
@@ -41,6 +45,8 @@ class Column:
     group: int
     loss_nats: float
     price: Price | None
+    general_nats: float = 0.0
+    """Loss on general text; 0 where nothing limits that."""
     drop_blocks: tuple[int, ...] | None = None
     tables: tuple[int | None, str] | None = None
     """Kept tokens (None: all) and kernel."""
@@ -74,7 +80,11 @@ class Space:
 
 
 def build_space(problem: Problem) -> Space:
-    """All choices of a problem."""
+    """All choices of a problem that its locks leave.
+
+    Raises:
+        UsageError: a lock matches nothing, or locks leave nothing to choose for some block, site or table.
+    """
     builder = _Builder(problem)
     return builder.build()
 
@@ -96,6 +106,7 @@ class _Builder:
         self._columns: list[Column] = []
         self._groups: list[Group] = []
         self._is_restricted = False
+        self._holds = Holds(problem.spec, problem.locks)
         timed = problem.cost_model.timed_kernels
         self._kernels = [
             kernel
@@ -123,8 +134,16 @@ class _Builder:
 
     def _add(self, columns: Iterable[Column]) -> range:
         start = len(self._columns)
-        self._columns.extend(_without_dominated(list(columns)))
+        self._columns.extend(_without_dominated(self._elsewhere(columns)))
         return range(start, len(self._columns))
+
+    def _elsewhere(self, columns: Iterable[Column]) -> list[Column]:
+        """With their loss on general text where that is limited, without those it was not scored for."""
+        model = self._problem.general_model
+        if model is None or self._problem.budget.max_general_loss is None:
+            return list(columns)
+        pairs = [(column, general_loss(model, column)) for column in columns]
+        return [dataclasses.replace(column, general_nats=loss) for column, loss in pairs if loss is not None]
 
     def _add_depth(self) -> dict[int, tuple[int, ...]]:
         """Depth options; gives for each block the columns that drop it."""
@@ -135,62 +154,78 @@ class _Builder:
             loss = self._problem.quality_model.depth_loss(drop)
             if loss is not None and len(drop) < len(self._problem.spec.blocks):
                 best[drop] = loss
-        kept = sorted(best, key=lambda drop: (len(drop), best[drop], drop))
+        kept = sorted(filter(self._holds.allows_depth, best), key=lambda drop: (len(drop), best[drop], drop))
+        if not kept:
+            scored = [" ".join(map(str, drop)) or "none" for drop in sorted(best)]
+            raise refusal(self._holds.of_whole("depth"), "the blocks to drop, of which scored are", scored)
         if len(kept) > MAX_DEPTH_OPTIONS:
             # The least loss at each count first: further sets of a count rarely win.
             ranks = {drop: sum(1 for other in kept[: kept.index(drop)] if len(other) == len(drop)) for drop in kept}
             kept = sorted(kept, key=lambda drop: (ranks[drop], len(drop)))[:MAX_DEPTH_OPTIONS]
             self._is_restricted = True
         dropping: dict[int, tuple[int, ...]] = {}
-        for drop in kept:
+        for column in self._elsewhere(
+            Column(group=group, loss_nats=best[drop], price=None, drop_blocks=drop) for drop in kept
+        ):
             position = len(self._columns)
-            self._columns.append(Column(group=group, loss_nats=best[drop], price=None, drop_blocks=drop))
-            for block in drop:
+            self._columns.append(column)
+            for block in column.drop_blocks or ():
                 dropping[block] = (*dropping.get(block, ()), position)
         return dropping
 
     def _add_tables(self) -> None:
-        problem = self._problem
+        problem, holds = self._problem, self._holds
         group = self._group()
         counts: dict[int | None, float] = {None: 0.0}
         for option in problem.scores.vocabulary:
             loss = problem.quality_model.vocabulary_loss(option.kept_count)
             if loss is not None and option.kept_count < problem.spec.vocab_size:
                 counts[option.kept_count] = loss
+        for count in holds.token_counts():
+            loss = problem.quality_model.vocabulary_loss(count)
+            if loss is not None and count < problem.spec.vocab_size:
+                counts[count] = loss
         columns = []
         for kept, vocabulary_loss in counts.items():
             for kernel in self._kernels:
                 loss = problem.quality_model.kernel_loss("table", kernel)
-                if loss is None:
+                if loss is None or not (holds.allows_tokens(kept) and holds.allows_table(kernel)):
                     continue
                 size = problem.spec.vocab_size if kept is None else kept
                 price = problem.cost_model.table_price(vocab_size=size, kernel=kernel)
                 columns.append(
                     Column(group=group, loss_nats=vocabulary_loss + loss, price=price, tables=(kept, kernel))
                 )
+        if not columns:
+            menu = [f"{kept or problem.spec.vocab_size} tokens" for kept in counts] + self._kernels
+            raise refusal((*holds.of_whole("table"), *holds.of_whole("vocabulary")), "the tables", menu)
         self._add(columns)
 
     def _add_block(self, block: BlockSpec, *, off: tuple[int, ...]) -> None:
         for site in block.sites:
-            if site.role not in ("gate", "up", "down"):
-                group = self._group(off=off)
-                self._add(self._site_columns(site, group))
+            if site.role not in MLP_ROLES:
+                columns = self._site_columns(site, self._group(off=off))
+                if not columns:
+                    raise self._no_form(site)
+                self._add(columns)
         group = self._group(off=off)
-        switches: list[tuple[int, int | None]] = []
+        # A width at which locks leave some site without a form is no option; its sites would have no column to take.
+        widths: list[tuple[Column, list[SiteSpec]]] = []
         for kept in self._channel_counts(block):
             width = block.intermediate_size if kept is None else kept
             loss = 0.0 if kept is None else self._problem.quality_model.channel_loss(block.index, kept)
-            if loss is None:
-                continue
-            price = self._problem.cost_model.block_price(replace(block, intermediate_size=width))
-            switches.append((len(self._columns), kept))
-            self._columns.append(Column(group=group, loss_nats=loss, price=price, channels=(block.index, kept)))
-        for switch, kept in switches:
-            for site in block.sites:
-                narrowed = _narrow(site, kept)
-                if narrowed is not None:
-                    group = self._group(switch=switch)
-                    self._add(self._site_columns(narrowed, group))
+            sites = [narrowed for site in block.sites if (narrowed := _narrow(site, kept)) is not None]
+            if loss is not None and all(map(self._has_form, sites)):
+                price = self._problem.cost_model.block_price(replace(block, intermediate_size=width))
+                column = Column(group=group, loss_nats=loss, price=price, channels=(block.index, kept))
+                widths += [(column, sites) for column in self._elsewhere([column])]
+        if not widths:
+            raise self._no_width(block)
+        switches = range(len(self._columns), len(self._columns) + len(widths))
+        self._columns.extend(column for column, _ in widths)
+        for switch, (_, sites) in zip(switches, widths, strict=True):
+            for site in sites:
+                self._add(self._site_columns(site, self._group(switch=switch)))
 
     def _channel_counts(self, block: BlockSpec) -> list[int | None]:
         position = [other.index for other in self._problem.spec.blocks].index(block.index)
@@ -198,24 +233,57 @@ class _Builder:
         counts = (
             [count for count in scored[position] if count < block.intermediate_size] if position < len(scored) else []
         )
+        named = [count for count in self._holds.channel_counts(block.index) if count < block.intermediate_size]
+        counts = [
+            count
+            for count in sorted({*counts, *named})
+            if self._holds.allows_channels(block.index, count, block.intermediate_size)
+        ]
         if len(counts) > MAX_CHANNEL_COUNTS:
             stride = (len(counts) - 1) / (MAX_CHANNEL_COUNTS - 1)
             counts = [counts[round(index * stride)] for index in range(MAX_CHANNEL_COUNTS)]
             self._is_restricted = True
-        return [None, *sorted(counts, reverse=True)]
+        whole = [None] if self._holds.allows_channels(block.index, None, block.intermediate_size) else []
+        return [*whole, *sorted(counts, reverse=True)]
+
+    def _has_form(self, site: SiteSpec) -> bool:
+        return not self._holds.of_site(site.name) or bool(self._site_columns(site, 0))
+
+    def _no_form(self, site: SiteSpec) -> UsageError:
+        ranks = [f"rank {rank}" for rank in rank_ladder(site.in_features, site.out_features)]
+        return refusal(self._holds.of_site(site.name), site.name, ["dense", *ranks, *self._kernels])
+
+    def _no_width(self, block: BlockSpec) -> UsageError:
+        """Which of the block's locks leave nothing: a form of one of its MLP sites, or the width itself."""
+        for site in block.sites:
+            if site.role in MLP_ROLES and not self._site_columns(site, 0):
+                return self._no_form(site)
+        position = [other.index for other in self._problem.spec.blocks].index(block.index)
+        scored = self._problem.scores.channel_counts
+        menu = [f"{count} channels" for count in (scored[position] if position < len(scored) else ())]
+        sites = [lock for site in block.sites if site.role in MLP_ROLES for lock in self._holds.of_site(site.name)]
+        locks = tuple(dict.fromkeys((*self._holds.of_block(block.index), *sites)))
+        return refusal(locks, f"the width of block {block.index}", [*menu, f"all {block.intermediate_size}"])
+
+    def _rank_methods(self, site: str, rank: int) -> list[tuple[RankMethod, float]]:
+        """The method that loses least; with a limit on general text each, since another may lose less there."""
+        model = self._problem.quality_model
+        if self._problem.general_model is None or self._problem.budget.max_general_loss is None:
+            best = model.best_rank_method(site, rank)
+            return [] if best is None else [best]
+        methods: tuple[RankMethod, ...] = ("lowrank", "laser")
+        return [(method, loss) for method in methods if (loss := model.rank_loss(site, rank, method)) is not None]
 
     def _site_columns(self, site: SiteSpec, group: int) -> list[Column]:
         problem = self._problem
         columns = []
         forms: list[tuple[int | None, RankMethod, float]] = [(None, "lowrank", 0.0)]
-        for step in rank_ladder(site.in_features, site.out_features):
-            scored = problem.quality_model.best_rank_method(site.name, step)
-            if scored is not None:
-                forms.append((step, *scored))
+        for step in sorted({*rank_ladder(site.in_features, site.out_features), *self._holds.ranks(site)}):
+            forms += [(step, method, loss) for method, loss in self._rank_methods(site.name, step)]
         for rank, method, rank_loss in forms:
             for kernel in self._kernels:
                 kernel_loss = problem.quality_model.kernel_loss(site.name, kernel, is_factored=rank is not None)
-                if kernel_loss is None:
+                if kernel_loss is None or not self._holds.allows_site(site, rank, kernel):
                     continue
                 columns.append(
                     Column(
@@ -284,6 +352,7 @@ def _resources(column: Column) -> tuple[float, ...]:
     cached, streaming = price.decode_high_s(1.0), price.decode_high_s(0.0)
     return (
         column.loss_nats,
+        column.general_nats,
         0.0 if cached is None else cached,
         0.0 if streaming is None else streaming,
         float(price.disk_bytes),
