@@ -295,6 +295,11 @@ class RunFolder:
         return self.root / "validation.json"
 
     @property
+    def recalibration(self) -> Path:
+        """`Recalibration`, where the run's measurements corrected a profile."""
+        return self.root / "recalibration.json"
+
+    @property
     def report(self) -> Path:
         """`RunReport` as JSON; Markdown and HTML stand beside it."""
         return self.root / "report.json"

@@ -5,6 +5,7 @@ from typing import Literal
 import msgspec
 
 from edgeprune.schema.base import SCHEMA_VERSION, Basis, Record
+from edgeprune.schema.correction import Corrections
 
 __all__ = [
     "AcceleratorInfo",
@@ -204,3 +205,5 @@ class DeviceProfile(Record, frozen=True, kw_only=True):
     """For data sheets: dotted field path -> where the value is printed."""
     notes: tuple[str, ...] = ()
     """What could not be measured, and why; one sentence each."""
+    corrections: Corrections | None = None
+    """What bundles measured on this device taught since; None before the first recalibration."""

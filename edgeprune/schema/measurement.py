@@ -2,6 +2,7 @@
 
 from edgeprune.schema.base import SCHEMA_VERSION, Record, Verdict
 from edgeprune.schema.budget import Budget
+from edgeprune.schema.correction import Recalibration
 from edgeprune.schema.device import Conditions, RuntimeInfo
 
 __all__ = [
@@ -116,3 +117,5 @@ class ValidationReport(Record, frozen=True, kw_only=True):
     conditions_before: Conditions | None
     conditions_after: Conditions | None
     created_at: str
+    recalibration: Recalibration | None = None
+    """How these measurements corrected the device's profile; None where that was not asked for."""

@@ -1,0 +1,114 @@
+"""Fits correction factors to measured bundles, shrunk towards one.
+
+A bundle's prediction is  fixed + sum over families of  c_f p_f ; its logarithm is measured with noise sigma. The
+logarithms of the factors are Gaussian around zero, with a common part (a device that is slower than thought is so
+everywhere) and a part of each family's own:
+
+    log m = log(fixed + sum_f p_f exp(theta_f)) + e,   e ~ N(0, sigma^2),   theta ~ N(0, K)
+    K = common^2 1 1^T + own^2 I
+
+The most probable theta is found by Gauss-Newton (Rasmussen and Williams, Gaussian Processes for Machine Learning,
+2006, eq. 2.25 and 2.26 give each linear step). With one family and n equal measurements of ratio r,
+log c = n K / (n K + sigma^2) log r. Where measurements contradict each other by more than sigma, their scatter takes
+sigma's place, so that ranges widen.
+"""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgeprune.predict.corrected import FAMILIES
+from edgeprune.schema.correction import CorrectedQuantity, CorrectionFactor, ProfileResidual
+
+__all__ = ["fit_factors"]
+
+NOISE: dict[CorrectedQuantity, float] = {"decode": 0.1, "prefill": 0.1, "memory": 0.03}
+"""Standard deviation of the logarithm of one measurement: times wander by a tenth on machines that others share."""
+PRIOR_MEASURED: dict[CorrectedQuantity, tuple[float, float]] = {
+    "decode": (0.1, 0.1), "prefill": (0.1, 0.1), "memory": (0.05, 0.05)
+}  # fmt: skip
+"""Common and own standard deviation of log factors for a profile that was measured."""
+PRIOR_DATASHEET: dict[CorrectedQuantity, tuple[float, float]] = {
+    "decode": (0.7, 0.3), "prefill": (0.7, 0.3), "memory": (0.2, 0.3)
+}  # fmt: skip
+"""The same for a data sheet, whose rooflines may be off by a factor of two and more."""
+MOST_LOG = 3.0
+"""Factors stay between 1/20 and 20: beyond that a measurement went wrong, not the profile."""
+STEPS = 50
+
+Array = NDArray[np.float64]
+
+
+def fit_factors(residuals: Sequence[ProfileResidual], *, is_datasheet: bool) -> tuple[CorrectionFactor, ...]:
+    """Factors of every family for each quantity with at least one residual.
+
+    Args:
+        residuals: at most one per bundle and quantity; those of `disk` are left out.
+        is_datasheet: whether the profile was read from a data sheet rather than measured.
+    """
+    priors = PRIOR_DATASHEET if is_datasheet else PRIOR_MEASURED
+    factors: list[CorrectionFactor] = []
+    for quantity, noise in NOISE.items():
+        own = [entry for entry in residuals if entry.quantity == quantity]
+        if own:
+            factors += _fit(quantity, own, noise=noise, prior=priors[quantity])
+    return tuple(factors)
+
+
+def _fit(
+    quantity: CorrectedQuantity, residuals: Sequence[ProfileResidual], *, noise: float, prior: tuple[float, float]
+) -> list[CorrectionFactor]:
+    parts = np.array([[entry.parts.get(family, 0.0) for family in FAMILIES] for entry in residuals])
+    fixed = np.array([entry.predicted for entry in residuals]) - parts.sum(axis=1)
+    fixed = np.maximum(fixed, 0.0)
+    target = np.log([entry.measured for entry in residuals])
+    common, own = prior
+    kernel = common**2 * np.ones((len(FAMILIES),) * 2) + own**2 * np.eye(len(FAMILIES))
+    theta, covariance, misfit = _most_probable(parts, fixed, target, kernel, noise)
+    seen_noise = noise
+    if misfit > noise:
+        seen_noise = misfit
+        theta, covariance, _ = _most_probable(parts, fixed, target, kernel, seen_noise)
+    before = np.sqrt(np.diag(kernel) + noise**2)
+    after = np.sqrt(np.diag(covariance) + seen_noise**2)
+    return [
+        CorrectionFactor(
+            quantity=quantity,
+            family=family,
+            value=math.exp(theta[index]),
+            range_factor=float(after[index] / before[index]),
+            count=int((parts[:, index] > 0.0).sum()),
+        )
+        for index, family in enumerate(FAMILIES)
+    ]
+
+
+def _most_probable(
+    parts: Array, fixed: Array, target: Array, kernel: Array, noise: float
+) -> tuple[Array, Array, float]:
+    """Theta [families], its covariance [families, families], and the root mean square of what stays unexplained.
+
+    Args:
+        parts: [bundles, families] predicted by family.
+        fixed: [bundles] predicted and not corrected.
+        target: [bundles] log of the measurements.
+        kernel: [families, families] prior covariance of theta.
+        noise: standard deviation of the target.
+    """
+    theta = np.zeros(len(FAMILIES))
+    slopes, gain = np.zeros_like(parts), np.zeros_like(parts.T)
+    for _ in range(STEPS):
+        each = parts * np.exp(theta)
+        total = fixed + each.sum(axis=1)
+        slopes = each / total[:, None]
+        covered = slopes @ kernel @ slopes.T + noise**2 * np.eye(len(target))
+        gain = np.linalg.solve(covered, slopes @ kernel).T
+        moved = np.clip(gain @ (target - np.log(total) + slopes @ theta), -MOST_LOG, MOST_LOG)
+        is_settled = bool(np.abs(moved - theta).max() < 1e-12)
+        theta = moved
+        if is_settled:
+            break
+    left = target - np.log(fixed + (parts * np.exp(theta)).sum(axis=1))
+    return theta, kernel - gain @ slopes @ kernel, float(np.sqrt(np.mean(left**2)))
