@@ -9,12 +9,14 @@ import click
 
 from edgeprune.errors import UsageError
 from edgeprune.schema.budget import BudgetRequest, Limit
+from edgeprune.schema.lock import Lock, parse_locks
 from edgeprune.units import parse_bytes, parse_fraction, parse_percent, parse_seconds
 
 __all__ = [
     "budget_options",
     "context_option",
     "json_option",
+    "lock_option",
     "output_option",
     "run_argument",
     "runtime_options",

@@ -9,12 +9,14 @@ from edgeprune.cli.options import (
     budget_options,
     context_option,
     json_option,
+    lock_option,
     output_option,
     runtime_options,
     text_options,
 )
 from edgeprune.cli.output import table, write_record_json, write_text
 from edgeprune.schema.budget import BudgetRequest
+from edgeprune.schema.lock import Lock
 from edgeprune.schema.report import RunReport
 from edgeprune.schema.run import RunOutcome, RunPreview, RunRequest
 from edgeprune.units import format_bytes, format_seconds
@@ -28,6 +30,7 @@ __all__ = ["command"]
 @click.option("--quick", is_flag=True, help="Profile in a few seconds, with wider ranges.")
 @click.option("--dry-run", is_flag=True, help="Say what would be done and needed; do nothing.")
 @budget_options
+@lock_option
 @context_option
 @text_options
 @runtime_options
@@ -39,6 +42,7 @@ def command(
     quick: bool,
     dry_run: bool,
     budget: BudgetRequest | None,
+    locks: tuple[Lock, ...] | None,
     context: int | None,
     domain: tuple[Path, ...],
     general: tuple[Path, ...],
@@ -70,6 +74,7 @@ def command(
         execution_provider=ep,
         seed=seed,
         quick=quick,
+        locks=locks or (),
     )
     if dry_run:
         preview = api.preview(request, output=output)

@@ -5,11 +5,12 @@ from pathlib import Path
 import click
 
 from edgeprune.cli.diagnostics import TerminalProgress, note
-from edgeprune.cli.options import budget_options, context_option, json_option, run_argument
+from edgeprune.cli.options import budget_options, context_option, json_option, lock_option, run_argument
 from edgeprune.cli.output import table, write_record_json, write_text
 from edgeprune.errors import ExitCode
 from edgeprune.schema.budget import BudgetRequest
 from edgeprune.schema.candidate import SearchResult
+from edgeprune.schema.lock import Lock
 from edgeprune.units import format_bytes, format_seconds
 
 __all__ = ["command"]
@@ -18,20 +19,22 @@ __all__ = ["command"]
 @click.command("search")
 @run_argument
 @budget_options
+@lock_option
 @context_option
 @json_option
 def command(
     run_folder: Path,
     budget: BudgetRequest | None,
+    locks: tuple[Lock, ...] | None,
     context: int | None,
     as_json: bool,
 ) -> int:
-    """Solve a run again; limits left out altogether keep the run's own."""
+    """Solve a run again; limits, or locks, left out altogether keep the run's own (`--lock none` lifts them)."""
     from edgeprune import api
 
     progress = TerminalProgress()
     try:
-        result = api.search(run_folder, budget=budget, context=context, progress=progress)
+        result = api.search(run_folder, budget=budget, context=context, locks=locks, progress=progress)
     finally:
         progress.close()
     if as_json:
