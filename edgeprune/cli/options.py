@@ -42,6 +42,24 @@ output_option = click.option(
 )
 
 context_option = click.option(
+
+def _read_locks(context: click.Context, parameter: click.Parameter, texts: tuple[str, ...]) -> tuple[Lock, ...] | None:
+    """The locks given; None without the flag, and none for `--lock none`."""
+    if not texts:
+        return None
+    return () if texts == ("none",) else parse_locks(texts)
+
+
+lock_option = click.option(
+    "--lock",
+    "locks",
+    multiple=True,
+    metavar="PATTERN=ACTION",
+    callback=_read_locks,
+    help="Fix a choice; repeatable. PATTERN: blocks.0-3.*, *.down, block.3, table, vocabulary, depth. ACTION: dense, "
+    "int8, int4 or a kernel, rank=N (<=, >=), keep, drop, channels=N, tokens=N, none.",
+)
+
     "--context", type=click.IntRange(min=1), help="Tokens (default: the smaller of 512 and the model's positions)."
 )
 
