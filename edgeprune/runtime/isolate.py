@@ -16,7 +16,7 @@ from pathlib import Path
 
 from edgeprune.errors import DeviceError, EdgePruneError, ExitCode, ModelError
 
-__all__ = ["answer", "run_isolated"]
+__all__ = ["answer", "child_environment", "run_isolated"]
 
 _OUT_OF_MEMORY = 137
 """The code a shell gives a program killed for memory (128 + SIGKILL); our children use it for MemoryError."""
@@ -40,7 +40,7 @@ def run_isolated(module: str, request: bytes, *, timeout_s: float, thread_count:
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-        env=_child_environment(thread_count),
+        env=child_environment(thread_count),
         start_new_session=True,
     ) as child:
         try:
@@ -82,7 +82,8 @@ def _fail(line: str, code: int) -> None:
     raise SystemExit(code)
 
 
-def _child_environment(thread_count: int | None) -> dict[str, str]:
+def child_environment(thread_count: int | None) -> dict[str, str]:
+    """Environment in which a child finds this package whatever the caller's folder, with so many threads of BLAS."""
     environment = dict(os.environ)
     root = str(Path(__file__).resolve().parents[2])
     # An installed package is found anyway; site-packages on PYTHONPATH would come before the standard library.
