@@ -33,15 +33,15 @@ from edgeprune.schema.candidate import SearchResult
 from edgeprune.schema.device import DeviceProfile
 from edgeprune.schema.doctor import DoctorReport
 from edgeprune.schema.events import Event, NullProgress, Progress
-from edgeprune.schema.measurement import ValidationReport
 from edgeprune.schema.lock import Lock
+from edgeprune.schema.measurement import ValidationReport
 from edgeprune.schema.model import ModelSpec
 from edgeprune.schema.plan import PlanReport
 from edgeprune.schema.recipe import Recipe
 from edgeprune.schema.report import RunReport
 from edgeprune.schema.run import CompressOutcome, RunManifest, RunOutcome, RunPreview, RunRequest
-from edgeprune.shapes import edit_shapes
 from edgeprune.search.locks import Holds
+from edgeprune.shapes import edit_shapes
 from edgeprune.units import format_bytes
 
 __all__ = [
@@ -94,9 +94,9 @@ def _open(request: RunRequest, output: Path | None, progress: Progress) -> tuple
     assert completed.model is not None
     spec = named(read_spec(resolve_model(completed.model)), completed)
     context_tokens(completed, spec)
+    Holds(spec, completed.locks)  # a mistyped pattern is refused before anything is measured
     folder = open_output(output, name=spec.name, model_hash=spec.model_hash)
     if folder.manifest.is_file():
-    Holds(spec, completed.locks)  # a mistyped pattern is refused before anything is measured
         manifest = replace(read_manifest(folder), request=completed, versions=tool_versions())
     else:
         manifest = RunManifest(request=completed, model_hash=spec.model_hash, versions=tool_versions())
@@ -170,9 +170,9 @@ def search(
     *,
     budget: BudgetRequest | None = None,
     context: int | None = None,
+    locks: Sequence[Lock] | None = None,
     progress: Progress | None = None,
 ) -> SearchResult:
-    locks: Sequence[Lock] | None = None,
     """Solve again from the scores of a run, with another budget, context or locks when given; needs no torch."""
     work = _reopen(path, progress)
     _need(work, "intake", "profile", "calibrate")
@@ -180,10 +180,10 @@ def search(
         work.request = replace(work.request, budget=budget)
     if context is not None:
         work.request = replace(work.request, context_tokens=context)
-    with contextlib.suppress(InfeasibleBudgetError):  # the record says what binds; a front door makes it exit code 1
-        run_stage(stage_named("search"), work)
     if locks is not None:
         work.request = replace(work.request, locks=tuple(locks))
+    with contextlib.suppress(InfeasibleBudgetError):  # the record says what binds; a front door makes it exit code 1
+        run_stage(stage_named("search"), work)
     return read_record(work.folder.front, SearchResult)
 
 
@@ -270,13 +270,7 @@ def validate(
     thread_count: int | None = None,
     progress: Progress | None = None,
 ) -> ValidationReport:
-    """Measure a run's bundles, or one bundle, on this device; needs no torch.
-
-    With `recalibrate`, the profile of that name is corrected by what was measured and saved for this user.
-    """
-    from edgeprune.pipeline.device_stages import bundles_of
-    from edgeprune.pipeline.recalibrate import recalibrate_saved
-
+    """Measure a run's bundles, or one bundle, on this device; needs no torch."""
     if (path / "manifest.json").is_file():
         work = _reopen(path, progress)
         _need(work, "search", "export", "baselines")
@@ -286,25 +280,18 @@ def validate(
             thread_count=thread_count if thread_count is not None else work.request.thread_count,
         )
         run_stage(stage_named("validate"), work)
-        measured = read_record(work.folder.validation, ValidationReport)
-        if recalibrate is None:
-            return measured
-        device = read_record(work.folder.device, DeviceProfile)
-        made = recalibrate_saved(recalibrate, measured, bundles_of(work), fallback=device)
-        write_record(work.folder.recalibration, made)
-        return replace(measured, recalibration=made)
+        return read_record(work.folder.validation, ValidationReport)
     from edgeprune.profile.conditions import read_conditions
     from edgeprune.profile.host import read_cpu
     from edgeprune.validate.bundle import read_manifest as read_bundle_manifest
     from edgeprune.validate.run import validate_bundles
 
     manifest = read_bundle_manifest(path)
-    measured = validate_bundles(
+    return validate_bundles(
         {"recipe": path},
         budget=manifest.budget,
         device_name=read_cpu().model or "this device",
         execution_provider=EXECUTION_PROVIDERS[execution_provider],
-    recalibrate: str | None = None,
         thread_count=thread_count,
         progress=progress or NullProgress(),
         conditions=read_conditions,
@@ -317,6 +304,3 @@ def report(path: Path, *, progress: Progress | None = None) -> RunReport:
     _need(work, "search", "validate")
     run_stage(stage_named("report"), work)
     return read_record(RunFolder(path).report, RunReport)
-    if recalibrate is None:
-        return measured
-    return replace(measured, recalibration=recalibrate_saved(recalibrate, measured, {"recipe": path}))

@@ -41,7 +41,6 @@ output_option = click.option(
     "-o", "--output", type=click.Path(path_type=Path), help="Folder to write (default edgeprune-runs/<model>-<hash8>)."
 )
 
-context_option = click.option(
 
 def _read_locks(context: click.Context, parameter: click.Parameter, texts: tuple[str, ...]) -> tuple[Lock, ...] | None:
     """The locks given; None without the flag, and none for `--lock none`."""
@@ -60,6 +59,7 @@ lock_option = click.option(
     "int8, int4 or a kernel, rank=N (<=, >=), keep, drop, channels=N, tokens=N, none.",
 )
 
+context_option = click.option(
     "--context", type=click.IntRange(min=1), help="Tokens (default: the smaller of 512 and the model's positions)."
 )
 
