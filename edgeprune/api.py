@@ -30,6 +30,7 @@ from edgeprune.pipeline.versions import tool_versions
 from edgeprune.schema.budget import BudgetRequest
 from edgeprune.schema.bundle import BundleManifest
 from edgeprune.schema.candidate import SearchResult
+from edgeprune.schema.demo import DemoReport
 from edgeprune.schema.device import DeviceProfile
 from edgeprune.schema.doctor import DoctorReport
 from edgeprune.schema.events import Event, NullProgress, Progress
@@ -47,6 +48,7 @@ from edgeprune.units import format_bytes
 __all__ = [
     "compress",
     "compress_with",
+    "demo",
     "doctor",
     "export",
     "plan",
@@ -245,6 +247,28 @@ def plan(
         else profile(quick=True, thread_count=thread_count, progress=progress)
     )
     return plan_models(models, profiled, request=budget or BudgetRequest(), context=context, thread_count=thread_count)
+
+
+def demo(
+    *,
+    device: str | None = None,
+    budget: BudgetRequest | None = None,
+    context: int | None = None,
+    validates: bool = True,
+    thread_count: int | None = None,
+    progress: Progress | None = None,
+) -> DemoReport:
+    """Solve the demo model for a budget and measure its shipped int4 bundle on this device; needs no torch."""
+    from edgeprune.pipeline.demo import run_demo
+
+    return run_demo(
+        device=device,
+        budget=budget,
+        context=context,
+        validates=validates,
+        thread_count=thread_count,
+        progress=progress or NullProgress(),
+    )
 
 
 def doctor(*, with_families: bool = False) -> DoctorReport:

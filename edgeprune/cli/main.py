@@ -22,6 +22,7 @@ VERBS = {
     "export": "Write a run's ONNX bundles.",
     "validate": "Measure a bundle, or a run's bundles, on this device.",
     "report": "Render a run's report again.",
+    "demo": "Solve and measure the demo model that ships with EdgePrune, without torch.",
     "doctor": "Check this installation.",
     "completion": "Print shell completion.",
 }
@@ -55,7 +56,7 @@ def app() -> None:
     """Get a language model onto a given device within a given budget, and prove it there.
 
     Exit codes: 0 met; 1 budget cannot be met or was not met; 2 usage or bad input; 3 model or bundle cannot be
-    loaded; 4 runtime, device or disk failure, or unmeasured; 5 daemon unreachable; 130 interrupted.
+    loaded; 4 runtime, device or disk failure, or unmeasured; 5 daemon or cluster unreachable; 130 interrupted.
     """
 
 

@@ -21,6 +21,7 @@ __all__ = [
     "run_argument",
     "runtime_options",
     "text_options",
+    "threads_option",
 ]
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -63,8 +64,12 @@ context_option = click.option(
     "--context", type=click.IntRange(min=1), help="Tokens (default: the smaller of 512 and the model's positions)."
 )
 
+threads_option = click.option(
+    "--threads", type=click.IntRange(min=1), help="Threads of onnxruntime (default: usable cores)."
+)
+
 runtime_options = _stacked(
-    click.option("--threads", type=click.IntRange(min=1), help="Threads of onnxruntime (default: usable cores)."),
+    threads_option,
     click.option("--ep", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True, help="Provider."),
 )
 

@@ -1,7 +1,5 @@
 """What the demo model scores on its own world: bits per byte of unseen text and accuracy on questions."""
 
-# ruff: noqa: TID253 - only `edgeprune.demo.train` imports this module
-
 import math
 from collections.abc import Sequence
 

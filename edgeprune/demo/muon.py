@@ -5,8 +5,6 @@ one matrix at a time; here equal shapes go through the iteration as one batch.
 Source: K. Jordan et al., "Muon: an optimizer for hidden layers in neural networks", 2024 (update and coefficients).
 """
 
-# ruff: noqa: TID253 - only `edgeprune.demo.train` imports this module
-
 from collections import defaultdict
 from collections.abc import Iterable
 

@@ -10,11 +10,14 @@ __all__ = [
     "DEMO_DOMAINS",
     "DEMO_QUESTION_DOMAINS",
     "DEMO_SPLITS",
+    "DEVICE_BUNDLE",
+    "DEVICE_MANIFEST",
     "DemoDomain",
     "DemoSplit",
     "choice_path_under",
     "demo_choice_path",
     "demo_data_path",
+    "demo_device_path",
     "demo_model_path",
     "demo_text_path",
     "model_path_under",
@@ -33,6 +36,12 @@ DEMO_QUESTION_DOMAINS: tuple[DemoDomain, ...] = ("law", "medicine", "finance")
 DEMO_SPLITS: tuple[DemoSplit, ...] = get_args(DemoSplit)
 """The splits that ship as files. The training split is generated, never stored."""
 
+DEVICE_MANIFEST = "demo.json"
+"""File of the device data that vouches for the others."""
+
+DEVICE_BUNDLE = "int4"
+"""Folder of the device data that holds the bundle."""
+
 
 def demo_data_path() -> Path:
     """Folder of the demo's package data."""
@@ -42,6 +51,11 @@ def demo_data_path() -> Path:
 def demo_model_path() -> Path:
     """Folder of the demo model, in the layout that `transformers` reads."""
     return model_path_under(demo_data_path())
+
+
+def demo_device_path() -> Path:
+    """Folder of what a device without torch needs: shapes, scores and an int4 bundle."""
+    return demo_data_path() / "device"
 
 
 def demo_text_path(domain: str, split: str) -> Path:

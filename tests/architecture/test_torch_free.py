@@ -35,7 +35,8 @@ def modules() -> list[str]:
             found.append(".".join(["edgeprune", *relative.with_suffix("").parts]).removesuffix(".__init__"))
     families = sorted((PACKAGE / "intake" / "families").glob("*.py"))
     found += [f"edgeprune.intake.families.{path.stem}" for path in families if path.stem != "__init__"]
-    return [*found, "edgeprune.intake.spec", "edgeprune.intake.source", "edgeprune.demo.paths"]
+    intake = [f"edgeprune.intake.{name}" for name in ("spec", "source", "weights", "described", "catalogue")]
+    return [*found, *intake, "edgeprune.demo.paths"]
 
 
 def run_clean(code: str, tmp_path: Path) -> subprocess.CompletedProcess[str]:
@@ -53,7 +54,7 @@ def test_every_device_module_imports_without_the_host_libraries(tmp_path: Path) 
     assert done.returncode == 0, done.stderr[-2000:]
 
 
-@pytest.mark.parametrize("verb", ["run", "profile", "plan", "search", "validate", "report", "doctor"])
+@pytest.mark.parametrize("verb", ["run", "profile", "plan", "search", "validate", "report", "demo", "doctor"])
 def test_help_needs_neither_torch_nor_onnxruntime(verb: str, tmp_path: Path) -> None:
     code = GUARD.format(refused=set(REFUSED) | {"onnxruntime"}, modules=["edgeprune.cli.main"])
     done = run_clean(
