@@ -1,17 +1,20 @@
-"""Predicted loss of a recipe, from the losses calibration scored for each edit.
+"""Predicted loss of a recipe, from the losses calibration scored for each edit and the recipes that were built.
 
-Losses are nats per token of the dense tokenizer on the domain's selection text and add up: depth + vocabulary +
-channels of each block + rank and kernel of each site + kernel of the tables (second order in each edit, with the
-cross terms left out; measured sums of site edits agree with the whole within a few percent while the total stays
-below about 0.2 nats). Because bits-per-byte is loss times a constant of the text, the relative increase of
-bits-per-byte is the increase of the loss / the dense loss.
+Losses are nats per token of the dense tokenizer on the domain's selection text. As scored they add up: depth +
+vocabulary + channels of each block + rank and kernel of each site + kernel of the tables (second order in each edit,
+with the cross terms left out). Where recipes have been built and measured, the sums of each family of edits go through
+the surrogate fitted to them (`residual`): a whole recipe's loss is the surrogate's, and single edits are multiplied by
+its linearisation near a region, which is what a linear solver can use. Because bits-per-byte is loss times a constant
+of the text, the relative increase of bits-per-byte is the increase of the loss / the dense loss.
 """
 
 import numpy as np
 
+from edgeprune.predict.residual import FAMILIES, Surrogate, kernel_family
 from edgeprune.schema.kernel import FLOAT32
 from edgeprune.schema.model import ModelSpec
 from edgeprune.schema.recipe import RankMethod, Recipe
+from edgeprune.schema.residuals import Residuals
 from edgeprune.schema.scores import ScoreArrays, Scores
 
 __all__ = ["QualityModel"]
@@ -24,14 +27,38 @@ TABLE = "table"
 class QualityModel:
     """Losses of edits and recipes."""
 
-    def __init__(self, spec: ModelSpec, scores: Scores, arrays: ScoreArrays) -> None:
-        """Index the scores."""
+    def __init__(
+        self,
+        spec: ModelSpec,
+        scores: Scores,
+        arrays: ScoreArrays,
+        residuals: Residuals | None = None,
+        *,
+        region: Recipe | None = None,
+    ) -> None:
+        """Index the scores.
+
+        Args:
+            spec: the dense model.
+            scores: what calibration scored.
+            arrays: beside the scores.
+            residuals: what building recipes taught; None takes the scores as they are.
+            region: where single edits are priced; None takes the mean of the recipes that were built.
+        """
         self._spec = spec
         self._scores = scores
         self._arrays = arrays
         self._kernel_index = {name: index for index, name in enumerate(scores.kernels)}
         self._block_position = {block.index: position for position, block in enumerate(spec.blocks)}
         self.dense_loss_nats = _dense_loss(scores)
+        self._multipliers = dict.fromkeys(FAMILIES, 1.0)
+        self._surrogate: Surrogate | None = None
+        if residuals is not None and residuals.fit is not None:
+            self._surrogate = Surrogate.of(residuals.fit)
+            around = [region] if region is not None else [entry.recipe for entry in residuals.evaluations]
+            known = [sums for recipe in around if (sums := self.family_losses(recipe)) is not None]
+            mean = {family: sum(sums[family] for sums in known) / max(1, len(known)) for family in FAMILIES}
+            self._multipliers = self._surrogate.linearised(mean)
 
     def relative_loss(self, loss_increase_nats: float) -> float:
         """Relative increase of bits-per-byte: 0.02 is two percent worse than dense."""
@@ -39,20 +66,12 @@ class QualityModel:
 
     def kernel_loss(self, site: str, kernel: str, *, is_factored: bool = False) -> float | None:
         """Loss of storing a site (or `table`) under a kernel; None when it was not scored."""
-        if kernel == FLOAT32:
-            return 0.0
-        index = self._kernel_index.get(kernel)
-        losses = self._arrays.get(f"kernel_loss/{site}")
-        if index is None or losses is None:
-            return None
-        return _finite(losses[index]) if not is_factored else _scaled(_finite(losses[index]), FACTORED_KERNEL_FACTOR)
+        family = "tables" if site == TABLE else kernel_family(kernel)
+        return self._priced(family, self._kernel_score(site, kernel, is_factored=is_factored))
 
     def rank_loss(self, site: str, rank: int, method: RankMethod) -> float | None:
         """Loss of keeping that rank; None when it was not scored."""
-        losses = self._arrays.get(f"rank_loss/{method}/{site}")
-        if losses is None or rank >= len(losses):
-            return None
-        return _finite(losses[rank])
+        return self._priced(method, self._rank_score(site, rank, method))
 
     def best_rank_method(self, site: str, rank: int) -> tuple[RankMethod, float] | None:
         """The scored method that loses least at this rank; None when none was scored."""
@@ -69,6 +88,64 @@ class QualityModel:
 
     def channel_loss(self, block: int, kept_count: int) -> float | None:
         """Loss of keeping that many channels, linear between the scored counts; None outside of them."""
+        return self._priced("channels", self._channel_score(block, kept_count))
+
+    def depth_loss(self, drop_blocks: tuple[int, ...]) -> float | None:
+        """Loss of dropping exactly these blocks; None when it was not measured."""
+        return self._priced("depth", self._depth_score(drop_blocks))
+
+    def vocabulary_loss(self, kept_count: int) -> float | None:
+        """Loss of keeping that many tokens, linear between the measured counts; None outside of them."""
+        return self._priced("vocabulary", self._vocabulary_score(kept_count))
+
+    def family_losses(self, recipe: Recipe) -> dict[str, float] | None:
+        """Family -> sum of the scored losses of a recipe's edits, not corrected; None when one was not scored."""
+        parts: list[tuple[str, float | None]] = [
+            ("depth", self._depth_score(recipe.drop_blocks)),
+            ("tables", self._kernel_score(TABLE, recipe.table_kernel)),
+        ]
+        if recipe.keep_tokens is not None:
+            parts.append(("vocabulary", self._vocabulary_score(recipe.keep_tokens.kept_count)))
+        parts += [("channels", self._channel_score(entry.block, entry.kept_count)) for entry in recipe.keep_channels]
+        for edit in recipe.sites:
+            loss = self._kernel_score(edit.name, edit.kernel, is_factored=edit.rank is not None)
+            parts.append((kernel_family(edit.kernel), loss))
+            if edit.rank is not None:
+                parts.append((edit.method, self._rank_score(edit.name, edit.rank, edit.method)))
+        sums = dict.fromkeys(FAMILIES, 0.0)
+        for family, part in parts:
+            if part is None:
+                return None
+            sums[family] += part
+        return sums
+
+    def loss_increase_nats(self, recipe: Recipe) -> float | None:
+        """Predicted loss a recipe adds to the dense model; None when one of its edits was not scored."""
+        sums = self.family_losses(recipe)
+        if sums is None:
+            return None
+        return sum(sums.values()) if self._surrogate is None else self._surrogate.total(sums)
+
+    def _priced(self, family: str, score: float | None) -> float | None:
+        return None if score is None else score * self._multipliers[family]
+
+    def _kernel_score(self, site: str, kernel: str, *, is_factored: bool = False) -> float | None:
+        if kernel == FLOAT32:
+            return 0.0
+        index = self._kernel_index.get(kernel)
+        losses = self._arrays.get(f"kernel_loss/{site}")
+        if index is None or losses is None:
+            return None
+        loss = _finite(losses[index])
+        return loss if loss is None or not is_factored else loss * FACTORED_KERNEL_FACTOR
+
+    def _rank_score(self, site: str, rank: int, method: RankMethod) -> float | None:
+        losses = self._arrays.get(f"rank_loss/{method}/{site}")
+        if losses is None or rank >= len(losses):
+            return None
+        return _finite(losses[rank])
+
+    def _channel_score(self, block: int, kept_count: int) -> float | None:
         position = self._block_position[block]
         if kept_count == self._spec.blocks[position].intermediate_size:
             return 0.0
@@ -86,8 +163,7 @@ class QualityModel:
             return None
         return _finite(np.interp(kept_count, known, values))
 
-    def depth_loss(self, drop_blocks: tuple[int, ...]) -> float | None:
-        """Measured loss of dropping exactly these blocks; None when it was not measured."""
+    def _depth_score(self, drop_blocks: tuple[int, ...]) -> float | None:
         if not drop_blocks:
             return 0.0
         wanted = tuple(sorted(drop_blocks))
@@ -96,27 +172,13 @@ class QualityModel:
         ]
         return min(losses) if losses else None
 
-    def vocabulary_loss(self, kept_count: int) -> float | None:
-        """Measured loss of keeping that many tokens, linear between the measured counts; None outside of them."""
+    def _vocabulary_score(self, kept_count: int) -> float | None:
         points = {self._spec.vocab_size: 0.0}
         points.update({option.kept_count: option.loss_increase_nats for option in self._scores.vocabulary})
         counts = sorted(points)
         if not counts[0] <= kept_count <= counts[-1]:
             return None
         return float(np.interp(kept_count, counts, [points[count] for count in counts]))
-
-    def loss_increase_nats(self, recipe: Recipe) -> float | None:
-        """Predicted loss a recipe adds to the dense model; None when one of its edits was not scored."""
-        parts = [self.depth_loss(recipe.drop_blocks), self.kernel_loss(TABLE, recipe.table_kernel)]
-        if recipe.keep_tokens is not None:
-            parts.append(self.vocabulary_loss(recipe.keep_tokens.kept_count))
-        parts += [self.channel_loss(entry.block, entry.kept_count) for entry in recipe.keep_channels]
-        for edit in recipe.sites:
-            parts.append(self.kernel_loss(edit.name, edit.kernel, is_factored=edit.rank is not None))
-            if edit.rank is not None:
-                parts.append(self.rank_loss(edit.name, edit.rank, edit.method))
-        known = [part for part in parts if part is not None]
-        return sum(known) if len(known) == len(parts) else None
 
 
 def _dense_loss(scores: Scores) -> float:
@@ -130,7 +192,3 @@ def _dense_loss(scores: Scores) -> float:
 
 def _finite(value: float) -> float | None:
     return float(value) if np.isfinite(value) else None
-
-
-def _scaled(value: float | None, factor: float) -> float | None:
-    return None if value is None else value * factor

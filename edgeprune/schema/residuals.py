@@ -69,9 +69,6 @@ class ResidualFit(Record, frozen=True, kw_only=True):
     """Family -> what its predicted losses are multiplied by."""
     interactions: dict[str, float] = msgspec.field(default_factory=dict)
     """`family*family` -> coefficient of the product of their predicted losses, in 1 / nats."""
-    exponent: float = 1.0
-    """The sum is raised to this power around one reference loss; 1 keeps it."""
-    reference_nats: float = 1.0
     evaluation_count: int
     spearman: float | None = None
     """Leave-one-out: rank correlation of predicted and measured increases; None below three evaluations."""
