@@ -292,9 +292,16 @@ def validate(
     *,
     execution_provider: str = "cpu",
     thread_count: int | None = None,
+    recalibrate: str | None = None,
     progress: Progress | None = None,
 ) -> ValidationReport:
-    """Measure a run's bundles, or one bundle, on this device; needs no torch."""
+    """Measure a run's bundles, or one bundle, on this device; needs no torch.
+
+    With `recalibrate`, the profile of that name is corrected by what was measured and saved for this user.
+    """
+    from edgeprune.pipeline.device_stages import bundles_of
+    from edgeprune.pipeline.recalibrate import profile_to_correct, recalibrate_saved
+
     if (path / "manifest.json").is_file():
         work = _reopen(path, progress)
         _need(work, "search", "export", "baselines")
@@ -303,15 +310,24 @@ def validate(
             execution_provider=execution_provider,
             thread_count=thread_count if thread_count is not None else work.request.thread_count,
         )
+        profile = None
+        if recalibrate is not None:
+            profile = profile_to_correct(recalibrate, fallback=read_record(work.folder.device, DeviceProfile))
         run_stage(stage_named("validate"), work)
-        return read_record(work.folder.validation, ValidationReport)
+        measured = read_record(work.folder.validation, ValidationReport)
+        if recalibrate is None or profile is None:
+            return measured
+        made = recalibrate_saved(profile, recalibrate, measured, bundles_of(work))
+        write_record(work.folder.recalibration, made)
+        return replace(measured, recalibration=made)
     from edgeprune.profile.conditions import read_conditions
     from edgeprune.profile.host import read_cpu
     from edgeprune.validate.bundle import read_manifest as read_bundle_manifest
     from edgeprune.validate.run import validate_bundles
 
     manifest = read_bundle_manifest(path)
-    return validate_bundles(
+    profile = None if recalibrate is None else profile_to_correct(recalibrate)
+    measured = validate_bundles(
         {"recipe": path},
         budget=manifest.budget,
         device_name=read_cpu().model or "this device",
@@ -320,6 +336,9 @@ def validate(
         progress=progress or NullProgress(),
         conditions=read_conditions,
     )
+    if recalibrate is None or profile is None:
+        return measured
+    return replace(measured, recalibration=recalibrate_saved(profile, recalibrate, measured, {"recipe": path}))
 
 
 def report(path: Path, *, progress: Progress | None = None) -> RunReport:

@@ -4,9 +4,10 @@ from pathlib import Path
 
 import click
 
-from edgeprune.cli.diagnostics import TerminalProgress, exit_code_of
+from edgeprune.cli.diagnostics import TerminalProgress, exit_code_of, note
 from edgeprune.cli.options import json_option, runtime_options
 from edgeprune.cli.output import table, write_record_json, write_text
+from edgeprune.schema.correction import Recalibration
 from edgeprune.schema.measurement import ValidationReport
 from edgeprune.units import format_bytes, format_seconds
 
@@ -16,20 +17,25 @@ __all__ = ["command"]
 @click.command("validate")
 @click.argument("path", metavar="BUNDLE|RUN", type=click.Path(path_type=Path))
 @runtime_options
+@click.option("--recalibrate", metavar="NAME", help="Correct the device profile of this name by what is measured.")
 @json_option
-def command(path: Path, threads: int | None, ep: str, as_json: bool) -> int:
+def command(path: Path, threads: int | None, ep: str, recalibrate: str | None, as_json: bool) -> int:
     """Measure memory, latency, loss and accuracy in fresh processes; needs only onnxruntime."""
     from edgeprune import api
 
     progress = TerminalProgress()
     try:
-        report = api.validate(path, execution_provider=ep, thread_count=threads, progress=progress)
+        report = api.validate(
+            path, execution_provider=ep, thread_count=threads, recalibrate=recalibrate, progress=progress
+        )
     finally:
         progress.close()
     if as_json:
         write_record_json(report)
     else:
         write_text(_text(report))
+    if report.recalibration is not None:
+        note(f"saved as {report.recalibration.profile_name}; use it with --device {report.recalibration.profile_name}")
     return int(exit_code_of(report.verdict))
 
 
@@ -55,5 +61,28 @@ def _text(report: ValidationReport) -> str:
     for check in report.checks:
         measured = "not measured" if check.measured is None else f"{check.measured:.6g} {check.unit}"
         lines.append(f"{check.quantity}: {measured}, limit {check.limit:.6g} {check.unit}: {check.verdict}")
+    if report.recalibration is not None:
+        lines.append(_recalibration(report.recalibration))
     lines.append(f"verdict: {report.verdict}")
     return "\n".join(lines)
+
+
+def _recalibration(made: Recalibration) -> str:
+    rows = []
+    for row in made.rows:
+        show = format_bytes if row.unit == "bytes" else format_seconds
+        rows.append(
+            [
+                f"{row.label} {row.quantity}",
+                show(row.before),
+                show(row.measured),
+                f"{row.error_before:+.1%}",
+                show(row.after),
+                f"{row.error_after:+.1%}",
+            ]
+        )
+    head = [f"profile {made.profile_name}", "predicted", "measured", "error", "recalibrated", "error"]
+    factors = ", ".join(
+        f"{factor.quantity} {factor.family} x{factor.value:.2f}" for factor in made.factors if factor.count
+    )
+    return table(head, rows) + f"\ncorrections: {factors or 'none'}"

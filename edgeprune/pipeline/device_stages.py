@@ -3,12 +3,15 @@
 from datetime import datetime, timezone
 from pathlib import Path
 
+from msgspec.structs import replace
+
 from edgeprune.artifacts import atomic_write, read_arrays, read_record, read_toml, write_record, write_toml
 from edgeprune.errors import InfeasibleBudgetError
 from edgeprune.pipeline.settings import BASELINES, EXECUTION_PROVIDERS, dense_spec, read_recipe, workload_of
 from edgeprune.pipeline.table import Run
 from edgeprune.pipeline.versions import tool_versions
 from edgeprune.schema.candidate import SearchResult
+from edgeprune.schema.correction import Recalibration
 from edgeprune.schema.device import DeviceProfile
 from edgeprune.schema.measurement import ValidationReport
 from edgeprune.schema.model import ModelSpec
@@ -18,6 +21,7 @@ from edgeprune.shapes import edit_shapes
 from edgeprune.units import format_bytes, format_seconds
 
 __all__ = [
+    "bundles_of",
     "profile_inputs",
     "profile_stage",
     "report_inputs",
@@ -162,7 +166,7 @@ def validate_stage(run: Run) -> str:
 def report_inputs(run: Run) -> list[object]:
     """Every record the report shows."""
     folder = run.folder
-    files = (folder.front, folder.validation, folder.scores, folder.model, folder.device)
+    files = (folder.front, folder.validation, folder.recalibration, folder.scores, folder.model, folder.device)
     return [*(run.hash_of(path) for path in files), read_recipe(run)]
 
 
@@ -174,9 +178,12 @@ def report_stage(run: Run) -> str:
 
     folder = run.folder
     spec = dense_spec(run)
+    validation = read_record(folder.validation, ValidationReport)
+    if folder.recalibration.is_file():
+        validation = replace(validation, recalibration=read_record(folder.recalibration, Recalibration))
     report = build_report(
         read_record(folder.front, SearchResult),
-        read_record(folder.validation, ValidationReport),
+        validation,
         dense_spec=spec,
         edited_spec=edit_shapes(spec, read_recipe(run)),
         scores=read_record(folder.scores, Scores),

@@ -5,6 +5,7 @@ profile with corrections fitted to all residuals it has ever been given, and a r
 """
 
 from collections.abc import Mapping
+from pathlib import Path
 
 from msgspec.structs import replace
 
@@ -14,13 +15,51 @@ from edgeprune.predict.correction_fit import fit_factors
 from edgeprune.predict.cost import CostModel
 from edgeprune.predict.families import predicted_parts
 from edgeprune.schema.bundle import BundleManifest
-from edgeprune.schema.correction import CorrectedQuantity, Corrections, ProfileResidual, ResidualRow
+from edgeprune.schema.correction import CorrectedQuantity, Corrections, ProfileResidual, Recalibration, ResidualRow
 from edgeprune.schema.device import DeviceProfile, Floor
 from edgeprune.schema.measurement import BundleMeasurement, ValidationReport
 
-__all__ = ["recalibrate_profile"]
+__all__ = ["profile_to_correct", "recalibrate_profile", "recalibrate_saved"]
 
 UNITS: dict[CorrectedQuantity, str] = {"disk": "bytes", "memory": "bytes", "decode": "s", "prefill": "s"}
+
+
+def profile_to_correct(name: str, *, fallback: DeviceProfile | None = None) -> DeviceProfile:
+    """The saved or shipped profile of that name, or `fallback` where the name is new; asked before measuring.
+
+    Raises:
+        UsageError: no such profile and no fallback, or a name that cannot be saved.
+    """
+    from edgeprune.profile.store import check_name, list_profiles, load_profile
+
+    check_name(name)
+    if fallback is not None and name not in {entry.name for entry in list_profiles()}:
+        return fallback
+    return load_profile(name)
+
+
+def recalibrate_saved(
+    profile: DeviceProfile, name: str, report: ValidationReport, bundles: Mapping[str, Path]
+) -> Recalibration:
+    """Correct a profile and save it for this user under a name, where it shadows a shipped one.
+
+    Args:
+        profile: from `profile_to_correct`.
+        name: to save it under.
+        report: the validation, made on the device the profile stands for.
+        bundles: label -> folder of each measured bundle.
+
+    Raises:
+        UsageError: these measurements cannot correct the profile.
+    """
+    from edgeprune.profile.store import save_profile
+    from edgeprune.validate.bundle import read_manifest
+
+    manifests = {label: read_manifest(folder) for label, folder in bundles.items()}
+    corrected, rows = recalibrate_profile(profile, report, manifests)
+    path = save_profile(replace(corrected, name=name), name)
+    assert corrected.corrections is not None  # set just above
+    return Recalibration(profile_name=name, path=str(path), rows=rows, factors=corrected.corrections.factors)
 
 
 def recalibrate_profile(

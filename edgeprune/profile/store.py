@@ -14,7 +14,7 @@ from edgeprune.errors import UsageError
 from edgeprune.schema.base import Basis, Record
 from edgeprune.schema.device import DeviceProfile
 
-__all__ = ["ProfileEntry", "list_profiles", "load_profile", "save_profile"]
+__all__ = ["ProfileEntry", "check_name", "list_profiles", "load_profile", "save_profile"]
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
@@ -56,11 +56,20 @@ def save_profile(profile: DeviceProfile, name: str) -> Path:
     Raises:
         UsageError: a name that is no plain file name, or a folder that cannot be written.
     """
-    if _NAME.fullmatch(name) is None or name.endswith(".json"):
-        raise UsageError(f"{name!r} is not a device name; use letters, digits, dots, dashes and underscores.")
+    check_name(name)
     path = _saved_folder() / f"{name}.json"
     write_record(path, profile)
     return path
+
+
+def check_name(name: str) -> None:
+    """Refuse what cannot be the name of a saved profile.
+
+    Raises:
+        UsageError: it is no plain file name.
+    """
+    if _NAME.fullmatch(name) is None or name.endswith(".json"):
+        raise UsageError(f"{name!r} is not a device name; use letters, digits, dots, dashes and underscores.")
 
 
 def list_profiles() -> list[ProfileEntry]:

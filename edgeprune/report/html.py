@@ -23,7 +23,13 @@ from edgeprune.schema.report import RunReport
 
 __all__ = ["render_html"]
 
-BASES = {"measured": "measured", "estimated": "estimated", "datasheet": "data sheet", "config": "source"}
+BASES = {
+    "measured": "measured",
+    "estimated": "estimated",
+    "corrected": "corrected",
+    "datasheet": "data sheet",
+    "config": "source",
+}
 
 
 def render_html(report: RunReport) -> str:

@@ -28,6 +28,7 @@ def render_markdown(report: RunReport) -> str:
         "Plain numbers were measured on the device; `~` marks estimates, `*` the model's own files.",
         "## Predicted beside measured",
         _predictions(report),
+        _recalibration(report),
         "## What was removed",
         f"Vocabulary: {report.vocabulary}.",
         _blocks(report),
@@ -96,6 +97,30 @@ def _predictions(report: RunReport) -> str:
         if short_error(quantity)
     ]
     return _table(["model", "quantity", "measured", "predicted"], rows) if rows else "Nothing has both."
+
+
+def _recalibration(report: RunReport) -> str:
+    """What the measurements taught the device's profile; nothing where that was not asked for."""
+    made = report.validation.recalibration
+    if made is None:
+        return ""
+    rows = [
+        [
+            row.label,
+            row.quantity,
+            format_value(row.before, row.unit),
+            format_value(row.measured, row.unit),
+            f"{row.error_before:+.1%}",
+            format_value(row.after, row.unit),
+            f"{row.error_after:+.1%}",
+        ]
+        for row in made.rows
+    ]
+    head = ["model", "quantity", "predicted", "measured", "error", "recalibrated", "error after"]
+    return (
+        f"## Recalibration of {_plain(made.profile_name)}\n\n{_table(head, rows)}\n\n"
+        "The last column is of the measurements the corrections were fitted to."
+    )
 
 
 def _blocks(report: RunReport) -> str:

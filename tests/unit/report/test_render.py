@@ -9,6 +9,7 @@ from edgeprune.report.html import render_html
 from edgeprune.report.markdown import render_markdown
 from edgeprune.report.plots import front_plot, latency_plot
 from edgeprune.schema.budget import Budget
+from edgeprune.schema.correction import Recalibration, ResidualRow
 from tests.unit.report.builders import make_measurement, make_report, make_search, make_validation
 
 
@@ -85,3 +86,18 @@ def test_the_verdict_is_told_in_words(verdict: str) -> None:
     words = verdict.replace("_", " ")
     assert f": {words}" in render_markdown(report).splitlines()[0]
     assert f'class="verdict {verdict}">{words}<' in render_html(report)
+
+
+def test_a_recalibration_shows_the_error_before_and_after() -> None:
+    row = ResidualRow(
+        label="recipe", quantity="decode", unit="s", before=0.02, measured=0.016, error_before=0.25, after=0.0164,
+        error_after=0.025,
+    )  # fmt: skip
+    made = Recalibration(profile_name="board", path="board.json", rows=(row,), factors=())
+    plain, corrected = make_report(), make_report(make_validation(recalibration=made))
+    for render in (render_markdown, render_html):
+        assert "Recalibration" not in render(plain)
+        document = render(corrected)
+        assert "Recalibration of board" in document
+        assert "+25.0" in document
+        assert "+2.5" in document
