@@ -132,11 +132,14 @@ def run(request: RunRequest, *, output: Path | None = None, progress: Progress |
     work, spec = _open(request, output, progress or NullProgress())
     needs = predict_needs(spec, work.folder.root)
     check_needs(needs)
+    if work.request.cluster is not None:
+        work.executor()  # a cluster that is not there is known before the first stage, not after half of them
     message = f"needs about {format_bytes(needs.memory_bytes)} of memory and {format_bytes(needs.disk_bytes)} of disk"
     work.progress.emit(Event(kind="noted", stage="host", message=message))
     write_record(work.folder.manifest, work.manifest)
     try:
-        run_stages(STAGES, work)
+        with contextlib.closing(work):
+            run_stages(STAGES, work)
     except InfeasibleBudgetError as error:
         result = read_record(work.folder.front, SearchResult)
         return RunOutcome(verdict="not_met", folder=str(work.folder.root), search=result, message=str(error))
@@ -149,7 +152,7 @@ def _reopen(path: Path, progress: Progress | None) -> Run:
     manifest = read_manifest(folder)
     return Run(
         folder=folder,
-        request=manifest.request,
+        request=replace(manifest.request, worker_count=1, cluster=None),  # where the run worked says nothing of now
         manifest=manifest,
         progress=Journal(folder.events, progress or NullProgress()),
     )

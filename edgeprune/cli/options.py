@@ -15,6 +15,7 @@ from edgeprune.units import parse_bytes, parse_fraction, parse_percent, parse_se
 __all__ = [
     "budget_options",
     "context_option",
+    "executor_options",
     "json_option",
     "lock_option",
     "output_option",
@@ -71,6 +72,13 @@ threads_option = click.option(
 runtime_options = _stacked(
     threads_option,
     click.option("--ep", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True, help="Provider."),
+)
+
+executor_options = _stacked(
+    click.option(
+        "--workers", type=click.IntRange(min=1), default=1, show_default=True, help="Processes to measure and build in."
+    ),
+    click.option("--cluster", metavar="ADDRESS", help="Dask scheduler whose workers do that, such as tcp://host:8786."),
 )
 
 _path = click.Path(path_type=Path)

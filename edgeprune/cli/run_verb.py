@@ -8,6 +8,7 @@ from edgeprune.cli.diagnostics import TerminalProgress, exit_code_of, note
 from edgeprune.cli.options import (
     budget_options,
     context_option,
+    executor_options,
     json_option,
     lock_option,
     output_option,
@@ -34,6 +35,7 @@ __all__ = ["command"]
 @context_option
 @text_options
 @runtime_options
+@executor_options
 @output_option
 @json_option
 def command(
@@ -51,6 +53,8 @@ def command(
     seed: int,
     threads: int | None,
     ep: str,
+    workers: int,
+    cluster: str | None,
     output: Path | None,
     as_json: bool,
 ) -> int:
@@ -75,6 +79,8 @@ def command(
         seed=seed,
         quick=quick,
         locks=locks or (),
+        worker_count=workers,
+        cluster=cluster,
     )
     if dry_run:
         preview = api.preview(request, output=output)

@@ -17,6 +17,7 @@ from msgspec.structs import replace
 from edgeprune import __version__
 from edgeprune.artifacts import RunFolder, hash_file, hash_parts, write_record
 from edgeprune.errors import UsageError
+from edgeprune.runtime.executor import Executor, open_executor
 from edgeprune.schema.events import Event, Progress
 from edgeprune.schema.run import RunManifest, RunRequest, StageRecord
 
@@ -39,6 +40,7 @@ class Run:
     compressed: "LoadedModel | None" = None
     hashes: dict[Path, str] = field(default_factory=dict)
     """Hashes of input files outside the run folder, taken once."""
+    _executor: Executor | None = None
 
     def hash_of(self, path: Path) -> str:
         """Content hash of a file or folder, remembered for files outside the run folder only."""
@@ -47,6 +49,22 @@ class Run:
         if path not in self.hashes:
             self.hashes[path] = hash_tree(path)
         return self.hashes[path]
+
+    def executor(self) -> Executor:
+        """Where independent work runs; opened when first asked for.
+
+        Raises:
+            ProtocolError: the cluster asked for cannot be reached.
+        """
+        if self._executor is None:
+            self._executor = open_executor(workers=self.request.worker_count, cluster=self.request.cluster)
+        return self._executor
+
+    def close(self) -> None:
+        """End the workers, if there are any."""
+        if self._executor is not None:
+            self._executor.close()
+        self._executor = None
 
 
 @dataclass(frozen=True)

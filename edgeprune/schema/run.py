@@ -36,6 +36,10 @@ class RunRequest(Record, frozen=True, kw_only=True):
     """Profile with `--quick`."""
     locks: tuple[Lock, ...] = ()
     """Choices the search may not change."""
+    worker_count: int = 1
+    """Processes that independent work runs in; 1 is this process. No result depends on it, nor on `cluster`."""
+    cluster: str | None = None
+    """Address of a Dask scheduler whose workers do that work instead."""
 
 
 class StageRecord(Record, frozen=True, kw_only=True):
