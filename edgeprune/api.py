@@ -10,7 +10,7 @@ from pathlib import Path
 
 from msgspec.structs import replace
 
-from edgeprune.artifacts import RunFolder, read_record, read_toml, write_record
+from edgeprune.artifacts import RunFolder, read_record, write_record
 from edgeprune.errors import InfeasibleBudgetError, UsageError
 from edgeprune.pipeline.host import check_needs, predict_needs
 from edgeprune.pipeline.journal import Journal
@@ -23,7 +23,7 @@ from edgeprune.pipeline.request import (
     open_run,
     read_manifest,
 )
-from edgeprune.pipeline.settings import EXECUTION_PROVIDERS
+from edgeprune.pipeline.settings import EXECUTION_PROVIDERS, read_recipe
 from edgeprune.pipeline.stages import STAGES, stage_named
 from edgeprune.pipeline.table import Run, is_finished, run_stage, run_stages
 from edgeprune.pipeline.versions import tool_versions
@@ -33,12 +33,12 @@ from edgeprune.schema.candidate import SearchResult
 from edgeprune.schema.demo import DemoReport
 from edgeprune.schema.device import DeviceProfile
 from edgeprune.schema.doctor import DoctorReport
+from edgeprune.schema.emulation import Emulation
 from edgeprune.schema.events import Event, NullProgress, Progress
 from edgeprune.schema.lock import Lock
 from edgeprune.schema.measurement import ValidationReport
 from edgeprune.schema.model import ModelSpec
 from edgeprune.schema.plan import PlanReport
-from edgeprune.schema.recipe import Recipe
 from edgeprune.schema.report import RunReport
 from edgeprune.schema.run import CompressOutcome, RunManifest, RunOutcome, RunPreview, RunRequest
 from edgeprune.search.locks import Holds
@@ -67,13 +67,18 @@ def profile(
     name: str = "this-device",
     save: str | None = None,
     thread_count: int | None = None,
+    emulation: Emulation | None = None,
     progress: Progress | None = None,
 ) -> DeviceProfile:
-    """Measure this device; with `save`, keep the profile under that name in the user's data folder."""
-    from edgeprune.profile.run import profile_device
+    """Measure this device, or a smaller one emulated on it.
+
+    With `save`, the profile is kept under that name in the user's data folder.
+    """
+    from edgeprune.profile.emulated import profile_emulated
     from edgeprune.profile.store import save_profile
 
-    measured = profile_device(
+    measured = profile_emulated(
+        emulation,
         name=save or name,
         quick=quick,
         disk_path=Path(tempfile.gettempdir()),
@@ -198,7 +203,7 @@ def compress(path: Path, *, progress: Progress | None = None) -> CompressOutcome
     _need(work, "intake", "calibrate", "search")
     run_stage(stage_named("compress"), work)
     dense = read_record(work.folder.model, ModelSpec)
-    recipe = read_toml(work.folder.recipe, Recipe)
+    recipe = read_recipe(work)
     kept = edit_shapes(dense, recipe).parameter_count / dense.parameter_count
     return CompressOutcome(folder=str(work.folder.hf), kept_fraction=kept, recipe=recipe)
 
@@ -296,6 +301,7 @@ def validate(
     execution_provider: str = "cpu",
     thread_count: int | None = None,
     recalibrate: str | None = None,
+    emulation: Emulation | None = None,
     progress: Progress | None = None,
 ) -> ValidationReport:
     """Measure a run's bundles, or one bundle, on this device; needs no torch.
@@ -312,6 +318,7 @@ def validate(
             work.request,
             execution_provider=execution_provider,
             thread_count=thread_count if thread_count is not None else work.request.thread_count,
+            emulation=emulation if emulation is not None else work.request.emulation,
         )
         profile = None
         if recalibrate is not None:
@@ -338,6 +345,7 @@ def validate(
         thread_count=thread_count,
         progress=progress or NullProgress(),
         conditions=read_conditions,
+        emulation=emulation,
     )
     if recalibrate is None or profile is None:
         return measured

@@ -1,7 +1,8 @@
 """Every error EdgePrune raises on purpose, and the exit code each one becomes.
 
     EdgePruneError
-    ├── UsageError                        2   flags, sizes, units, texts, folders, recipes
+    ├── UsageError                        2   flags, sizes, units, texts, folders
+    │   ├── RecipeError                   2   a recipe that does not fit the model (which entry)
     │   └── CalibrationError              2   domain, evaluation or question text that cannot be used
     ├── InfeasibleBudgetError             1   no recipe meets the budget (what binds, the nearest feasible one)
     ├── ModelError                        3   a model or bundle that cannot be read
@@ -29,6 +30,7 @@ __all__ = [
     "ModelError",
     "ParityError",
     "ProtocolError",
+    "RecipeError",
     "RuntimeUnavailableError",
     "UnsupportedArchitectureError",
     "UsageError",
@@ -57,6 +59,15 @@ class UsageError(EdgePruneError):
     """Flags, sizes, units, folders or recipes that cannot be used as given."""
 
     exit_code = ExitCode.USAGE
+
+
+class RecipeError(UsageError):
+    """A recipe that does not fit the model; `entry` says where, as keys and positions from the record's top."""
+
+    def __init__(self, message: str, *entry: str | int) -> None:
+        """Keep the place beside the sentence."""
+        super().__init__(message)
+        self.entry = entry
 
 
 class CalibrationError(UsageError):

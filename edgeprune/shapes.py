@@ -4,9 +4,11 @@
 predictor prices its result, compression and export must reproduce it, validation checks the bundle against it.
 """
 
+import difflib
+
 from msgspec.structs import replace
 
-from edgeprune.errors import UsageError
+from edgeprune.errors import RecipeError, UsageError
 from edgeprune.schema.kernel import parse_kernel
 from edgeprune.schema.model import BlockSpec, ModelSpec, SiteSpec
 from edgeprune.schema.recipe import Recipe, SiteEdit
@@ -43,29 +45,34 @@ def edit_shapes(spec: ModelSpec, recipe: Recipe) -> ModelSpec:
     """Shapes of the model after a recipe.
 
     Raises:
-        UsageError: the recipe does not fit the model; the message names the entry.
+        RecipeError: the recipe does not fit the model; the message names the entry.
     """
     if recipe.model_hash != spec.model_hash:
-        raise UsageError(
+        raise RecipeError(
             f"The recipe was made for a model with hash {recipe.model_hash[:12]}, this one has "
-            f"{spec.model_hash[:12]}; search again for this model."
+            f"{spec.model_hash[:12]}; search again for this model.",
+            "model_hash",
         )
     known_blocks = {block.index for block in spec.blocks}
     dropped = set(recipe.drop_blocks)
-    for index in recipe.drop_blocks:
+    for position, index in enumerate(recipe.drop_blocks):
+        where = ("drop_blocks", position)
         if index not in known_blocks:
-            raise UsageError(f"recipe drop_blocks: the model has no block {index}; it has {_span(known_blocks)}.")
+            span = _span(known_blocks)
+            raise RecipeError(f"recipe drop_blocks: the model has no block {index}; it has {span}.", *where)
+        if index in recipe.drop_blocks[:position]:
+            raise RecipeError(f"recipe drop_blocks: block {index} is listed twice.", *where)
     if dropped >= known_blocks:
-        raise UsageError("recipe drop_blocks removes every block; keep at least one.")
+        raise RecipeError("recipe drop_blocks removes every block; keep at least one.", "drop_blocks")
     channels = _channel_counts(spec, recipe, dropped)
     edits = _site_edits(spec, recipe, dropped)
-    _check_kernel(recipe.table_kernel, where="recipe table_kernel")
+    _check_kernel(recipe.table_kernel, "recipe table_kernel", "table_kernel")
     vocab_size = spec.vocab_size
     if recipe.keep_tokens is not None:
         if not 1 <= recipe.keep_tokens.kept_count <= spec.vocab_size:
-            raise UsageError(
-                f"recipe keep_tokens: kept_count {recipe.keep_tokens.kept_count} must lie in 1..{spec.vocab_size}."
-            )
+            count = recipe.keep_tokens.kept_count
+            message = f"recipe keep_tokens: kept_count {count} must lie in 1..{spec.vocab_size}."
+            raise RecipeError(message, "keep_tokens", "kept_count")
         vocab_size = recipe.keep_tokens.kept_count
     blocks = tuple(
         _edit_block(block, channels.get(block.index), edits) for block in spec.blocks if block.index not in dropped
@@ -74,7 +81,7 @@ def edit_shapes(spec: ModelSpec, recipe: Recipe) -> ModelSpec:
     return replace(edited, parameter_count=count_parameters(edited))
 
 
-def _edit_block(block: BlockSpec, kept_channels: int | None, edits: dict[str, SiteEdit]) -> BlockSpec:
+def _edit_block(block: BlockSpec, kept_channels: int | None, edits: dict[str, tuple[int, SiteEdit]]) -> BlockSpec:
     sites = []
     for site in block.sites:
         changed = site
@@ -83,13 +90,14 @@ def _edit_block(block: BlockSpec, kept_channels: int | None, edits: dict[str, Si
                 changed = replace(changed, out_features=kept_channels)
             elif site.role == "down":
                 changed = replace(changed, in_features=kept_channels)
-        edit = edits.get(site.name)
-        if edit is not None:
+        if site.name in edits:
+            position, edit = edits[site.name]
             changed = replace(changed, rank=edit.rank, kernel=edit.kernel)
             if edit.rank is not None and edit.rank >= min(changed.in_features, changed.out_features):
-                raise UsageError(
+                raise RecipeError(
                     f"recipe site {site.name}: rank {edit.rank} is not below the full rank "
-                    f"{min(changed.in_features, changed.out_features)}; leave rank out to keep the matrix dense."
+                    f"{min(changed.in_features, changed.out_features)}; leave rank out to keep the matrix dense.",
+                    *("sites", position, "rank"),
                 )
         sites.append(changed)
     size = block.intermediate_size if kept_channels is None else kept_channels
@@ -99,43 +107,47 @@ def _edit_block(block: BlockSpec, kept_channels: int | None, edits: dict[str, Si
 def _channel_counts(spec: ModelSpec, recipe: Recipe, dropped: set[int]) -> dict[int, int]:
     widths = {block.index: block.intermediate_size for block in spec.blocks}
     counts: dict[int, int] = {}
-    for entry in recipe.keep_channels:
-        where = f"recipe keep_channels block {entry.block}"
+    for position, entry in enumerate(recipe.keep_channels):
+        where, place = f"recipe keep_channels block {entry.block}", ("keep_channels", position)
         if entry.block not in widths:
-            raise UsageError(f"{where}: the model has no such block.")
+            span = _span(set(widths))
+            raise RecipeError(f"{where}: the model has no such block; it has {span}.", *place, "block")
         if entry.block in dropped:
-            raise UsageError(f"{where}: the recipe drops this block.")
+            raise RecipeError(f"{where}: the recipe drops this block.", *place, "block")
         if entry.block in counts:
-            raise UsageError(f"{where} is listed twice.")
+            raise RecipeError(f"{where} is listed twice.", *place, "block")
         if not 1 <= entry.kept_count <= widths[entry.block]:
-            raise UsageError(f"{where}: kept_count {entry.kept_count} must lie in 1..{widths[entry.block]}.")
+            message = f"{where}: kept_count {entry.kept_count} must lie in 1..{widths[entry.block]}."
+            raise RecipeError(message, *place, "kept_count")
         counts[entry.block] = entry.kept_count
     return counts
 
 
-def _site_edits(spec: ModelSpec, recipe: Recipe, dropped: set[int]) -> dict[str, SiteEdit]:
+def _site_edits(spec: ModelSpec, recipe: Recipe, dropped: set[int]) -> dict[str, tuple[int, SiteEdit]]:
+    """Site -> its position in the recipe and its edit."""
     known = {site.name: block.index for block in spec.blocks for site in block.sites}
-    edits: dict[str, SiteEdit] = {}
-    for edit in recipe.sites:
-        where = f"recipe site {edit.name}"
+    edits: dict[str, tuple[int, SiteEdit]] = {}
+    for position, edit in enumerate(recipe.sites):
+        where, place = f"recipe site {edit.name}", ("sites", position)
         if edit.name not in known:
-            raise UsageError(f"{where}: the model has no such site.")
+            nearest = ", ".join(difflib.get_close_matches(edit.name, known, n=3, cutoff=0.0))
+            raise RecipeError(f"{where}: the model has no such site; nearest are {nearest}.", *place, "name")
         if known[edit.name] in dropped:
-            raise UsageError(f"{where}: the recipe drops its block.")
+            raise RecipeError(f"{where}: the recipe drops its block.", *place, "name")
         if edit.name in edits:
-            raise UsageError(f"{where} is listed twice.")
+            raise RecipeError(f"{where} is listed twice.", *place, "name")
         if edit.rank is not None and edit.rank < 1:
-            raise UsageError(f"{where}: rank {edit.rank} must be at least 1.")
-        _check_kernel(edit.kernel, where=where)
-        edits[edit.name] = edit
+            raise RecipeError(f"{where}: rank {edit.rank} must be at least 1.", *place, "rank")
+        _check_kernel(edit.kernel, where, *place, "kernel")
+        edits[edit.name] = position, edit
     return edits
 
 
-def _check_kernel(name: str, *, where: str) -> None:
+def _check_kernel(name: str, where: str, *entry: str | int) -> None:
     try:
         parse_kernel(name)
     except UsageError as error:
-        raise UsageError(f"{where}: {error}") from None
+        raise RecipeError(f"{where}: {error}", *entry) from None
 
 
 def _span(indices: set[int]) -> str:

@@ -5,8 +5,9 @@ from pathlib import Path
 
 from msgspec.structs import replace
 
-from edgeprune.artifacts import atomic_write, read_arrays, read_record, read_toml, write_record, write_toml
+from edgeprune.artifacts import atomic_write, read_arrays, read_record, write_record
 from edgeprune.errors import InfeasibleBudgetError
+from edgeprune.pipeline.recipe_file import recipe_toml, write_recipe_file
 from edgeprune.pipeline.settings import BASELINES, EXECUTION_PROVIDERS, dense_spec, read_recipe, workload_of
 from edgeprune.pipeline.table import Run
 from edgeprune.pipeline.versions import tool_versions
@@ -15,7 +16,6 @@ from edgeprune.schema.correction import Recalibration
 from edgeprune.schema.device import DeviceProfile
 from edgeprune.schema.measurement import ValidationReport
 from edgeprune.schema.model import ModelSpec
-from edgeprune.schema.recipe import Recipe
 from edgeprune.schema.scores import Scores
 from edgeprune.shapes import edit_shapes
 from edgeprune.units import format_bytes, format_seconds
@@ -43,12 +43,14 @@ def profile_inputs(run: Run) -> list[object]:
 
         named = load_profile(request.device)
     wanted = [_site_shapes(spec), _attention_shapes(spec), request.quick]
-    return [named, request.thread_count, request.execution_provider, *wanted]
+    # A named profile is data: what is emulated while measuring does not change it.
+    emulation = None if request.device is not None else request.emulation
+    return [named, request.thread_count, request.execution_provider, *wanted, emulation]
 
 
 def profile_stage(run: Run) -> str:
     """Measure this device, or take the named profile."""
-    from edgeprune.profile.run import profile_device  # onnxruntime
+    from edgeprune.profile.emulated import profile_emulated  # onnxruntime
     from edgeprune.profile.store import load_profile
 
     request = run.request
@@ -56,7 +58,8 @@ def profile_stage(run: Run) -> str:
     if request.device is not None:
         profile = load_profile(request.device)
     else:
-        profile = profile_device(
+        profile = profile_emulated(
+            request.emulation,
             name="this-device",
             quick=request.quick,
             disk_path=run.folder.root,
@@ -113,7 +116,7 @@ def search_stage(run: Run) -> str:
     if result.chosen is None:
         message = "" if result.infeasible is None else result.infeasible.message
         raise InfeasibleBudgetError(message or "No recipe meets the budget.")
-    write_toml(folder.recipe, result.chosen.recipe)
+    write_recipe_file(folder.recipe, result.chosen.recipe)
     cost = result.chosen.cost
     return (
         f"{result.chosen.label}: {format_bytes(cost.disk_bytes)} on disk, "
@@ -127,9 +130,9 @@ def _keep_edited_recipe(run: Run) -> None:
     folder = run.folder
     if not (folder.recipe.is_file() and folder.front.is_file()):
         return
-    before = read_record(folder.front, SearchResult)
-    if before.chosen is not None and read_toml(folder.recipe, Recipe) != before.chosen.recipe:
-        atomic_write(folder.recipe.with_name("recipe.edited.toml"), folder.recipe.read_bytes())
+    before, text = read_record(folder.front, SearchResult), folder.recipe.read_bytes()
+    if before.chosen is None or text != recipe_toml(before.chosen.recipe).encode():
+        atomic_write(folder.recipe.with_name("recipe.edited.toml"), text)
 
 
 def bundles_of(run: Run) -> dict[str, Path]:
@@ -141,7 +144,8 @@ def validate_inputs(run: Run) -> list[object]:
     """The bundles by their manifests, the limits, threads and provider."""
     manifests = [run.hash_of(path / "edgeprune.json") for path in bundles_of(run).values()]
     request = run.request
-    return [manifests, run.hash_of(run.folder.front), request.budget, request.thread_count, request.execution_provider]
+    limits = [request.budget, request.thread_count, request.execution_provider, request.emulation]
+    return [manifests, run.hash_of(run.folder.front), *limits]
 
 
 def validate_stage(run: Run) -> str:
@@ -158,6 +162,7 @@ def validate_stage(run: Run) -> str:
         thread_count=run.request.thread_count,
         progress=run.progress,
         conditions=read_conditions,
+        emulation=run.request.emulation,
     )
     write_record(run.folder.validation, report)
     return report.verdict

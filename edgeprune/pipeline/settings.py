@@ -1,12 +1,12 @@
 """What every stage of a run reads: its settings, its shapes, its recipe."""
 
-from edgeprune.artifacts import read_record, read_toml
+from edgeprune.artifacts import read_record
+from edgeprune.pipeline.recipe_file import read_recipe_file
 from edgeprune.pipeline.request import context_tokens
 from edgeprune.pipeline.table import Run
 from edgeprune.schema.budget import Workload
 from edgeprune.schema.model import ModelSpec
 from edgeprune.schema.recipe import Recipe
-from edgeprune.shapes import edit_shapes
 
 __all__ = ["BASELINES", "EXECUTION_PROVIDERS", "KERNELS", "dense_spec", "read_recipe", "workload_of"]
 
@@ -33,8 +33,6 @@ def read_recipe(run: Run) -> Recipe:
     """The recipe of the run, also one the user edited.
 
     Raises:
-        UsageError: it does not fit the model; the message names the entry.
+        UsageError: it does not fit the model or the run's context; the message has the line.
     """
-    recipe = read_toml(run.folder.recipe, Recipe)
-    edit_shapes(dense_spec(run), recipe)  # an edited recipe is refused here, before anything is loaded
-    return recipe
+    return read_recipe_file(run.folder.recipe, dense_spec(run), context_tokens=workload_of(run).context_tokens)
