@@ -35,6 +35,7 @@ class QualityModel:
         residuals: Residuals | None = None,
         *,
         region: Recipe | None = None,
+        excluded: frozenset[str] = frozenset(),
     ) -> None:
         """Index the scores.
 
@@ -44,6 +45,7 @@ class QualityModel:
             arrays: beside the scores.
             residuals: what building recipes taught; None takes the scores as they are.
             region: where single edits are priced; None takes the mean of the recipes that were built.
+            excluded: families whose single edits have no price, so that a search does without them.
         """
         self._spec = spec
         self._scores = scores
@@ -51,6 +53,7 @@ class QualityModel:
         self._kernel_index = {name: index for index, name in enumerate(scores.kernels)}
         self._block_position = {block.index: position for position, block in enumerate(spec.blocks)}
         self.dense_loss_nats = _dense_loss(scores)
+        self._excluded = excluded
         self._multipliers = dict.fromkeys(FAMILIES, 1.0)
         self._surrogate: Surrogate | None = None
         if residuals is not None and residuals.fit is not None:
@@ -66,6 +69,8 @@ class QualityModel:
 
     def kernel_loss(self, site: str, kernel: str, *, is_factored: bool = False) -> float | None:
         """Loss of storing a site (or `table`) under a kernel; None when it was not scored."""
+        if kernel == FLOAT32:
+            return 0.0
         family = "tables" if site == TABLE else kernel_family(kernel)
         return self._priced(family, self._kernel_score(site, kernel, is_factored=is_factored))
 
@@ -88,11 +93,12 @@ class QualityModel:
 
     def channel_loss(self, block: int, kept_count: int) -> float | None:
         """Loss of keeping that many channels, linear between the scored counts; None outside of them."""
-        return self._priced("channels", self._channel_score(block, kept_count))
+        score = self._channel_score(block, kept_count)
+        return score if score == 0.0 else self._priced("channels", score)
 
     def depth_loss(self, drop_blocks: tuple[int, ...]) -> float | None:
         """Loss of dropping exactly these blocks; None when it was not measured."""
-        return self._priced("depth", self._depth_score(drop_blocks))
+        return self._priced("depth", self._depth_score(drop_blocks)) if drop_blocks else 0.0
 
     def vocabulary_loss(self, kept_count: int) -> float | None:
         """Loss of keeping that many tokens, linear between the measured counts; None outside of them."""
@@ -127,7 +133,7 @@ class QualityModel:
         return sum(sums.values()) if self._surrogate is None else self._surrogate.total(sums)
 
     def _priced(self, family: str, score: float | None) -> float | None:
-        return None if score is None else score * self._multipliers[family]
+        return None if score is None or family in self._excluded else score * self._multipliers[family]
 
     def _kernel_score(self, site: str, kernel: str, *, is_factored: bool = False) -> float | None:
         if kernel == FLOAT32:

@@ -150,3 +150,21 @@ def test_the_quality_model_takes_what_was_measured_and_single_edits_add_up_to_it
         )
         assert sum(part for part in parts if part is not None) == pytest.approx(model.loss_increase_nats(recipe))
     assert plain.loss_increase_nats(recipes[0]) == pytest.approx(sum((sums[0] or {}).values()))
+
+
+def test_an_excluded_family_has_no_price_but_recipes_with_it_do() -> None:
+    spec = make_spec()
+    scores, arrays = make_scores(spec, channel_counts=(64, 128), depth=[(1,)], vocabulary=[256])
+    families = frozenset({"depth", "channels", "lowrank", "laser", "int4", "vocabulary", "tables"})
+    model = QualityModel(spec, scores, arrays, excluded=families)
+    assert model.depth_loss((1,)) is None
+    assert model.depth_loss(()) == 0.0
+    assert model.channel_loss(0, 64) is None
+    assert model.channel_loss(0, 176) == 0.0
+    assert model.best_rank_method("blocks.0.q", 8) is None
+    assert model.kernel_loss("blocks.0.q", "int4_b32_a4") is None
+    assert model.kernel_loss("blocks.0.q", "int8_b32_a4") is not None
+    assert model.kernel_loss("table", "int8_b32_a4") is None
+    assert model.kernel_loss("table", "fp32") == 0.0
+    assert model.vocabulary_loss(256) is None
+    assert model.loss_increase_nats(Recipe(model_hash=spec.model_hash, context_tokens=64, drop_blocks=(1,))) is not None
