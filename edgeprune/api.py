@@ -14,6 +14,7 @@ from edgeprune.artifacts import RunFolder, read_record, write_record
 from edgeprune.errors import InfeasibleBudgetError, UsageError
 from edgeprune.pipeline.host import check_needs, predict_needs
 from edgeprune.pipeline.journal import Journal
+from edgeprune.pipeline.recipe_file import adopt_recipe
 from edgeprune.pipeline.request import (
     check_output,
     complete_request,
@@ -100,6 +101,7 @@ def _open(request: RunRequest, output: Path | None, progress: Progress) -> tuple
     completed = complete_request(request)
     assert completed.model is not None
     spec = named(read_spec(resolve_model(completed.model)), completed)
+    completed = adopt_recipe(completed, spec)
     context_tokens(completed, spec)
     Holds(spec, completed.locks)  # a mistyped pattern is refused before anything is measured
     folder = open_output(output, name=spec.name, model_hash=spec.model_hash)
@@ -186,6 +188,7 @@ def search(
     """Solve again from the scores of a run, with another budget, context or locks when given; needs no torch."""
     work = _reopen(path, progress)
     _need(work, "intake", "profile", "calibrate")
+    work.request = replace(work.request, recipe=None)  # asked to solve, so what is solved for is taken
     if budget is not None:
         work.request = replace(work.request, budget=budget)
     if context is not None:

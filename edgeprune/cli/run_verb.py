@@ -28,6 +28,7 @@ __all__ = ["command"]
 @click.command("run")
 @click.argument("model", required=False)
 @click.option("--device", help="Saved or shipped profile, or a path (default: measure this device).")
+@click.option("--recipe", type=click.Path(path_type=Path), help="Run this recipe.toml as written.")
 @click.option("--quick", is_flag=True, help="Profile in a few seconds, with wider ranges.")
 @click.option("--dry-run", is_flag=True, help="Say what would be done and needed; do nothing.")
 @budget_options
@@ -41,6 +42,7 @@ __all__ = ["command"]
 def command(
     model: str | None,
     device: str | None,
+    recipe: Path | None,
     quick: bool,
     dry_run: bool,
     budget: BudgetRequest | None,
@@ -79,6 +81,7 @@ def command(
         seed=seed,
         quick=quick,
         locks=locks or (),
+        recipe=None if recipe is None else str(recipe),
         worker_count=workers,
         cluster=cluster,
     )

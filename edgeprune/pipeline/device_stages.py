@@ -89,7 +89,9 @@ def search_inputs(run: Run) -> list[object]:
     folder = run.folder
     files = (folder.device, folder.model, folder.scores, folder.scores_arrays)
     request = run.request
-    return [*(run.hash_of(path) for path in files), request.budget, workload_of(run), request.seed, request.locks]
+    given = None if request.recipe is None else run.hash_of(Path(request.recipe))
+    asked = [request.budget, workload_of(run), request.seed, request.locks, given]
+    return [*(run.hash_of(path) for path in files), *asked]
 
 
 def search_stage(run: Run) -> str:
@@ -113,6 +115,10 @@ def search_stage(run: Run) -> str:
     )
     _keep_edited_recipe(run)
     write_record(folder.front, result)
+    if run.request.recipe is not None:
+        atomic_write(folder.recipe, Path(run.request.recipe).read_bytes())
+        read_recipe(run)
+        return f"the recipe of {run.request.recipe}, as written"
     if result.chosen is None:
         message = "" if result.infeasible is None else result.infeasible.message
         raise InfeasibleBudgetError(message or "No recipe meets the budget.")

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+from msgspec.structs import replace
 
 from edgeprune.artifacts import atomic_write
 from edgeprune.errors import RecipeError, UsageError
@@ -12,9 +13,10 @@ from edgeprune.pipeline.toml_lines import Entry, line_of
 from edgeprune.schema.base import SCHEMA_VERSION
 from edgeprune.schema.model import ModelSpec
 from edgeprune.schema.recipe import Recipe, SiteEdit
+from edgeprune.schema.run import RunRequest
 from edgeprune.shapes import edit_shapes
 
-__all__ = ["parse_recipe", "read_recipe_file", "recipe_toml", "write_recipe_file"]
+__all__ = ["adopt_recipe", "parse_recipe", "read_recipe_file", "recipe_toml", "write_recipe_file"]
 
 HEADER = """\
 # What is done to the model, in this order: blocks, tokens, channels, ranks, bits. Edit it, then run the same
@@ -38,6 +40,18 @@ HEADER = """\
 _PLACE = re.compile(r"\$((?:\.\w+|\[\d+\])*)`")
 _UNKNOWN = re.compile(r"unknown field `([^`]*)`")
 _TOML_LINE = re.compile(r" \(at line (\d+), column \d+\)| \(at end of document\)")
+
+
+def adopt_recipe(request: RunRequest, spec: ModelSpec) -> RunRequest:
+    """A request with the context of the recipe it is to run, once that is known to fit the model.
+
+    Raises:
+        UsageError: as for `read_recipe_file`; also a recipe for another context than the request asks for.
+    """
+    if request.recipe is None:
+        return request
+    recipe = read_recipe_file(Path(request.recipe), spec, context_tokens=request.context_tokens)
+    return replace(request, context_tokens=recipe.context_tokens)
 
 
 def read_recipe_file(path: Path, spec: ModelSpec, *, context_tokens: int | None = None) -> Recipe:

@@ -59,6 +59,7 @@ def complete_request(request: RunRequest) -> RunRequest:
         general=_absolute(request.general),
         evaluation=_absolute(request.evaluation),
         questions=None if request.questions is None else str(Path(request.questions).absolute()),
+        recipe=None if request.recipe is None else str(Path(request.recipe).absolute()),
     )
 
 

@@ -36,6 +36,8 @@ class RunRequest(Record, frozen=True, kw_only=True):
     """Profile with `--quick`."""
     locks: tuple[Lock, ...] = ()
     """Choices the search may not change."""
+    recipe: str | None = None
+    """A recipe file that is run as written, whatever the search would choose."""
     worker_count: int = 1
     """Processes that independent work runs in; 1 is this process. No result depends on it, nor on `cluster`."""
     cluster: str | None = None
