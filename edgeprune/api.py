@@ -16,6 +16,7 @@ from edgeprune.pipeline.host import check_needs, predict_needs
 from edgeprune.pipeline.journal import Journal
 from edgeprune.pipeline.recipe_file import adopt_recipe
 from edgeprune.pipeline.request import (
+    check_accuracy_limit,
     check_output,
     complete_request,
     context_tokens,
@@ -28,7 +29,7 @@ from edgeprune.pipeline.settings import EXECUTION_PROVIDERS, read_recipe
 from edgeprune.pipeline.stages import STAGES, stage_named
 from edgeprune.pipeline.table import Run, is_finished, run_stage, run_stages
 from edgeprune.pipeline.versions import tool_versions
-from edgeprune.schema.budget import BudgetRequest
+from edgeprune.schema.budget import Budget, BudgetRequest
 from edgeprune.schema.bundle import BundleManifest
 from edgeprune.schema.candidate import SearchResult
 from edgeprune.schema.demo import DemoReport
@@ -36,6 +37,7 @@ from edgeprune.schema.device import DeviceProfile
 from edgeprune.schema.doctor import DoctorReport
 from edgeprune.schema.emulation import Emulation
 from edgeprune.schema.events import Event, NullProgress, Progress
+from edgeprune.schema.fit import FitReport
 from edgeprune.schema.lock import Lock
 from edgeprune.schema.measurement import ValidationReport
 from edgeprune.schema.model import ModelSpec
@@ -52,6 +54,7 @@ __all__ = [
     "demo",
     "doctor",
     "export",
+    "fit",
     "plan",
     "preview",
     "profile",
@@ -195,6 +198,7 @@ def search(
         work.request = replace(work.request, context_tokens=context)
     if locks is not None:
         work.request = replace(work.request, locks=tuple(locks))
+    check_accuracy_limit(work.request)
     with contextlib.suppress(InfeasibleBudgetError):  # the record says what binds; a front door makes it exit code 1
         run_stage(stage_named("search"), work)
     return read_record(work.folder.front, SearchResult)
@@ -279,6 +283,25 @@ def demo(
         validates=validates,
         thread_count=thread_count,
         progress=progress or NullProgress(),
+    )
+
+
+def fit(
+    models: Sequence[str] = (),
+    *,
+    device: str | None = None,
+    budget: Budget | None = None,
+    context: int | None = None,
+    precisions: Sequence[str] | None = None,
+    progress: Progress | None = None,
+) -> FitReport:
+    """Which models, of the catalogue or in folders, fit a device and how fast; without a device name, this one."""
+    from edgeprune.pipeline.fit import DEFAULT_PRECISIONS, fit_models
+    from edgeprune.pipeline.fit_device import device_for_fit
+
+    found = device_for_fit(device, progress=progress or NullProgress())
+    return fit_models(
+        models, found, budget=budget or Budget(), context=context, precisions=precisions or DEFAULT_PRECISIONS
     )
 
 

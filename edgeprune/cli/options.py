@@ -6,15 +6,17 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import click
+from msgspec import convert
 
 from edgeprune.errors import UsageError
-from edgeprune.schema.budget import BudgetRequest, Limit
+from edgeprune.schema.budget import BudgetRequest, Limit, Objective
 from edgeprune.schema.lock import Lock, parse_locks
 from edgeprune.units import parse_bytes, parse_fraction, parse_percent, parse_seconds
 
 __all__ = [
     "budget_options",
     "context_option",
+    "emulate_option",
     "executor_options",
     "json_option",
     "lock_option",
@@ -81,6 +83,10 @@ executor_options = _stacked(
     click.option("--cluster", metavar="ADDRESS", help="Dask scheduler whose workers do that, such as tcp://host:8786."),
 )
 
+emulate_option = click.option(
+    "--emulate", metavar="LIMITS", help="Measure as a smaller device, such as cores=1 or cores=1,memory=512MB."
+)
+
 _path = click.Path(path_type=Path)
 
 text_options = _stacked(
@@ -96,12 +102,24 @@ run_argument = click.argument("run_folder", metavar="RUN", type=click.Path(path_
 
 _BUDGET_FLAGS = (
     click.option("--memory", help="Peak memory of the process, such as 900MB, or 60% of what the dense model adds."),
+    click.option("--device-memory", help="Memory of the GPU, such as 2GB, or 50% of what the dense model takes."),
     click.option("--latency", help="Time per token, such as 12ms, or 50% of the dense model's."),
+    click.option("--first-token", help="Time to first token, such as 0.5s, or 50% of the dense model's."),
     click.option("--disk", help="Bytes of the bundle, such as 40MB, or 30% of the dense model's."),
     click.option("--max-loss", help="Allowed rise of bits-per-byte, such as 0.02 or 2%."),
+    click.option("--max-general-loss", help="The same on general text."),
+    click.option("--min-accuracy", help="Share of --questions answered right, such as 0.7 or 70%."),
     click.option("--reserve", help="Memory kept free for your own program, such as 200MB."),
+    click.option(
+        "--objective",
+        type=click.Choice(["loss", "memory", "latency"]),
+        help="What to make least within the limits (default: loss; memory where only quality is limited).",
+    ),
 )
-_BUDGET_NAMES = ("memory", "latency", "disk", "max_loss", "reserve")
+_BUDGET_NAMES = (
+    "memory", "device_memory", "latency", "first_token", "disk", "max_loss", "max_general_loss", "min_accuracy",
+    "reserve", "objective",
+)  # fmt: skip
 
 
 def budget_options(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -119,18 +137,33 @@ def budget_options(function: Callable[..., Any]) -> Callable[..., Any]:
     return _stacked(*_BUDGET_FLAGS)(with_budget)
 
 
-def _budget_request(
-    *, memory: str | None, latency: str | None, disk: str | None, max_loss: str | None, reserve: str | None
-) -> BudgetRequest | None:
-    if all(text is None for text in (memory, latency, disk, max_loss, reserve)):
+def _budget_request(**flags: str | None) -> BudgetRequest | None:
+    if all(text is None for text in flags.values()):
         return None
+    reserve, objective = flags["reserve"], flags["objective"]
     return BudgetRequest(
-        memory=_limit(memory, "--memory", parse_bytes),
-        latency=_limit(latency, "--latency", parse_seconds),
-        disk=_limit(disk, "--disk", parse_bytes),
-        max_loss=None if max_loss is None else parse_fraction(max_loss, what="--max-loss"),
+        memory=_limit(flags["memory"], "--memory", parse_bytes),
+        device_memory=_limit(flags["device_memory"], "--device-memory", parse_bytes),
+        latency=_limit(flags["latency"], "--latency", parse_seconds),
+        first_token=_limit(flags["first_token"], "--first-token", parse_seconds),
+        disk=_limit(flags["disk"], "--disk", parse_bytes),
+        max_loss=_fraction(flags["max_loss"], "--max-loss"),
+        max_general_loss=_fraction(flags["max_general_loss"], "--max-general-loss"),
+        min_accuracy=_share(flags["min_accuracy"], "--min-accuracy"),
         reserve_bytes=0 if reserve is None else parse_bytes(reserve, what="--reserve"),
+        objective=convert(objective or "loss", Objective),
     )
+
+
+def _fraction(text: str | None, flag: str) -> float | None:
+    return None if text is None else parse_fraction(text, what=flag)
+
+
+def _share(text: str | None, flag: str) -> float | None:
+    share = _fraction(text, flag)
+    if share is not None and not 0.0 < share <= 1.0:
+        raise UsageError(f"{flag} {text!r} is no share of the questions; give more than 0 and at most 1, or 100%.")
+    return share
 
 
 def _limit(text: str | None, flag: str, parse: Callable[..., float]) -> Limit | None:

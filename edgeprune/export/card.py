@@ -115,9 +115,13 @@ def _limits(budget: Budget | None) -> list[tuple[str, str]]:
         return [("budget", "none: a bundle to compare with")]
     return [
         ("peak memory", _or_none(budget.memory_bytes, format_bytes)),
+        ("memory of the accelerator", _or_none(budget.device_memory_bytes, format_bytes)),
         ("latency per token", _or_none(budget.latency_s, format_seconds)),
+        ("time to first token", _or_none(budget.first_token_s, format_seconds)),
         ("disk", _or_none(budget.disk_bytes, format_bytes)),
         ("loss over the dense model", _or_none(budget.max_loss, format_fraction)),
+        ("the same on general text", _or_none(budget.max_general_loss, format_fraction)),
+        ("accuracy, at least", _or_none(budget.min_accuracy, format_fraction)),
     ]
 
 

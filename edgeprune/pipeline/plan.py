@@ -48,10 +48,9 @@ def plan_models(
             label: cost_model.cost(plain_recipe(spec, kernel, context_tokens=tokens, seed=0))
             for label, kernel in PRECISIONS.items()
         }
-        has_limits = any(limit is not None for limit in (request.memory, request.latency, request.disk))
-        if has_limits:
+        if request != replace(BudgetRequest(), reserve_bytes=request.reserve_bytes):
             budget = resolve_budget(
-                replace(request, max_loss=None),
+                request,
                 costs["fp32"],
                 costs["int8"],
                 floor_bytes=floor,
@@ -77,12 +76,23 @@ def plan_models(
     return PlanReport(verdict=verdict, device_name=device.name, context_tokens=longest, budget=shown, rows=tuple(rows))
 
 
+def _surely_too_much(cost: Cost, budget: Budget) -> float | None:
+    """The tensors' bytes where they alone exceed the accelerator's limit; None where only a measurement can tell."""
+    needed, limit = cost.device_memory_bytes.low, budget.device_memory_bytes
+    return needed if needed is not None and limit is not None and needed > limit else None
+
+
 def _fits(cost: Cost, budget: Budget) -> tuple[Verdict, tuple[str, ...]]:
-    """Whether a cost meets the limits, and which it misses or cannot tell."""
+    """Whether a cost meets the limits, and which it misses or cannot tell: headers tell nothing of quality."""
     pairs = {
         "memory": (budget.memory_bytes, cost.peak_rss_bytes.value),
+        "device memory": (budget.device_memory_bytes, _surely_too_much(cost, budget)),
         "latency": (budget.latency_s, cost.decode_s.value),
+        "first token": (budget.first_token_s, cost.prefill_s.value),
         "disk": (budget.disk_bytes, float(cost.disk_bytes)),
+        "loss": (budget.max_loss, None),
+        "general loss": (budget.max_general_loss, None),
+        "accuracy": (budget.min_accuracy, None),
     }
     missed = tuple(
         name for name, (limit, value) in pairs.items() if limit is not None and value is not None and value > limit

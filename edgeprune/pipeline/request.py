@@ -11,6 +11,8 @@ from edgeprune.schema.run import RunManifest, RunRequest
 
 __all__ = [
     "DEMO_NAME",
+    "SMALLEST_CONTEXT",
+    "check_accuracy_limit",
     "check_output",
     "complete_request",
     "context_tokens",
@@ -23,7 +25,7 @@ __all__ = [
 DEMO_NAME = "demo"
 DEMO_DOMAIN = "medicine"
 
-_SMALLEST_CONTEXT = 72
+SMALLEST_CONTEXT = 72
 """64 decoded tokens make the latency figure and a prompt must come before them."""
 
 
@@ -50,6 +52,7 @@ def complete_request(request: RunRequest) -> RunRequest:
             "(files or folders of txt, md, jsonl or parquet)."
         )
     _check_exist(request)
+    check_accuracy_limit(request)
     model = request.model
     assert model is not None
     return replace(
@@ -61,6 +64,19 @@ def complete_request(request: RunRequest) -> RunRequest:
         questions=None if request.questions is None else str(Path(request.questions).absolute()),
         recipe=None if request.recipe is None else str(Path(request.recipe).absolute()),
     )
+
+
+def check_accuracy_limit(request: RunRequest) -> None:
+    """A least accuracy needs something to be right about.
+
+    Raises:
+        UsageError: there are no questions.
+    """
+    if request.budget.min_accuracy is not None and request.questions is None:
+        raise UsageError(
+            "--min-accuracy needs questions to answer; give a task file with --questions (JSON lines: prompt, choices, "
+            "answer)."
+        )
 
 
 def named(spec: ModelSpec, request: RunRequest) -> ModelSpec:
@@ -82,8 +98,8 @@ def context_tokens(request: RunRequest, spec: ModelSpec) -> int:
         wanted = min(512, spec.max_positions)
     if wanted > spec.max_positions:
         raise UsageError(f"--context {wanted} is longer than the model's {spec.max_positions} positions.")
-    if wanted < _SMALLEST_CONTEXT:
-        raise UsageError(f"--context {wanted} is too short to measure; give at least {_SMALLEST_CONTEXT}.")
+    if wanted < SMALLEST_CONTEXT:
+        raise UsageError(f"--context {wanted} is too short to measure; give at least {SMALLEST_CONTEXT}.")
     return wanted
 
 

@@ -3,6 +3,9 @@
 Needs no weights and no torch, so a front door can solve again for another budget in well under a second.
 """
 
+from msgspec.structs import replace
+
+from edgeprune.pipeline.request import SMALLEST_CONTEXT
 from edgeprune.pipeline.settings import BASELINES
 from edgeprune.predict.cost import CostModel
 from edgeprune.predict.quality import QualityModel
@@ -11,6 +14,8 @@ from edgeprune.schema.candidate import SearchResult
 from edgeprune.schema.device import DeviceProfile
 from edgeprune.schema.lock import Lock
 from edgeprune.schema.model import ModelSpec
+from edgeprune.schema.recipe import Recipe
+from edgeprune.schema.residuals import Residuals
 from edgeprune.schema.scores import ScoreArrays, Scores
 from edgeprune.search.baselines import plain_recipe
 from edgeprune.search.budget import resolve_budget
@@ -29,8 +34,22 @@ def solve_request(
     workload: Workload,
     seed: int,
     locks: tuple[Lock, ...] = (),
+    residuals: Residuals | None = None,
+    region: Recipe | None = None,
 ) -> SearchResult:
     """Resolve the limits a user wrote on a device and solve for them.
+
+    Args:
+        request: the limits.
+        device: what the prices are of.
+        spec: the dense model.
+        scores: what calibration scored.
+        arrays: beside the scores.
+        workload: lengths and threads.
+        seed: of the solver.
+        locks: choices that are fixed.
+        residuals: what building recipes taught; None takes the scores as they are.
+        region: the recipe near which its corrections are taken; None is the mean of the recipes that were built.
 
     Raises:
         UsageError: a percentage of something the profile does not tell, or scores of another model.
@@ -52,7 +71,10 @@ def solve_request(
         scores,
         arrays,
         cost_model=cost_model,
-        quality_model=QualityModel(spec, scores, arrays),
+        cost_model_at=lambda tokens: (
+            CostModel(device, spec, replace(workload, context_tokens=tokens)) if tokens >= SMALLEST_CONTEXT else None
+        ),
+        quality_model=QualityModel(spec, scores, arrays, residuals, region=region),
         budget=budget,
         workload=workload,
         device_name=device.name,

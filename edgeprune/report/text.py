@@ -106,12 +106,22 @@ def budget_lines(report: RunReport) -> list[str]:
     if budget.memory_bytes is not None:
         kept_free = f", after a reserve of {format_bytes(budget.reserve_bytes)}" if budget.reserve_bytes else ""
         lines.append(f"peak memory at most {format_bytes(budget.memory_bytes)}{kept_free}")
+    if budget.device_memory_bytes is not None:
+        lines.append(f"memory of the accelerator at most {format_bytes(budget.device_memory_bytes)}")
     if budget.latency_s is not None:
         lines.append(f"at most {format_seconds(budget.latency_s)} a token")
+    if budget.first_token_s is not None:
+        lines.append(f"at most {format_seconds(budget.first_token_s)} to the first token")
     if budget.disk_bytes is not None:
         lines.append(f"at most {format_bytes(budget.disk_bytes)} on disk")
     if budget.max_loss is not None:
         lines.append(f"bits per byte at most {format_fraction(budget.max_loss)} above the dense model's")
+    if budget.max_general_loss is not None:
+        lines.append(f"on general text at most {format_fraction(budget.max_general_loss)} above the dense model's")
+    if budget.min_accuracy is not None:
+        lines.append(f"at least {format_fraction(budget.min_accuracy)} of the questions answered right")
+    if budget.objective != "loss":
+        lines.append(f"within these limits the least {budget.objective}")
     if budget.origin == "default":
         lines.append("(the default: 60 % of plain int8's bytes on disk, and its peak memory)")
     return lines or ["none"]

@@ -8,7 +8,10 @@ from edgeprune.schema.estimate import Cost
 from edgeprune.schema.lock import Lock
 from edgeprune.schema.recipe import Recipe
 
-__all__ = ["Candidate", "Concession", "Infeasible", "LimitUse", "SearchResult"]
+__all__ = ["Candidate", "Concession", "ConcessionKind", "Infeasible", "LimitUse", "SearchResult"]
+
+ConcessionKind = Literal["limit", "context", "blocks", "lock"]
+"""What is given up: how far a limit reaches, the context's length, blocks, or a lock."""
 
 
 class Candidate(Record, frozen=True, kw_only=True):
@@ -44,7 +47,7 @@ class LimitUse(Record, frozen=True, kw_only=True):
 class Concession(Record, frozen=True, kw_only=True):
     """One thing to give up that makes an infeasible budget feasible; it was really solved for."""
 
-    kind: Literal["limit", "context", "blocks", "lock"]
+    kind: ConcessionKind
     message: str
     """One line, such as `context 512 -> 256: loss +1.3 %`."""
     budget: Budget

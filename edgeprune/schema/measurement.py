@@ -4,6 +4,7 @@ from edgeprune.schema.base import SCHEMA_VERSION, Record, Verdict
 from edgeprune.schema.budget import Budget
 from edgeprune.schema.correction import Recalibration
 from edgeprune.schema.device import Conditions, RuntimeInfo
+from edgeprune.schema.emulation import EmulatedDevice
 
 __all__ = [
     "AccuracyResult",
@@ -94,7 +95,9 @@ class Check(Record, frozen=True, kw_only=True):
     """One limit against its measurement."""
 
     quantity: str
-    """`memory`, `latency`, `disk` or `loss`; `parity` where the manifest holds torch's own figures."""
+    """`memory`, `device memory`, `latency`, `first token`, `disk`, `loss`, `general loss` or `accuracy` (the only one
+    with a least value instead of a largest); `parity` where the manifest holds torch's own figures;
+    `emulated_memory` where less memory was emulated."""
     limit: float
     measured: float | None
     unit: str
@@ -117,5 +120,7 @@ class ValidationReport(Record, frozen=True, kw_only=True):
     conditions_before: Conditions | None
     conditions_after: Conditions | None
     created_at: str
+    emulation: EmulatedDevice | None = None
+    """The smaller device this one stood in for; None when it was measured as it is."""
     recalibration: Recalibration | None = None
     """How these measurements corrected the device's profile; None where that was not asked for."""

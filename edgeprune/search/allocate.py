@@ -1,6 +1,6 @@
 """The integer program: which columns to take, solved to a proved gap.
 
-    minimise    sum loss_j x_j            (or the peak memory, or the worst violation of the limits)
+    minimise    sum loss_j x_j            (or the peak memory, the time, or the worst violation of the limits)
     subject to  sum of a group's columns = its switch (or 1 - what turns it off)
                 sum of each limited resource <= limit
                 x binary
@@ -9,7 +9,8 @@ Peak memory is the larger of two sums, so a memory limit is two rows. To minimis
 feasible limits, the rows of chosen limits are loosened by one common relative violation, which becomes the objective.
 """
 
-import dataclasses
+import functools
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -17,16 +18,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeprune.search.highs import INFINITY, Program, Rows, solve
-from edgeprune.search.problem import Limits
+from edgeprune.search.problem import Limits, Price
 from edgeprune.search.space import Column, Space
 
-__all__ = ["RELATIVE_GAP", "Allocation", "Allocator"]
+__all__ = ["EVERY_LIMIT", "RELATIVE_GAP", "Allocation", "Allocator"]
 
 RELATIVE_GAP = 1e-4
 TIE_NATS = 1e-4
 """What the time per token of the slowest allocation weighs against loss: enough to break ties, no more."""
 SOLVER_TOLERANCE = 1e-6
 """HiGHS accepts a row that is violated by this much; a limit is kept that much tighter, so that it really holds."""
+EVERY_LIMIT = frozenset(
+    {"memory", "device memory", "latency", "first token", "disk", "loss", "general loss", "accuracy"}
+)
+"""The limits a user sets; the working set is a property of the device and is never loosened."""
+LOSS_REFERENCE_NATS = 1e-3
+"""Scale of violations of a loss limit of zero, which has no relative one."""
 MEMORY_REFERENCE_BYTES = 1e6
 """Scale of the memory objective where no floor gives one."""
 
@@ -62,69 +69,119 @@ class Allocator:
         self._floor = float(floor_bytes or 0)
         self._seed = seed
         prices = [column.price for column in space.columns]
+        seconds = functools.partial(_seconds, prices)
         self._loss = np.array([column.loss_nats for column in space.columns])
         self._disk = np.array([0.0 if price is None else price.disk_bytes for price in prices])
         self._working = np.array([0.0 if price is None else price.working_set_bytes for price in prices])
         self._loading = np.array([0.0 if price is None else price.loading_high_bytes for price in prices])
         self._running = np.array([0.0 if price is None else price.running_high_bytes for price in prices])
-        self._streaming = np.array([0.0 if price is None else price.decode_high_s(0.0) or 0.0 for price in prices])
-        self._cached = np.array([0.0 if price is None else price.decode_high_s(1.0) or 0.0 for price in prices])
+        self._device = np.array([0.0 if price is None else price.device_bytes for price in prices])
+        self._general = np.array([column.general_nats for column in space.columns])
+        self._streaming = seconds(lambda price: price.decode_high_s(0.0))
+        self._cached = seconds(lambda price: price.decode_high_s(1.0))
+        self._prefill_streaming = seconds(lambda price: price.prefill_high_s(0.0))
+        self._prefill_cached = seconds(lambda price: price.prefill_high_s(1.0))
+        priced = [price for price in prices if price is not None]
+        self._has_prefill = all(price.prefill_high_s(0.0) is not None for price in priced)
         self._groups = _group_rows(space)
         self._depth_columns = tuple(
             position for position, column in enumerate(space.columns) if column.drop_blocks is not None
         )
         self._slowest_s = max(1e-12, _largest_total(self._streaming, space))
 
-    def least_loss(self, limits: Limits, *, gap: float = RELATIVE_GAP) -> Allocation | None:
+    @property
+    def has_first_token(self) -> bool:
+        """False when the time of some option over a whole prompt is unknown."""
+        return self._has_prefill
+
+    def least_loss(
+        self, limits: Limits, *, gap: float = RELATIVE_GAP, drop_count: int | None = None
+    ) -> Allocation | None:
         """The allocation with the least loss within the limits (ties broken by time); None when there is none.
+
+        Args:
+            limits: what must hold.
+            gap: relative gap to prove.
+            drop_count: only recipes that drop that many blocks; None leaves that open.
 
         Raises:
             DeviceError: the solver stopped without an answer.
         """
         cost = self._loss + self._time(limits.cached_fraction) * (TIE_NATS / self._slowest_s)
-        return self._run(limits, cost, gap=gap, loosened=frozenset())
+        return self._run(self._limit_rows(limits), cost, gap=gap, drop_count=drop_count)
 
     def least_memory(self, limits: Limits) -> Allocation | None:
-        """The allocation with the least peak memory within the other limits; None when there is none."""
+        """The allocation with the least peak memory within the limits; None when there is none."""
         reference = self._floor or MEMORY_REFERENCE_BYTES
         cost = self._time(limits.cached_fraction) * (TIE_NATS / self._slowest_s)
-        within = dataclasses.replace(limits, memory_bytes=reference)
-        return self._run(within, cost, gap=RELATIVE_GAP, loosened=frozenset({"memory"}))
+        rows = [*self._limit_rows(limits), *self._memory_rows(reference, name="objective")]
+        return self._run(rows, cost, gap=RELATIVE_GAP, loosened=frozenset({"objective"}))
 
-    def nearest(self, limits: Limits) -> Allocation | None:
-        """The allocation with the least worst relative violation of the limits."""
-        every = frozenset({"memory", "disk", "latency", "loss"})
-        return self._run(limits, self._loss * 1e-6, gap=RELATIVE_GAP, loosened=every)
+    def least_latency(self, limits: Limits) -> Allocation | None:
+        """The allocation with the least time per token within the limits (ties broken by loss); None when none."""
+        loss_scale = TIE_NATS / max(1e-12, _largest_total(self._loss, self._space))
+        cost = self._time(limits.cached_fraction) / self._slowest_s + self._loss * loss_scale
+        return self._run(self._limit_rows(limits), cost, gap=RELATIVE_GAP)
+
+    def nearest(self, limits: Limits, loosened: frozenset[str] = EVERY_LIMIT) -> Allocation | None:
+        """The allocation with the least worst relative violation of the loosened limits, the others held.
+
+        None when the others cannot be held.
+        """
+        return self._run(self._limit_rows(limits), self._loss * 1e-6, gap=RELATIVE_GAP, loosened=loosened)
 
     def _time(self, cached_fraction: float) -> _Array:
-        return np.asarray((1.0 - cached_fraction) * self._streaming + cached_fraction * self._cached)
+        return _mixed(self._streaming, self._cached, cached_fraction)
+
+    def _memory_rows(self, total_bytes: float, *, name: str) -> list[_Row]:
+        room, fixed = total_bytes - self._floor, self._space.fixed
+        return [
+            _Row(name, self._loading, room - fixed.loading_high_bytes, total_bytes),
+            _Row(name, self._running, room - fixed.running_high_bytes, total_bytes),
+        ]
 
     def _limit_rows(self, limits: Limits) -> list[_Row]:
-        fixed = self._space.fixed
+        fixed, share = self._space.fixed, limits.cached_fraction
         rows: list[_Row] = []
         if limits.memory_bytes is not None:
-            room = limits.memory_bytes - self._floor
-            scale = limits.memory_bytes
-            rows.append(_Row("memory", self._loading, room - fixed.loading_high_bytes, scale))
-            rows.append(_Row("memory", self._running, room - fixed.running_high_bytes, scale))
-        if limits.disk_bytes is not None:
-            rows.append(_Row("disk", self._disk, limits.disk_bytes - fixed.disk_bytes, limits.disk_bytes))
-        if limits.latency_s is not None:
-            fixed_s = fixed.decode_high_s(limits.cached_fraction) or 0.0
-            time = self._time(limits.cached_fraction)
-            rows.append(_Row("latency", time, limits.latency_s - fixed_s, limits.latency_s))
-        if limits.loss_nats is not None:
-            # A limit of zero has no relative violation; a thousandth of a nat stands in as its scale.
-            rows.append(_Row("loss", self._loss, limits.loss_nats, max(limits.loss_nats, 1e-3)))
+            rows += self._memory_rows(limits.memory_bytes, name="memory")
+        for name, limit, coefficients, paid in (
+            ("device memory", limits.device_memory_bytes, self._device, fixed.device_bytes),
+            ("disk", limits.disk_bytes, self._disk, fixed.disk_bytes),
+            ("latency", limits.latency_s, self._time(share), fixed.decode_high_s(share) or 0.0),
+            (
+                "first token",
+                limits.first_token_s,
+                _mixed(self._prefill_streaming, self._prefill_cached, share),
+                fixed.prefill_high_s(share) or 0.0,
+            ),
+        ):
+            if limit is not None:
+                rows.append(_Row(name, coefficients, limit - paid, limit))
+        for name, limit, coefficients in (
+            ("loss", limits.loss_nats, self._loss),
+            ("general loss", limits.general_nats, self._general),
+            ("accuracy", limits.accuracy_nats, self._loss),
+        ):
+            if limit is not None:
+                rows.append(_Row(name, coefficients, limit, max(limit, LOSS_REFERENCE_NATS)))
         if limits.working_set_bytes is not None:
             bound = limits.working_set_bytes - fixed.working_set_bytes
             rows.append(_Row("working set", self._working, bound, max(1.0, limits.working_set_bytes)))
         return rows
 
-    def _run(self, limits: Limits, cost: _Array, *, gap: float, loosened: frozenset[str]) -> Allocation | None:
+    def _run(
+        self,
+        limit_rows: list[_Row],
+        cost: _Array,
+        *,
+        gap: float,
+        loosened: frozenset[str] = frozenset(),
+        drop_count: int | None = None,
+    ) -> Allocation | None:
         count = len(self._loss)
         rows = self._groups.copy()
-        for row in self._limit_rows(limits):
+        for row in limit_rows:
             # Scaled to their reference, so that bytes, seconds and nats weigh alike in the solver's tolerances.
             scaled = row.coefficients / row.reference
             used = np.flatnonzero(scaled)
@@ -133,12 +190,25 @@ class Allocator:
                 indices.append(count)
                 values.append(-1.0)
             rows.add(indices, values, -INFINITY, row.bound / row.reference - SOLVER_TOLERANCE)
-        program = Program(cost, INFINITY if loosened else 0.0, rows, self._depth_columns)
-        solution = solve(program, gap=gap, seed=self._seed)
+        branch = tuple(
+            position
+            for position in self._depth_columns
+            if drop_count is None or len(self._space.columns[position].drop_blocks or ()) == drop_count
+        )
+        solution = solve(Program(cost, INFINITY if loosened else 0.0, rows, branch), gap=gap, seed=self._seed)
         if solution is None:
             return None
         taken = tuple(self._space.columns[int(index)] for index in solution.taken)
         return Allocation(taken=taken, gap=solution.gap, violation=solution.slack)
+
+
+def _seconds(prices: Sequence[Price | None], read: Callable[[Price], float | None]) -> _Array:
+    """Times of the columns; 0 where there is no price or it does not tell."""
+    return np.array([0.0 if price is None else read(price) or 0.0 for price in prices])
+
+
+def _mixed(streaming: _Array, cached: _Array, cached_fraction: float) -> _Array:
+    return np.asarray((1.0 - cached_fraction) * streaming + cached_fraction * cached)
 
 
 def _group_rows(space: Space) -> Rows:

@@ -1,8 +1,6 @@
-"""Candidates: a recipe with its predicted cost and loss, and whether a budget is met as predicted."""
+"""Candidates: a recipe with its predicted cost, losses and accuracy."""
 
 from edgeprune.errors import EdgePruneError
-from edgeprune.schema.base import Verdict
-from edgeprune.schema.budget import Budget
 from edgeprune.schema.candidate import Candidate
 from edgeprune.schema.kernel import FLOAT32
 from edgeprune.schema.recipe import Recipe
@@ -11,7 +9,7 @@ from edgeprune.search.baselines import PLAIN_INT4, PLAIN_INT8, plain_recipe
 from edgeprune.search.problem import Problem
 from edgeprune.search.space import to_recipe
 
-__all__ = ["allocated", "baselines", "candidate", "dense", "predicted_verdict"]
+__all__ = ["allocated", "baselines", "candidate", "dense"]
 
 
 def candidate(
@@ -27,9 +25,17 @@ def candidate(
         cost=problem.cost_model.cost(recipe),
         loss_increase_nats=loss,
         relative_loss=problem.quality_model.relative_loss(loss),
+        general_relative_loss=_general(problem, recipe),
+        accuracy=None if problem.accuracy_model is None else problem.accuracy_model.accuracy(loss),
         optimality_gap=gap,
         basis=basis,
     )
+
+
+def _general(problem: Problem, recipe: Recipe) -> float | None:
+    model = problem.general_model
+    loss = None if model is None else model.loss_increase_nats(recipe)
+    return None if model is None or loss is None else model.relative_loss(loss)
 
 
 def allocated(problem: Problem, allocation: Allocation, label: str, *, basis: str) -> Candidate:
@@ -58,19 +64,3 @@ def baselines(problem: Problem) -> tuple[Candidate, ...]:
         if entry is not None:
             found.append(entry)
     return tuple(found)
-
-
-def predicted_verdict(entry: Candidate, budget: Budget) -> Verdict:
-    """Whether every limit is met at the upper end of its prediction; `unmeasured` when one cannot be predicted."""
-    cost = entry.cost
-    pairs = (
-        (budget.memory_bytes, cost.peak_rss_bytes.high),
-        (budget.latency_s, cost.decode_s.high),
-        (budget.disk_bytes, float(cost.disk_bytes)),
-        (budget.max_loss, entry.relative_loss),
-    )
-    limited = [(float(limit), value) for limit, value in pairs if limit is not None]
-    # A billionth of slack: limits and predictions reach equality through different sums.
-    if any(value is not None and value > limit + 1e-9 * abs(limit) + 1e-12 for limit, value in limited):
-        return "not_met"
-    return "unmeasured" if any(value is None for _, value in limited) else "met"

@@ -3,6 +3,7 @@
 `edgeprune.predict` has the implementations; the pipeline plugs them in.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -136,6 +137,8 @@ class Problem:
     """Losses on general text; None where they were not scored."""
     accuracy_model: AccuracyModel | None = None
     """None where no recipe's accuracy was measured."""
+    cost_model_at: Callable[[int], CostModel | None] | None = None
+    """Prices at another context length, None when that is too short; None when there are no others."""
     locks: tuple[Lock, ...] = ()
     """Taken into account wherever the space of choices is built."""
 

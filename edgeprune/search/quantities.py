@@ -22,6 +22,8 @@ class Quantity:
     """As in verdicts: `first token`."""
     field: str
     """Of `Budget`."""
+    solver_field: str
+    """Of `Limits`."""
     flag: str
     predicted: Callable[[Candidate], float | None]
     """Upper end of the prediction (for accuracy the expectation); None when it cannot be made."""
@@ -54,6 +56,7 @@ QUANTITIES = (
     Quantity(
         name="memory",
         field="memory_bytes",
+        solver_field="memory_bytes",
         flag="--memory",
         predicted=lambda entry: entry.cost.peak_rss_bytes.high,
         shown=format_bytes,
@@ -62,6 +65,7 @@ QUANTITIES = (
     Quantity(
         name="device memory",
         field="device_memory_bytes",
+        solver_field="device_memory_bytes",
         flag="--device-memory",
         # Without an upper end only what is surely needed can be held against the limit: see `predicted_verdict`.
         predicted=lambda entry: entry.cost.device_memory_bytes.high,
@@ -71,6 +75,7 @@ QUANTITIES = (
     Quantity(
         name="latency",
         field="latency_s",
+        solver_field="latency_s",
         flag="--latency",
         predicted=lambda entry: entry.cost.decode_s.high,
         shown=format_seconds,
@@ -79,6 +84,7 @@ QUANTITIES = (
     Quantity(
         name="first token",
         field="first_token_s",
+        solver_field="first_token_s",
         flag="--first-token",
         predicted=lambda entry: entry.cost.prefill_s.high,
         shown=format_seconds,
@@ -87,6 +93,7 @@ QUANTITIES = (
     Quantity(
         name="disk",
         field="disk_bytes",
+        solver_field="disk_bytes",
         flag="--disk",
         predicted=lambda entry: float(entry.cost.disk_bytes),
         shown=format_bytes,
@@ -95,6 +102,7 @@ QUANTITIES = (
     Quantity(
         name="loss",
         field="max_loss",
+        solver_field="loss_nats",
         flag="--max-loss",
         predicted=lambda entry: entry.relative_loss,
         shown=format_fraction,
@@ -103,6 +111,7 @@ QUANTITIES = (
     Quantity(
         name="general loss",
         field="max_general_loss",
+        solver_field="general_nats",
         flag="--max-general-loss",
         predicted=lambda entry: entry.general_relative_loss,
         shown=format_fraction,
@@ -111,6 +120,7 @@ QUANTITIES = (
     Quantity(
         name="accuracy",
         field="min_accuracy",
+        solver_field="accuracy_nats",
         flag="--min-accuracy",
         predicted=lambda entry: entry.accuracy,
         shown=format_fraction,

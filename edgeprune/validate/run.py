@@ -11,15 +11,20 @@ from collections.abc import Callable, Mapping
 from datetime import datetime, timezone
 from pathlib import Path
 
+from msgspec.structs import replace
+
 from edgeprune.errors import DeviceError, RuntimeUnavailableError, UsageError
+from edgeprune.runtime.emulate import emulated, killed_count
 from edgeprune.runtime.floor import measure_floor
 from edgeprune.runtime.session import CPU_PROVIDER, runtime_info
 from edgeprune.runtime.threads import usable_core_count
 from edgeprune.schema.budget import Budget
 from edgeprune.schema.device import Conditions, Floor, RuntimeInfo
+from edgeprune.schema.emulation import Emulation
 from edgeprune.schema.events import Progress
 from edgeprune.schema.measurement import ValidationReport
 from edgeprune.validate.bundle import OpenBundle, open_bundle
+from edgeprune.validate.emulation import check_emulated_memory
 from edgeprune.validate.measure import Findings, build_steps, run_steps, summarize_findings
 from edgeprune.validate.verdict import check_limits, check_parity, dense_reference, measured_budget, overall
 
@@ -38,6 +43,7 @@ def validate_bundles(
     progress: Progress,
     conditions: Callable[[], Conditions | None] | None = None,
     quick: bool = False,
+    emulation: Emulation | None = None,
 ) -> ValidationReport:
     """Measure all bundles and judge the one labelled `recipe` (the only one, when there is one).
 
@@ -50,11 +56,42 @@ def validate_bundles(
         progress: told after every process.
         conditions: reads governor, temperature and load before and after; None leaves them unknown.
         quick: the first 64 windows of a text (where the bundle tells the bytes of its tokens) and 100 questions.
+        emulation: a smaller device to measure as, as far as this system can enforce it.
 
     Raises:
         ModelError: a bundle is damaged, malformed or cannot be run.
         RuntimeUnavailableError: onnxruntime or the execution provider is missing.
     """
+    with emulated(emulation) as (device, group):
+        report = _validate(
+            bundles,
+            budget=budget or Budget(),
+            device_name=device_name,
+            execution_provider=execution_provider,
+            thread_count=thread_count,
+            progress=progress,
+            conditions=conditions,
+            quick=quick,
+        )
+        killed = killed_count(group)
+    if device is None:
+        return report
+    judged = next(entry for entry in report.measurements if entry.label == _judged_label(bundles))
+    checks = (*report.checks, *check_emulated_memory(device, judged, killed_count=killed))
+    return replace(report, emulation=device, checks=checks, verdict=overall(checks))
+
+
+def _validate(
+    bundles: Mapping[str, Path],
+    *,
+    budget: Budget,
+    device_name: str,
+    execution_provider: str,
+    thread_count: int | None,
+    progress: Progress,
+    conditions: Callable[[], Conditions | None] | None,
+    quick: bool,
+) -> ValidationReport:
     runtime = _require_runtime(execution_provider)
     judged = _judged_label(bundles)
     threads = usable_core_count() if thread_count is None else thread_count
@@ -66,13 +103,15 @@ def validate_bundles(
     steps = build_steps(findings, execution_provider, threads, quick)
     run_steps(steps, findings, progress)
     measurements = {label: summarize_findings(label, found, floor, floor_failure) for label, found in findings.items()}
-    judged_by, is_memory_limit_missing = measured_budget(budget or Budget(), measurements)
+    judged_by, is_memory_limit_missing = measured_budget(budget, measurements)
+    manifest, dense = findings[judged].bundle.manifest, measurements.get("dense")
     checks = check_limits(
         judged_by,
         measurements[judged],
-        dense_reference(findings[judged].bundle.manifest, measurements.get("dense")),
+        dense_reference(manifest, dense),
+        dense_general_bits_per_byte=dense_reference(manifest, dense, text="general"),
         is_memory_limit_missing=is_memory_limit_missing,
-    ) + check_parity(findings[judged].bundle.manifest, measurements[judged])
+    ) + check_parity(manifest, measurements[judged])
     return ValidationReport(
         verdict=overall(checks),
         checks=checks,

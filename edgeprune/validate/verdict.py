@@ -1,9 +1,13 @@
 """Limits against measurements: a check per limit, and one verdict of all.
 
     memory    peak resident bytes of the process, floor included           <= budget.memory_bytes
+    device memory  largest use of the accelerator by the process           <= budget.device_memory_bytes
     latency   lowest median seconds per token of the fresh processes       <= budget.latency_s
+    first token    median seconds of a whole prompt                        <= budget.first_token_s
     disk      bytes of the bundle without evaluation sets                  <= budget.disk_bytes
     loss      bits-per-byte on the domain text / the dense bundle's        <= 1 + budget.max_loss
+    general loss   the same on the general text                            <= 1 + budget.max_general_loss
+    accuracy  right answers / questions, over all of the task file         >= budget.min_accuracy
     parity    |loss - torch's| / torch's, where the manifest has torch's   <= 5 %
               torch's accuracy inside the measured 95 % interval
 
@@ -27,6 +31,9 @@ DEFAULT_DISK_FRACTION = 0.6
 """Of the plain int8 bundle's bytes, when the user gives no budget."""
 
 _LOSS_TEXT = "domain"
+_GENERAL_TEXT = "general"
+QUESTIONS_STEP = "questions"
+"""How the step that asks questions is called; a failure's sentence begins with it."""
 _PARITY_TOLERANCE = 0.05
 """int8 activations move the loss by less than 1 %; damaged weights by far more."""
 
@@ -52,6 +59,12 @@ def measured_budget(budget: Budget, measurements: Mapping[str, BundleMeasurement
             budget = replace(budget, memory_bytes=int(total) - budget.reserve_bytes)
     if budget.latency_percent_of_dense is not None and dense is not None and dense.decode_s is not None:
         budget = replace(budget, latency_s=budget.latency_percent_of_dense * dense.decode_s)
+    first_s = None if dense is None else dense.time_to_first_token_s
+    if budget.first_token_percent_of_dense is not None and first_s is not None:
+        budget = replace(budget, first_token_s=budget.first_token_percent_of_dense * first_s)
+    on_device = None if dense is None else _device_bytes(dense)
+    if budget.device_memory_percent_of_dense is not None and on_device is not None:
+        budget = replace(budget, device_memory_bytes=int(budget.device_memory_percent_of_dense * on_device))
     return budget, is_memory_limit_missing
 
 
@@ -60,6 +73,7 @@ def check_limits(
     chosen: BundleMeasurement,
     dense_bits_per_byte: float | None,
     *,
+    dense_general_bits_per_byte: float | None = None,
     is_memory_limit_missing: bool = False,
 ) -> tuple[Check, ...]:
     """One check per limit that is set."""
@@ -67,25 +81,37 @@ def check_limits(
     if budget.memory_bytes is not None:
         peak = None if is_memory_limit_missing else chosen.peak_rss_bytes
         checks.append(_check("memory", budget.memory_bytes, peak, "bytes"))
+    if budget.device_memory_bytes is not None:
+        checks.append(_check("device memory", budget.device_memory_bytes, _device_bytes(chosen), "bytes"))
     if budget.latency_s is not None:
         checks.append(_check("latency", budget.latency_s, chosen.decode_s, "s"))
+    if budget.first_token_s is not None:
+        checks.append(_check("first token", budget.first_token_s, chosen.time_to_first_token_s, "s"))
     if budget.disk_bytes is not None:
         checks.append(_check("disk", budget.disk_bytes, chosen.disk_bytes, "bytes"))
-    if budget.max_loss is not None:
-        own = _bits(chosen)
-        ratio = None if own is None or not dense_bits_per_byte else own / dense_bits_per_byte
-        checks.append(_check("loss", 1.0 + budget.max_loss, ratio, "x dense"))
+    for name, limit, text, dense_bits in (
+        ("loss", budget.max_loss, _LOSS_TEXT, dense_bits_per_byte),
+        ("general loss", budget.max_general_loss, _GENERAL_TEXT, dense_general_bits_per_byte),
+    ):
+        if limit is not None:
+            own = _bits(chosen, text)
+            ratio = None if own is None or not dense_bits else own / dense_bits
+            checks.append(_check(name, 1.0 + limit, ratio, "x dense"))
+    if budget.min_accuracy is not None:
+        checks.append(_least("accuracy", budget.min_accuracy, _accuracy(chosen), "fraction"))
     return tuple(checks)
 
 
-def dense_reference(manifest: BundleManifest, dense: BundleMeasurement | None) -> float | None:
-    """Bits-per-byte of the dense model on the domain text; None where it is not known.
+def dense_reference(
+    manifest: BundleManifest, dense: BundleMeasurement | None, *, text: str = _LOSS_TEXT
+) -> float | None:
+    """Bits-per-byte of the dense model on a text; None where it is not known.
 
     Measured here where the dense bundle stands beside, otherwise what torch computed at export.
     """
     if dense is not None:
-        return _bits(dense)
-    return next((text.dense_bits_per_byte for text in manifest.texts if text.name == _LOSS_TEXT), None)
+        return _bits(dense, text)
+    return next((entry.dense_bits_per_byte for entry in manifest.texts if entry.name == text), None)
 
 
 def check_parity(manifest: BundleManifest, chosen: BundleMeasurement) -> tuple[Check, ...]:
@@ -128,11 +154,26 @@ def _check(quantity: str, limit: float, measured: float | None, unit: str) -> Ch
     return Check(quantity=quantity, limit=limit, measured=measured, unit=unit, verdict=verdict)
 
 
-def _bits(measurement: BundleMeasurement) -> float | None:
-    for result in measurement.texts:
-        if result.name == _LOSS_TEXT:
-            return result.bits_per_byte
-    return None
+def _least(quantity: str, limit: float, measured: float | None, unit: str) -> Check:
+    verdict: Verdict = "unmeasured" if measured is None else "met" if measured >= limit else "not_met"
+    return Check(quantity=quantity, limit=limit, measured=measured, unit=unit, verdict=verdict)
+
+
+def _bits(measurement: BundleMeasurement, text: str) -> float | None:
+    return next((result.bits_per_byte for result in measurement.texts if result.name == text), None)
+
+
+def _accuracy(measurement: BundleMeasurement) -> float | None:
+    """Over all sets of questions together; None without questions, or when a set could not be asked."""
+    count = sum(result.question_count for result in measurement.accuracy)
+    if not count or any(failure.startswith(QUESTIONS_STEP) for failure in measurement.failures):
+        return None
+    return sum(result.accuracy * result.question_count for result in measurement.accuracy) / count
+
+
+def _device_bytes(measurement: BundleMeasurement) -> int | None:
+    """Largest use of the accelerator at any stage; None where no stage tells."""
+    return max((stage.device_bytes for stage in measurement.memory if stage.device_bytes is not None), default=None)
 
 
 def _relative_difference(result: TextResult, reference_loss_nats: float) -> float | None:

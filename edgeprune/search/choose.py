@@ -1,0 +1,168 @@
+"""The best recipe within a problem's budget: the objective, and the shares of cached weights a time needs.
+
+Time per token and per prompt depends on how much of the weights stays in the last-level cache, which is not a sum over
+pieces. What is about time is therefore solved at five shares of cached weights, each with the working set held small
+enough to really have that share: every answer is valid, and the best of them is within one step of the optimum.
+
+Without a time limit or objective one solve is exact. Limits on quality alone ask for the least memory.
+"""
+
+import dataclasses
+
+from edgeprune.schema.budget import Budget, Objective
+from edgeprune.schema.candidate import Candidate
+from edgeprune.search.allocate import Allocation, Allocator
+from edgeprune.search.candidates import allocated
+from edgeprune.search.problem import Limits, Problem
+from edgeprune.search.quantities import predicted_verdict
+from edgeprune.search.space import Space
+
+__all__ = ["basis_of", "choose", "limits_of", "objective_of", "unpredicted", "variants"]
+
+CACHED_SHARES = (1.0, 0.75, 0.5, 0.25, 0.0)
+
+
+def limits_of(problem: Problem, space: Space, allocator: Allocator) -> Limits:
+    """The budget in the solver's units; what cannot be predicted cannot be limited, and is unmeasured later."""
+    budget, general = problem.budget, problem.general_model
+    loss, elsewhere = budget.max_loss, budget.max_general_loss
+    return Limits(
+        memory_bytes=budget.memory_bytes,
+        device_memory_bytes=budget.device_memory_bytes,
+        latency_s=budget.latency_s if space.has_time else None,
+        first_token_s=budget.first_token_s if allocator.has_first_token else None,
+        disk_bytes=budget.disk_bytes,
+        loss_nats=None if loss is None else loss * problem.quality_model.dense_loss_nats,
+        general_nats=None if elsewhere is None or general is None else elsewhere * general.dense_loss_nats,
+        accuracy_nats=_accuracy_nats(problem),
+    )
+
+
+def unpredicted(problem: Problem, space: Space, allocator: Allocator) -> tuple[str, ...]:
+    """One sentence for each limit the search cannot hold to."""
+    budget, notes = problem.budget, []
+    if budget.latency_s is not None and not space.has_time:
+        notes.append("the device profile does not tell times, so the latency limit is only judged when it is measured")
+    if budget.first_token_s is not None and not allocator.has_first_token:
+        notes.append(
+            "the device profile does not tell times of whole prompts, so the time to first token is only judged when "
+            "it is measured"
+        )
+    if budget.max_general_loss is not None and problem.general_model is None:
+        notes.append(
+            "the scores hold no losses on general text, so that limit is only judged when it is measured; calibrate "
+            "again to have it predicted"
+        )
+    if budget.min_accuracy is not None and problem.accuracy_model is None:
+        notes.append(
+            "accuracy cannot be predicted before recipes were built and asked, so it is only judged when it is measured"
+        )
+    if budget.device_memory_bytes is not None:
+        notes.append(
+            "of the accelerator's memory only what the tensors take is predicted; whether the limit is met shows when "
+            "it is measured"
+        )
+    return tuple(notes)
+
+
+def variants(problem: Problem, limits: Limits) -> list[Limits]:
+    """The limits at each share of cached weights a device with a known cache can have."""
+    sizes = [(share, problem.cost_model.working_set_limit(share)) for share in CACHED_SHARES]
+    return [
+        dataclasses.replace(limits, cached_fraction=share, working_set_bytes=size)
+        for share, size in sizes
+        if size is None or size > 0.0
+    ]
+
+
+def objective_of(budget: Budget, limits: Limits) -> Objective:
+    """What is made least: the user's wish, and the memory where only quality is limited."""
+    if budget.objective != "loss":
+        return budget.objective
+    qualities = (limits.loss_nats, limits.general_nats, limits.accuracy_nats)
+    resources = (
+        limits.memory_bytes, limits.device_memory_bytes, limits.latency_s, limits.first_token_s, limits.disk_bytes
+    )  # fmt: skip
+    only_quality = any(limit is not None for limit in qualities) and all(limit is None for limit in resources)
+    return "memory" if only_quality else "loss"
+
+
+def choose(problem: Problem, space: Space, allocator: Allocator, *, drop_count: int | None = None) -> Candidate | None:
+    """The best candidate within the budget; None when nothing is within it.
+
+    Args:
+        problem: what to solve.
+        space: its choices.
+        allocator: the solver over them.
+        drop_count: only recipes that drop that many blocks, for the least loss; None leaves that open.
+
+    Raises:
+        DeviceError: the solver stopped without an answer.
+    """
+    limits = limits_of(problem, space, allocator)
+    objective = "loss" if drop_count is not None else objective_of(problem.budget, limits)
+
+    def answer(variant: Limits) -> Candidate | None:
+        found: Allocation | None
+        if objective == "memory":
+            found = allocator.least_memory(variant)
+        elif objective == "latency":
+            found = allocator.least_latency(variant)
+        else:
+            found = allocator.least_loss(variant, drop_count=drop_count)
+        basis = basis_of(space, is_stepped=variant.working_set_bytes is not None)
+        return None if found is None else allocated(problem, found, "recipe", basis=basis)
+
+    timed = Budget(latency_s=limits.latency_s, first_token_s=limits.first_token_s)
+    if objective != "latency":
+        if timed == Budget():
+            return answer(limits)
+        # Where the best recipe without limits on time is fast enough, it is the best one with them.
+        free = answer(dataclasses.replace(limits, latency_s=None, first_token_s=None))
+        if free is None or predicted_verdict(free, timed) == "met":
+            return free
+    best: Candidate | None = None
+    for variant in variants(problem, limits):
+        # Only what beats the best so far is of interest: a share that cannot is refuted by its relaxation at once.
+        entry = answer(variant if best is None else _beating(variant, best, objective))
+        if entry is not None and (best is None or _measure(entry, objective) < _measure(best, objective)):
+            best = entry
+    return best
+
+
+def basis_of(space: Space, *, is_stepped: bool = False) -> str:
+    """How far the proof reaches."""
+    heuristics = []
+    if space.is_restricted:
+        heuristics.append("ladders of depth or channels thinned")
+    if is_stepped:
+        heuristics.append("share of cached weights in steps of a quarter")
+    return "exact" if not heuristics else f"exact but for: {', '.join(heuristics)}"
+
+
+def _beating(variant: Limits, best: Candidate, objective: Objective) -> Limits:
+    if objective == "loss":
+        return dataclasses.replace(variant, loss_nats=best.loss_increase_nats)
+    peak = best.cost.peak_rss_bytes.high
+    if objective == "memory" and peak is not None:
+        return dataclasses.replace(variant, memory_bytes=peak)
+    return variant
+
+
+def _measure(entry: Candidate, objective: Objective) -> float:
+    cost = entry.cost
+    if objective == "memory":
+        # Without a floor the solver compares model memory alone, which always has an upper end.
+        return cost.peak_rss_bytes.high or cost.model_memory_bytes.high or float(cost.weights_bytes)
+    if objective == "latency":
+        return float("inf") if cost.decode_s.high is None else cost.decode_s.high
+    return entry.loss_increase_nats
+
+
+def _accuracy_nats(problem: Problem) -> float | None:
+    wanted, model = problem.budget.min_accuracy, problem.accuracy_model
+    if wanted is None or model is None:
+        return None
+    largest = model.largest_loss(wanted)
+    # No recipe that was measured answers enough: a loss nothing has, so that the answer is "infeasible".
+    return -1.0 if largest is None else largest

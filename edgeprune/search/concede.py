@@ -1,0 +1,131 @@
+"""What single thing to give up so that an infeasible budget can be met; each is really solved for.
+
+    limit      one limit alone loosened to the least that helps, the others held
+    context    a shorter context, halved until it helps
+    blocks     dropping some number of blocks, at the loss that costs
+    lock       one lock lifted
+
+A concession is only offered after the conceded search found a recipe.
+"""
+
+import dataclasses
+from collections.abc import Iterator
+
+from msgspec.structs import replace
+
+from edgeprune.schema.budget import Budget
+from edgeprune.schema.candidate import Candidate, Concession, ConcessionKind
+from edgeprune.search.allocate import Allocation, Allocator
+from edgeprune.search.candidates import allocated
+from edgeprune.search.choose import choose, limits_of, variants
+from edgeprune.search.loosen import loosened
+from edgeprune.search.problem import Limits, Problem
+from edgeprune.search.quantities import Quantity, limited
+from edgeprune.search.space import Space, build_space
+
+__all__ = ["concessions", "nearest_allocation"]
+
+QUALITIES = frozenset({"loss", "general loss", "accuracy"})
+
+
+def concessions(problem: Problem, space: Space, allocator: Allocator) -> tuple[Concession, ...]:
+    """Those that help, in the order of the table above."""
+    found = [*_limits(problem, space, allocator)]
+    dropped = {len(entry.recipe.drop_blocks) for concession, entry in found if concession.kind == "limit"}
+    blocks = _blocks(problem, space, allocator)
+    # Where loosening the loss already drops as many blocks, it is the same concession.
+    extra = [] if blocks is None or len(blocks[1].recipe.drop_blocks) in dropped else [blocks[0]]
+    return (*(concession for concession, _ in found), *_context(problem), *extra, *_locks(problem))
+
+
+def nearest_allocation(
+    problem: Problem, allocator: Allocator, limits: Limits, names: frozenset[str]
+) -> Allocation | None:
+    """The allocation that violates the named limits least, the others held; None when they cannot be."""
+    is_timed = limits.latency_s is not None or limits.first_token_s is not None
+    tried = variants(problem, limits) if is_timed else [limits]
+    found = [answer for variant in tried if (answer := allocator.nearest(variant, names)) is not None]
+    return min(found, key=lambda allocation: allocation.violation, default=None)
+
+
+def _limits(problem: Problem, space: Space, allocator: Allocator) -> Iterator[tuple[Concession, Candidate]]:
+    asked = limited(problem.budget)
+    if len(asked) < 2:
+        return  # with a single limit this is the nearest budget, which is told anyway
+    limits = limits_of(problem, space, allocator)
+    for quantity, _ in asked:
+        nearest = nearest_allocation(problem, allocator, limits, frozenset({quantity.name}))
+        if nearest is None:
+            continue
+        reached = allocated(problem, nearest, quantity.name, basis="nearest")
+        budget = loosened(problem.budget, reached, only=frozenset({quantity.name}))
+        solved = dataclasses.replace(problem, budget=budget)
+        found = None if budget == problem.budget else choose(solved, space, allocator)
+        if found is not None:
+            yield _concession(solved, found, "limit", _moved(quantity, problem.budget, budget)), found
+
+
+def _context(problem: Problem) -> Iterator[Concession]:
+    if problem.cost_model_at is None:
+        return
+    tokens = problem.context_tokens // 2
+    while (cost_model := problem.cost_model_at(tokens)) is not None:
+        solved = dataclasses.replace(problem, cost_model=cost_model, context_tokens=tokens)
+        found = _solve(solved)
+        if found is not None:
+            yield _concession(solved, found, "context", f"context {problem.context_tokens} -> {tokens}")
+            return
+        tokens //= 2
+
+
+def _blocks(problem: Problem, space: Space, allocator: Allocator) -> tuple[Concession, Candidate] | None:
+    names = {quantity.name for quantity, _ in limited(problem.budget)}
+    if not names & QUALITIES:
+        return None  # without a limit on quality the search has tried every scored set of blocks already
+    free = dataclasses.replace(
+        problem, budget=replace(problem.budget, max_loss=None, max_general_loss=None, min_accuracy=None)
+    )
+    counts = sorted({len(column.drop_blocks) for column in space.columns if column.drop_blocks})
+    tried = [choose(free, space, allocator, drop_count=count) for count in counts]
+    best = min(
+        (entry for entry in tried if entry is not None), key=lambda entry: entry.loss_increase_nats, default=None
+    )
+    if best is None:
+        return None
+    solved = dataclasses.replace(problem, budget=loosened(problem.budget, best, only=QUALITIES))
+    count = len(best.recipe.drop_blocks)
+    if choose(solved, space, allocator) is None:
+        return None
+    return _concession(solved, best, "blocks", f"drop {count} block{'s' if count > 1 else ''}"), best
+
+
+def _locks(problem: Problem) -> Iterator[Concession]:
+    for lock in problem.locks:
+        solved = dataclasses.replace(problem, locks=tuple(other for other in problem.locks if other != lock))
+        found = _solve(solved)
+        if found is not None:
+            yield _concession(solved, found, "lock", f"without the lock {lock}")
+
+
+def _solve(problem: Problem) -> Candidate | None:
+    space = build_space(problem)
+    return choose(problem, space, Allocator(space, floor_bytes=problem.cost_model.floor_bytes, seed=problem.seed))
+
+
+def _moved(quantity: Quantity, before: Budget, after: Budget) -> str:
+    old, new = quantity.limit(before), quantity.limit(after)
+    assert old is not None  # only limits that are set are moved
+    assert new is not None
+    reserve = before.reserve_bytes if quantity.name == "memory" else 0
+    return f"{quantity.flag} {quantity.written(old + reserve)} -> {quantity.written(new + reserve)}"
+
+
+def _concession(problem: Problem, found: Candidate, kind: ConcessionKind, what: str) -> Concession:
+    return Concession(
+        kind=kind,
+        message=f"{what}: loss {found.relative_loss:+.1%}",
+        budget=problem.budget,
+        context_tokens=problem.context_tokens,
+        locks=problem.locks,
+        relative_loss=found.relative_loss,
+    )

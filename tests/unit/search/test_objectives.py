@@ -1,0 +1,140 @@
+"""Every limit and objective against brute force on spaces small enough to try everything."""
+
+import dataclasses
+import random
+
+import pytest
+from msgspec.structs import replace
+
+from edgeprune.predict.cost import CostModel
+from edgeprune.predict.quality import QualityModel
+from edgeprune.schema.budget import Budget
+from edgeprune.schema.device import AcceleratorInfo
+from edgeprune.search.allocate import Allocator
+from edgeprune.search.choose import choose
+from edgeprune.search.general import general_loss
+from edgeprune.search.problem import Limits, Problem
+from edgeprune.search.space import Column, Space, build_space
+from tests.unit.search.builders import make_device, make_scores, make_spec, make_workload
+from tests.unit.search.test_allocate import every_allocation, tiny_problem, totals
+
+
+def with_general(problem: Problem, seed: int, *, budget: Budget) -> Problem:
+    """The problem with another model's losses as those on general text, and a device with an accelerator."""
+    scores, arrays = make_scores(
+        problem.spec,
+        kernels=problem.scores.kernels,
+        seed=seed + 100,
+        channel_counts=problem.scores.channel_counts[0] if problem.scores.channel_counts else (),
+        depth=[option.drop_blocks for option in problem.scores.depth],
+        vocabulary=[option.kept_count for option in problem.scores.vocabulary],
+        methods=(),
+    )
+    gpu = AcceleratorInfo(
+        name="gpu", kind="cuda", total_bytes=None, free_bytes=None, is_unified=None, copy_bandwidth_bytes_per_s=None
+    )
+    device = replace(make_device(kernels=problem.scores.kernels), accelerators=(gpu,))
+    return dataclasses.replace(
+        problem,
+        general_model=QualityModel(problem.spec, scores, arrays),
+        cost_model=CostModel(device, problem.spec, make_workload(problem.spec)),
+        budget=budget,
+    )
+
+
+def wider_totals(problem: Problem, space: Space, taken: tuple[Column, ...]) -> dict[str, float]:
+    """Everything that can be limited, with nothing cached."""
+    loss, disk, memory, time_s = totals(space, taken)
+    prices = [space.fixed, *(column.price for column in taken if column.price is not None)]
+    assert problem.general_model is not None
+    return {
+        "loss_nats": loss,
+        "disk_bytes": disk,
+        "memory_bytes": memory + 60_000_000,
+        "latency_s": time_s,
+        "first_token_s": sum(price.prefill_high_s(0.0) or 0.0 for price in prices),
+        "device_memory_bytes": sum(price.device_bytes for price in prices),
+        "general_nats": sum(general_loss(problem.general_model, column) or 0.0 for column in taken),
+        "accuracy_nats": loss,
+    }
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_the_least_of_each_objective_under_random_limits_is_what_brute_force_finds(seed: int) -> None:
+    problem = with_general(tiny_problem(seed), seed, budget=Budget(max_general_loss=1.0))
+    space = build_space(problem)
+    everything = [wider_totals(problem, space, taken) for taken in every_allocation(space)]
+    allocator = Allocator(space, floor_bytes=60_000_000, seed=0)
+    draw = random.Random(seed)
+    answered = 0
+    for _ in range(8):
+        # A recipe drawn at random and a little room, so that most draws are feasible but not trivial.
+        middle = draw.choice(everything)
+        names = draw.sample(sorted(middle), k=3)
+        bounds = {name: middle[name] * draw.uniform(0.97, 1.15) for name in names}
+        limits = Limits(**bounds)
+        feasible = [entry for entry in everything if all(entry[name] <= bound for name, bound in bounds.items())]
+        for solve, objective, slack in (
+            (allocator.least_loss, "loss_nats", 3e-4),
+            (allocator.least_memory, "memory_bytes", 1e-3 * 60_000_000),
+            (allocator.least_latency, "latency_s", 2e-3 * max(entry["latency_s"] for entry in everything)),
+        ):
+            answer = solve(limits)
+            if not feasible:
+                assert answer is None
+                continue
+            assert answer is not None
+            found = wider_totals(problem, space, answer.taken)
+            assert all(found[name] <= bound * (1 + 1e-9) + 1e-12 for name, bound in bounds.items())
+            assert found[objective] <= min(entry[objective] for entry in feasible) + slack
+            answered += 1
+    assert answered > 6
+
+
+def test_a_method_worse_on_the_domain_and_better_elsewhere_is_offered_when_general_text_is_limited() -> None:
+    spec = make_spec(blocks=2)
+    scores, arrays = make_scores(spec)
+    swapped = {
+        key.replace("lowrank", "-").replace("laser", "lowrank").replace("-", "laser"): value
+        for key, value in arrays.items()
+    }
+    problem = Problem(
+        spec=spec,
+        scores=scores,
+        cost_model=CostModel(make_device(), spec, make_workload(spec)),
+        quality_model=QualityModel(spec, scores, arrays),
+        general_model=QualityModel(spec, scores, swapped),
+        budget=Budget(),
+        context_tokens=64,
+        seed=0,
+    )
+
+    def methods(budget: Budget) -> set[str]:
+        columns = build_space(dataclasses.replace(problem, budget=budget)).columns
+        return {column.site.method for column in columns if column.site is not None and column.site.rank is not None}
+
+    assert methods(Budget()) == {"lowrank"}
+    assert methods(Budget(max_general_loss=0.5)) == {"lowrank", "laser"}
+
+
+def solve_tiny(budget: Budget) -> tuple[Problem, object]:
+    problem = dataclasses.replace(tiny_problem(1), budget=budget)
+    space = build_space(problem)
+    return problem, choose(problem, space, Allocator(space, floor_bytes=60_000_000, seed=0))
+
+
+def test_the_objective_decides_which_of_the_recipes_within_the_loss_is_taken() -> None:
+    budgets = {name: Budget(max_loss=0.05, disk_bytes=10**9, objective=name) for name in ("loss", "memory", "latency")}
+    found = {name: solve_tiny(budget)[1] for name, budget in budgets.items()}
+    cost = {name: entry.cost for name, entry in found.items()}  # type: ignore[attr-defined]
+    assert cost["memory"].peak_rss_bytes.high < cost["loss"].peak_rss_bytes.high
+    assert cost["latency"].decode_s.high <= min(cost["loss"].decode_s.high, cost["memory"].decode_s.high)
+    assert all(entry.relative_loss <= 0.05 + 1e-9 for entry in found.values())  # type: ignore[attr-defined]
+
+
+def test_an_objective_of_memory_still_holds_every_limit() -> None:
+    _, entry = solve_tiny(Budget(max_loss=0.05, latency_s=1.5e-4, objective="memory"))
+    assert entry is not None
+    assert entry.cost.decode_s.high <= 1.5e-4  # type: ignore[attr-defined]
+    _, none = solve_tiny(Budget(max_loss=0.05, memory_bytes=60_500_000, objective="memory"))
+    assert none is None
