@@ -3,9 +3,10 @@
 import click
 
 from edgeprune.cli.diagnostics import TerminalProgress, note
-from edgeprune.cli.options import json_option
+from edgeprune.cli.options import emulate_option, json_option
 from edgeprune.cli.output import write_record_json, write_text
 from edgeprune.schema.device import DeviceProfile
+from edgeprune.schema.emulation import parse_emulation
 from edgeprune.units import format_bytes, format_rate, format_seconds
 
 __all__ = ["command"]
@@ -15,14 +16,16 @@ __all__ = ["command"]
 @click.option("--quick", is_flag=True, help="A few seconds, with fewer shapes.")
 @click.option("--save", metavar="NAME", help="Keep the profile under this name for --device.")
 @click.option("--threads", type=click.IntRange(min=1), help="Threads of onnxruntime (default: usable cores).")
+@emulate_option
 @json_option
-def command(quick: bool, save: str | None, threads: int | None, as_json: bool) -> int:
+def command(quick: bool, save: str | None, threads: int | None, emulate: str | None, as_json: bool) -> int:
     """Measure processor, memory, bandwidth, kernels, disk and the floor of this device."""
     from edgeprune import api
 
     progress = TerminalProgress()
     try:
-        profile = api.profile(quick=quick, save=save, thread_count=threads, progress=progress)
+        emulation = None if emulate is None else parse_emulation(emulate)
+        profile = api.profile(quick=quick, save=save, thread_count=threads, emulation=emulation, progress=progress)
     finally:
         progress.close()
     if as_json:
@@ -56,5 +59,7 @@ def _text(profile: DeviceProfile) -> str:
     if profile.overhead is not None:
         lines.append(f"node        {format_seconds(profile.overhead.node_s)} each")
     lines.append(f"kernels     {len(profile.kernel_times)} times measured")
+    if profile.emulation is not None:
+        lines.insert(1, f"as          {profile.emulation.text}")
     lines.extend(f"note        {text}" for text in profile.notes)
     return "\n".join(lines)

@@ -8,6 +8,7 @@ from edgeprune.cli.diagnostics import TerminalProgress, exit_code_of, note
 from edgeprune.cli.options import (
     budget_options,
     context_option,
+    emulate_option,
     executor_options,
     json_option,
     lock_option,
@@ -17,6 +18,7 @@ from edgeprune.cli.options import (
 )
 from edgeprune.cli.output import table, write_record_json, write_text
 from edgeprune.schema.budget import BudgetRequest
+from edgeprune.schema.emulation import parse_emulation
 from edgeprune.schema.lock import Lock
 from edgeprune.schema.report import RunReport
 from edgeprune.schema.run import RunOutcome, RunPreview, RunRequest
@@ -36,6 +38,7 @@ __all__ = ["command"]
 @context_option
 @text_options
 @runtime_options
+@emulate_option
 @executor_options
 @output_option
 @json_option
@@ -55,6 +58,7 @@ def command(
     seed: int,
     threads: int | None,
     ep: str,
+    emulate: str | None,
     workers: int,
     cluster: str | None,
     output: Path | None,
@@ -80,6 +84,7 @@ def command(
         execution_provider=ep,
         seed=seed,
         quick=quick,
+        emulation=None if emulate is None else parse_emulation(emulate),
         locks=locks or (),
         recipe=None if recipe is None else str(recipe),
         worker_count=workers,

@@ -5,9 +5,10 @@ from pathlib import Path
 import click
 
 from edgeprune.cli.diagnostics import TerminalProgress, exit_code_of, note
-from edgeprune.cli.options import json_option, runtime_options
+from edgeprune.cli.options import emulate_option, json_option, runtime_options
 from edgeprune.cli.output import table, write_record_json, write_text
 from edgeprune.schema.correction import Recalibration
+from edgeprune.schema.emulation import parse_emulation
 from edgeprune.schema.measurement import ValidationReport
 from edgeprune.units import format_bytes, format_seconds
 
@@ -17,16 +18,24 @@ __all__ = ["command"]
 @click.command("validate")
 @click.argument("path", metavar="BUNDLE|RUN", type=click.Path(path_type=Path))
 @runtime_options
+@emulate_option
 @click.option("--recalibrate", metavar="NAME", help="Correct the device profile of this name by what is measured.")
 @json_option
-def command(path: Path, threads: int | None, ep: str, recalibrate: str | None, as_json: bool) -> int:
+def command(
+    path: Path, threads: int | None, ep: str, emulate: str | None, recalibrate: str | None, as_json: bool
+) -> int:
     """Measure memory, latency, loss and accuracy in fresh processes; needs only onnxruntime."""
     from edgeprune import api
 
     progress = TerminalProgress()
     try:
         report = api.validate(
-            path, execution_provider=ep, thread_count=threads, recalibrate=recalibrate, progress=progress
+            path,
+            execution_provider=ep,
+            thread_count=threads,
+            recalibrate=recalibrate,
+            emulation=None if emulate is None else parse_emulation(emulate),
+            progress=progress,
         )
     finally:
         progress.close()
@@ -61,6 +70,8 @@ def _text(report: ValidationReport) -> str:
     for check in report.checks:
         measured = "not measured" if check.measured is None else f"{check.measured:.6g} {check.unit}"
         lines.append(f"{check.quantity}: {measured}, limit {check.limit:.6g} {check.unit}: {check.verdict}")
+    if report.emulation is not None:
+        lines.insert(0, f"{report.device_name}, {report.emulation.text}")
     if report.recalibration is not None:
         lines.append(_recalibration(report.recalibration))
     lines.append(f"verdict: {report.verdict}")

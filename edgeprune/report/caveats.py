@@ -39,6 +39,13 @@ def notes(
         found.append("The measured recipe is not the one the search chose, so it has no predictions beside it.")
     if validation.device_name != device.name:
         found.append(f"Predictions are for {device.name}; measurements were made on {validation.device_name}.")
+    if validation.emulation is not None:
+        found.append(
+            f"The device was {validation.emulation.text}; caches, memory bandwidth and disk were those of the machine "
+            "it was emulated on."
+        )
+        if device.emulation is None or device.emulation.core_count != validation.emulation.core_count:
+            found.append("Predictions are for another number of cores than was emulated while measuring.")
     found += [f"{entry.label}: {failure}" for entry in validation.measurements for failure in entry.failures]
     for when, conditions in (("before", validation.conditions_before), ("after", validation.conditions_after)):
         if conditions is not None and conditions.is_throttled:

@@ -65,6 +65,7 @@ def build_report(
     if chosen is not None and not is_edited:
         predictions["recipe"] = chosen
     measured = {entry.label: entry for entry in validation.measurements}
+    emulated = validation.emulation
     dense_bits = _bits_per_byte(measured.get("dense"))
     rows = tuple(
         _row(label, measured.get(label), predictions.get(label), dense_spec, dense_bits)
@@ -77,7 +78,7 @@ def build_report(
         model_name=dense_spec.name,
         model_hash=dense_spec.model_hash,
         license=dense_spec.license,
-        device_name=device.name,
+        device_name=device.name if emulated is None else f"{device.name} ({emulated.text})",
         budget=validation.budget,
         context_tokens=search_result.context_tokens,
         rows=rows,

@@ -16,10 +16,16 @@ from pathlib import Path
 
 from edgeprune.errors import DeviceError, EdgePruneError, ExitCode, ModelError
 
-__all__ = ["answer", "child_environment", "run_isolated"]
+__all__ = ["MEMORY_GROUP", "answer", "child_environment", "run_isolated"]
 
 _OUT_OF_MEMORY = 137
 """The code a shell gives a program killed for memory (128 + SIGKILL); our children use it for MemoryError."""
+
+
+MEMORY_GROUP = "EDGEPRUNE_MEMORY_GROUP"
+"""Environment variable with the control group that measuring processes enter; set by `emulate`."""
+_ENTER = "import os, sys; open(sys.argv[1] + '/cgroup.procs', 'w').write('0'); os.execv(sys.argv[2], sys.argv[2:])"
+"""A process enters the group and becomes the measured program: entering later would leave its imports uncounted."""
 
 
 def run_isolated(module: str, request: bytes, *, timeout_s: float, thread_count: int | None = None) -> bytes:
@@ -36,7 +42,7 @@ def run_isolated(module: str, request: bytes, *, timeout_s: float, thread_count:
         DeviceError: it ran out of memory, out of time, or failed; the message has its last line.
     """
     with subprocess.Popen(
-        [sys.executable, "-m", module],
+        _command(module),
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -75,6 +81,12 @@ def answer(handle: Callable[[bytes], bytes]) -> None:
             text = " ".join(str(error).split())
             _fail(f"{type(error).__name__}: {text}", _OUT_OF_MEMORY if "bad_alloc" in text else 1)
         answer_stream.write(reply)
+
+
+def _command(module: str) -> list[str]:
+    program = [sys.executable, "-m", module]
+    group = os.environ.get(MEMORY_GROUP)
+    return program if group is None else [sys.executable, "-I", "-S", "-c", _ENTER, group, *program]
 
 
 def _fail(line: str, code: int) -> None:

@@ -6,6 +6,7 @@ import msgspec
 
 from edgeprune.schema.base import SCHEMA_VERSION, Basis, Record
 from edgeprune.schema.correction import Corrections
+from edgeprune.schema.emulation import EmulatedDevice
 
 __all__ = [
     "AcceleratorInfo",
@@ -59,7 +60,7 @@ class MemoryInfo(Record, frozen=True, kw_only=True):
     available_bytes: int | None
     """MemAvailable at the time of profiling, capped by the cgroup's remainder."""
     limited_by: str | None = None
-    """`cgroup2`, `cgroup1`, or None when nothing limits this process below the total."""
+    """`cgroup2`, `cgroup1`, `emulation`, or None when nothing limits this process below the total."""
 
 
 class BandwidthPoint(Record, frozen=True, kw_only=True):
@@ -205,5 +206,7 @@ class DeviceProfile(Record, frozen=True, kw_only=True):
     """For data sheets: dotted field path -> where the value is printed."""
     notes: tuple[str, ...] = ()
     """What could not be measured, and why; one sentence each."""
+    emulation: EmulatedDevice | None = None
+    """The smaller device that was profiled on this one; None for the device as it is."""
     corrections: Corrections | None = None
     """What bundles measured on this device taught since; None before the first recalibration."""

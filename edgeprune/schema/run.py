@@ -5,6 +5,7 @@ import msgspec
 from edgeprune.schema.base import SCHEMA_VERSION, Record, Verdict
 from edgeprune.schema.budget import BudgetRequest
 from edgeprune.schema.candidate import SearchResult
+from edgeprune.schema.emulation import Emulation
 from edgeprune.schema.lock import Lock
 from edgeprune.schema.recipe import Recipe
 from edgeprune.schema.report import RunReport
@@ -34,6 +35,8 @@ class RunRequest(Record, frozen=True, kw_only=True):
     seed: int = 0
     quick: bool = False
     """Profile with `--quick`."""
+    emulation: Emulation | None = None
+    """Profile and validate as a smaller device; None takes this one as it is."""
     locks: tuple[Lock, ...] = ()
     """Choices the search may not change."""
     recipe: str | None = None
