@@ -17,11 +17,12 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from edgeprune.schema.budget import Objective
 from edgeprune.search.highs import INFINITY, Program, Rows, solve
 from edgeprune.search.problem import Limits, Price
 from edgeprune.search.space import Column, Space
 
-__all__ = ["EVERY_LIMIT", "RELATIVE_GAP", "Allocation", "Allocator"]
+__all__ = ["EVERY_LIMIT", "RELATIVE_GAP", "Allocation", "Allocator", "LimitRow"]
 
 RELATIVE_GAP = 1e-4
 TIE_NATS = 1e-4
@@ -51,8 +52,8 @@ class Allocation:
     """Worst relative violation of the loosened limits."""
 
 
-class _Row(NamedTuple):
-    """One limited resource: coefficients @ x <= bound, violations relative to `reference`."""
+class LimitRow(NamedTuple):
+    """One limited resource: coefficients @ x <= bound; the solver sees both sides divided by `reference`."""
 
     name: str
     coefficients: _Array
@@ -107,21 +108,23 @@ class Allocator:
         Raises:
             DeviceError: the solver stopped without an answer.
         """
-        cost = self._loss + self._time(limits.cached_fraction) * (TIE_NATS / self._slowest_s)
-        return self._run(self._limit_rows(limits), cost, gap=gap, drop_count=drop_count)
+        rows, cost, loosened = self._objective("loss", limits)
+        return self._run(rows, cost, gap=gap, loosened=loosened, drop_count=drop_count)
 
     def least_memory(self, limits: Limits) -> Allocation | None:
         """The allocation with the least peak memory within the limits; None when there is none."""
-        reference = self._floor or MEMORY_REFERENCE_BYTES
-        cost = self._time(limits.cached_fraction) * (TIE_NATS / self._slowest_s)
-        rows = [*self._limit_rows(limits), *self._memory_rows(reference, name="objective")]
-        return self._run(rows, cost, gap=RELATIVE_GAP, loosened=frozenset({"objective"}))
+        rows, cost, loosened = self._objective("memory", limits)
+        return self._run(rows, cost, gap=RELATIVE_GAP, loosened=loosened)
 
     def least_latency(self, limits: Limits) -> Allocation | None:
         """The allocation with the least time per token within the limits (ties broken by loss); None when none."""
-        loss_scale = TIE_NATS / max(1e-12, _largest_total(self._loss, self._space))
-        cost = self._time(limits.cached_fraction) / self._slowest_s + self._loss * loss_scale
-        return self._run(self._limit_rows(limits), cost, gap=RELATIVE_GAP)
+        rows, cost, loosened = self._objective("latency", limits)
+        return self._run(rows, cost, gap=RELATIVE_GAP, loosened=loosened)
+
+    def program(self, limits: Limits, objective: Objective) -> tuple[Program, list[LimitRow]]:
+        """What is solved for an objective, and its limit rows, which stand after those of the groups."""
+        rows, cost, loosened = self._objective(objective, limits)
+        return self._program(rows, cost, loosened, self._depth_columns), rows
 
     def nearest(self, limits: Limits, loosened: frozenset[str] = EVERY_LIMIT) -> Allocation | None:
         """The allocation with the least worst relative violation of the loosened limits, the others held.
@@ -130,19 +133,31 @@ class Allocator:
         """
         return self._run(self._limit_rows(limits), self._loss * 1e-6, gap=RELATIVE_GAP, loosened=loosened)
 
+    def _objective(self, objective: Objective, limits: Limits) -> tuple[list[LimitRow], _Array, frozenset[str]]:
+        """Limit rows, costs, and the rows that are loosened by the slack that is minimised."""
+        rows = self._limit_rows(limits)
+        tie = self._time(limits.cached_fraction) * (TIE_NATS / self._slowest_s)
+        if objective == "loss":
+            return rows, self._loss + tie, frozenset()
+        if objective == "memory":
+            reference = self._floor or MEMORY_REFERENCE_BYTES
+            return [*rows, *self._memory_rows(reference, name="objective")], tie, frozenset({"objective"})
+        loss_scale = TIE_NATS / max(1e-12, _largest_total(self._loss, self._space))
+        return rows, self._time(limits.cached_fraction) / self._slowest_s + self._loss * loss_scale, frozenset()
+
     def _time(self, cached_fraction: float) -> _Array:
         return _mixed(self._streaming, self._cached, cached_fraction)
 
-    def _memory_rows(self, total_bytes: float, *, name: str) -> list[_Row]:
+    def _memory_rows(self, total_bytes: float, *, name: str) -> list[LimitRow]:
         room, fixed = total_bytes - self._floor, self._space.fixed
         return [
-            _Row(name, self._loading, room - fixed.loading_high_bytes, total_bytes),
-            _Row(name, self._running, room - fixed.running_high_bytes, total_bytes),
+            LimitRow(name, self._loading, room - fixed.loading_high_bytes, total_bytes),
+            LimitRow(name, self._running, room - fixed.running_high_bytes, total_bytes),
         ]
 
-    def _limit_rows(self, limits: Limits) -> list[_Row]:
+    def _limit_rows(self, limits: Limits) -> list[LimitRow]:
         fixed, share = self._space.fixed, limits.cached_fraction
-        rows: list[_Row] = []
+        rows: list[LimitRow] = []
         if limits.memory_bytes is not None:
             rows += self._memory_rows(limits.memory_bytes, name="memory")
         for name, limit, coefficients, paid in (
@@ -157,28 +172,42 @@ class Allocator:
             ),
         ):
             if limit is not None:
-                rows.append(_Row(name, coefficients, limit - paid, limit))
+                rows.append(LimitRow(name, coefficients, limit - paid, limit))
         for name, limit, coefficients in (
             ("loss", limits.loss_nats, self._loss),
             ("general loss", limits.general_nats, self._general),
             ("accuracy", limits.accuracy_nats, self._loss),
         ):
             if limit is not None:
-                rows.append(_Row(name, coefficients, limit, max(limit, LOSS_REFERENCE_NATS)))
+                rows.append(LimitRow(name, coefficients, limit, max(limit, LOSS_REFERENCE_NATS)))
         if limits.working_set_bytes is not None:
             bound = limits.working_set_bytes - fixed.working_set_bytes
-            rows.append(_Row("working set", self._working, bound, max(1.0, limits.working_set_bytes)))
+            rows.append(LimitRow("working set", self._working, bound, max(1.0, limits.working_set_bytes)))
         return rows
 
     def _run(
         self,
-        limit_rows: list[_Row],
+        limit_rows: list[LimitRow],
         cost: _Array,
         *,
         gap: float,
         loosened: frozenset[str] = frozenset(),
         drop_count: int | None = None,
     ) -> Allocation | None:
+        branch = tuple(
+            position
+            for position in self._depth_columns
+            if drop_count is None or len(self._space.columns[position].drop_blocks or ()) == drop_count
+        )
+        solution = solve(self._program(limit_rows, cost, loosened, branch), gap=gap, seed=self._seed)
+        if solution is None:
+            return None
+        taken = tuple(self._space.columns[int(index)] for index in solution.taken)
+        return Allocation(taken=taken, gap=solution.gap, violation=solution.slack)
+
+    def _program(
+        self, limit_rows: list[LimitRow], cost: _Array, loosened: frozenset[str], branch: tuple[int, ...]
+    ) -> Program:
         count = len(self._loss)
         rows = self._groups.copy()
         for row in limit_rows:
@@ -190,16 +219,7 @@ class Allocator:
                 indices.append(count)
                 values.append(-1.0)
             rows.add(indices, values, -INFINITY, row.bound / row.reference - SOLVER_TOLERANCE)
-        branch = tuple(
-            position
-            for position in self._depth_columns
-            if drop_count is None or len(self._space.columns[position].drop_blocks or ()) == drop_count
-        )
-        solution = solve(Program(cost, INFINITY if loosened else 0.0, rows, branch), gap=gap, seed=self._seed)
-        if solution is None:
-            return None
-        taken = tuple(self._space.columns[int(index)] for index in solution.taken)
-        return Allocation(taken=taken, gap=solution.gap, violation=solution.slack)
+        return Program(cost, INFINITY if loosened else 0.0, rows, branch)
 
 
 def _seconds(prices: Sequence[Price | None], read: Callable[[Price], float | None]) -> _Array:
