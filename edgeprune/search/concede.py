@@ -121,9 +121,11 @@ def _moved(quantity: Quantity, before: Budget, after: Budget) -> str:
 
 
 def _concession(problem: Problem, found: Candidate, kind: ConcessionKind, what: str) -> Concession:
+    count = len(found.recipe.drop_blocks)
+    dropped = f", {count} block{'s' if count > 1 else ''} dropped" if count and kind != "blocks" else ""
     return Concession(
         kind=kind,
-        message=f"{what}: loss {found.relative_loss:+.1%}",
+        message=f"{what}: loss {found.relative_loss:+.1%}{dropped}",
         budget=problem.budget,
         context_tokens=problem.context_tokens,
         locks=problem.locks,
