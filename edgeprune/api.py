@@ -296,13 +296,14 @@ def fit(
     progress: Progress | None = None,
 ) -> FitReport:
     """Which models, of the catalogue or in folders, fit a device and how fast; without a device name, this one."""
-    from edgeprune.pipeline.fit import DEFAULT_PRECISIONS, fit_models
+    from edgeprune.pipeline.fit import DEFAULT_PRECISIONS, check_precisions, fit_models, name_models
     from edgeprune.pipeline.fit_device import device_for_fit
 
+    wanted = precisions or DEFAULT_PRECISIONS
+    check_precisions(wanted)
+    described = name_models(models)  # a mistyped name is known before anything is measured
     found = device_for_fit(device, progress=progress or NullProgress())
-    return fit_models(
-        models, found, budget=budget or Budget(), context=context, precisions=precisions or DEFAULT_PRECISIONS
-    )
+    return fit_models(described, found, budget=budget or Budget(), context=context, precisions=wanted)
 
 
 def doctor(*, with_families: bool = False) -> DoctorReport:

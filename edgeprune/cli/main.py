@@ -16,6 +16,7 @@ __all__ = ["app", "main"]
 VERBS = {
     "run": "Profile, search, compress, export, validate and report, in one command.",
     "profile": "Measure this device.",
+    "fit": "Which small open models fit a device, and how fast; offline.",
     "plan": "What would fit, from a model's headers only.",
     "search": "Solve a run again, for another budget.",
     "compress": "Apply a run's recipe, or one technique to a model.",

@@ -74,9 +74,9 @@ def find_entry(name: str) -> CatalogueEntry:
             return entry
     short = _stem(wanted)
     for entry in entries:
-        if short == _stem(entry.name.lower()):
+        if short in (_stem(entry.name.lower()), _stem(entry.hub_id.lower())):
             return entry
-    nearest = _nearest(short, entries)
+    nearest = _nearest(short.rpartition("/")[2], entries)
     hint = f"nearest are {', '.join(nearest)}; " if nearest else ""
     raise UsageError(
         f"{name!r} is neither a folder nor a model of the catalogue; {hint}edgeprune fit --all without a name lists "
@@ -105,7 +105,7 @@ def describe_entry(entry: CatalogueEntry) -> DescribedModel:
 
 
 def _stem(name: str) -> str:
-    return _VARIANT.sub("", name.rpartition("/")[2])
+    return _VARIANT.sub("", name)
 
 
 def _nearest(name: str, entries: Sequence[CatalogueEntry]) -> list[str]:

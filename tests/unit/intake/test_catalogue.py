@@ -175,3 +175,5 @@ def test_a_mistyped_name_is_answered_with_the_nearest() -> None:
         find_entry("SmolLM-135M")
     with pytest.raises(UsageError, match=r"Llama-3\.2-1B"):
         find_entry("llama-3.2")
+    with pytest.raises(UsageError, match="gpt2"):
+        find_entry("my/folders/gpt2")  # a path, whatever its last part is called
