@@ -12,7 +12,7 @@ then those another option of the same group beats in every resource and in loss:
 """
 
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from msgspec.structs import replace
@@ -20,22 +20,13 @@ from msgspec.structs import replace
 from edgeprune.errors import UsageError
 from edgeprune.schema.kernel import FLOAT32
 from edgeprune.schema.model import BlockSpec, SiteSpec
-from edgeprune.schema.recipe import KeepChannels, KeepTokens, RankMethod, Recipe, SiteEdit
+from edgeprune.schema.recipe import KeepChannels, KeepTokens, Recipe, SiteEdit
 from edgeprune.search.general import general_loss
+from edgeprune.search.ladders import Ladders, rank_ladder
 from edgeprune.search.locks import MLP_ROLES, Holds, refusal
 from edgeprune.search.problem import Price, Problem
-from edgeprune.shapes import break_even_rank
 
-__all__ = ["Column", "Group", "Space", "build_space", "rank_ladder", "to_recipe"]
-
-MAX_RANKS = 16
-MAX_CHANNEL_COUNTS = 8
-MAX_DEPTH_OPTIONS = 24
-RANK_STEP = 32
-SMALL_RANK_STEP = 8
-"""For matrices whose break-even rank is below 64, where steps of 32 would leave no choice."""
-UNSCORED_KERNELS = frozenset({"dynamic_int8"})
-"""Its activations are rounded per tensor at run time, an error calibration does not score."""
+__all__ = ["Column", "Group", "Space", "build_menu", "build_space", "to_recipe"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,34 +76,28 @@ def build_space(problem: Problem) -> Space:
     Raises:
         UsageError: a lock matches nothing, or locks leave nothing to choose for some block, site or table.
     """
-    builder = _Builder(problem)
-    return builder.build()
+    return _Builder(problem, None).build()
 
 
-def rank_ladder(in_features: int, out_features: int) -> list[int]:
-    """Ranks that save parameters, at most 16 of them, in equal steps of a multiple of 32 (8 for small matrices)."""
-    limit = min(break_even_rank(in_features, out_features), min(in_features, out_features) - 1)
-    step = RANK_STEP if limit >= 2 * RANK_STEP else SMALL_RANK_STEP
-    while limit // step > MAX_RANKS:
-        step += RANK_STEP
-    return list(range(step, limit + 1, step))
+def build_menu(problem: Problem, recipes: Sequence[Recipe]) -> Space:
+    """All choices of a problem, also those that locks refuse or others beat, and those that these recipes make.
+
+    Raises:
+        UsageError: a lock matches nothing.
+    """
+    return _Builder(problem, recipes).build()
 
 
 class _Builder:
     """Collects columns and groups in a fixed order, so that equal inputs give equal programs."""
 
-    def __init__(self, problem: Problem) -> None:
+    def __init__(self, problem: Problem, recipes: Sequence[Recipe] | None) -> None:
         self._problem = problem
+        self._is_whole = recipes is not None
         self._columns: list[Column] = []
         self._groups: list[Group] = []
-        self._is_restricted = False
         self._holds = Holds(problem.spec, problem.locks)
-        timed = problem.cost_model.timed_kernels
-        self._kernels = [
-            kernel
-            for kernel in dict.fromkeys((FLOAT32, *problem.scores.kernels))
-            if kernel not in UNSCORED_KERNELS and (timed is None or kernel in timed)
-        ] or [FLOAT32]
+        self._ladders = Ladders(problem, self._holds, recipes=recipes)
 
     def build(self) -> Space:
         dropping = self._add_depth()
@@ -125,7 +110,7 @@ class _Builder:
             groups=tuple(self._groups),
             fixed=self._problem.cost_model.fixed_price(),
             has_time=all(price.decode_high_s(0.0) is not None for price in prices),
-            is_restricted=self._is_restricted,
+            is_restricted=self._ladders.is_restricted,
         )
 
     def _group(self, *, switch: int | None = None, off: tuple[int, ...] = ()) -> int:
@@ -134,7 +119,8 @@ class _Builder:
 
     def _add(self, columns: Iterable[Column]) -> range:
         start = len(self._columns)
-        self._columns.extend(_without_dominated(self._elsewhere(columns)))
+        found = self._elsewhere(columns)
+        self._columns.extend(found if self._is_whole else _without_dominated(found))
         return range(start, len(self._columns))
 
     def _elsewhere(self, columns: Iterable[Column]) -> list[Column]:
@@ -148,24 +134,13 @@ class _Builder:
     def _add_depth(self) -> dict[int, tuple[int, ...]]:
         """Depth options; gives for each block the columns that drop it."""
         group = self._group()
-        best: dict[tuple[int, ...], float] = {(): 0.0}
-        for option in self._problem.scores.depth:
-            drop = tuple(sorted(option.drop_blocks))
-            loss = self._problem.quality_model.depth_loss(drop)
-            if loss is not None and len(drop) < len(self._problem.spec.blocks):
-                best[drop] = loss
-        kept = sorted(filter(self._holds.allows_depth, best), key=lambda drop: (len(drop), best[drop], drop))
-        if not kept:
-            scored = [" ".join(map(str, drop)) or "none" for drop in sorted(best)]
+        losses = self._ladders.depth()
+        if not losses:
+            scored = [" ".join(map(str, drop)) or "none" for drop in sorted(self._ladders.scored_depth())]
             raise refusal(self._holds.of_whole("depth"), "the blocks to drop, of which scored are", scored)
-        if len(kept) > MAX_DEPTH_OPTIONS:
-            # The least loss at each count first: further sets of a count rarely win.
-            ranks = {drop: sum(1 for other in kept[: kept.index(drop)] if len(other) == len(drop)) for drop in kept}
-            kept = sorted(kept, key=lambda drop: (ranks[drop], len(drop)))[:MAX_DEPTH_OPTIONS]
-            self._is_restricted = True
         dropping: dict[int, tuple[int, ...]] = {}
         for column in self._elsewhere(
-            Column(group=group, loss_nats=best[drop], price=None, drop_blocks=drop) for drop in kept
+            Column(group=group, loss_nats=loss, price=None, drop_blocks=drop) for drop, loss in losses.items()
         ):
             position = len(self._columns)
             self._columns.append(column)
@@ -176,20 +151,13 @@ class _Builder:
     def _add_tables(self) -> None:
         problem, holds = self._problem, self._holds
         group = self._group()
-        counts: dict[int | None, float] = {None: 0.0}
-        for option in problem.scores.vocabulary:
-            loss = problem.quality_model.vocabulary_loss(option.kept_count)
-            if loss is not None and option.kept_count < problem.spec.vocab_size:
-                counts[option.kept_count] = loss
-        for count in holds.token_counts():
-            loss = problem.quality_model.vocabulary_loss(count)
-            if loss is not None and count < problem.spec.vocab_size:
-                counts[count] = loss
+        counts = self._ladders.token_counts()
         columns = []
         for kept, vocabulary_loss in counts.items():
-            for kernel in self._kernels:
+            for kernel in self._ladders.table_kernels():
                 loss = problem.quality_model.kernel_loss("table", kernel)
-                if loss is None or not (holds.allows_tokens(kept) and holds.allows_table(kernel)):
+                is_open = self._is_whole or (holds.allows_tokens(kept) and holds.allows_table(kernel))
+                if loss is None or not is_open:
                     continue
                 size = problem.spec.vocab_size if kept is None else kept
                 price = problem.cost_model.table_price(vocab_size=size, kernel=kernel)
@@ -197,7 +165,7 @@ class _Builder:
                     Column(group=group, loss_nats=vocabulary_loss + loss, price=price, tables=(kept, kernel))
                 )
         if not columns:
-            menu = [f"{kept or problem.spec.vocab_size} tokens" for kept in counts] + self._kernels
+            menu = [f"{kept or problem.spec.vocab_size} tokens" for kept in counts] + self._ladders.kernels
             raise refusal((*holds.of_whole("table"), *holds.of_whole("vocabulary")), "the tables", menu)
         self._add(columns)
 
@@ -211,7 +179,7 @@ class _Builder:
         group = self._group(off=off)
         # A width at which locks leave some site without a form is no option; its sites would have no column to take.
         widths: list[tuple[Column, list[SiteSpec]]] = []
-        for kept in self._channel_counts(block):
+        for kept in self._ladders.widths(block):
             width = block.intermediate_size if kept is None else kept
             loss = 0.0 if kept is None else self._problem.quality_model.channel_loss(block.index, kept)
             sites = [narrowed for site in block.sites if (narrowed := _narrow(site, kept)) is not None]
@@ -227,63 +195,30 @@ class _Builder:
             for site in sites:
                 self._add(self._site_columns(site, self._group(switch=switch)))
 
-    def _channel_counts(self, block: BlockSpec) -> list[int | None]:
-        position = [other.index for other in self._problem.spec.blocks].index(block.index)
-        scored = self._problem.scores.channel_counts
-        counts = (
-            [count for count in scored[position] if count < block.intermediate_size] if position < len(scored) else []
-        )
-        named = [count for count in self._holds.channel_counts(block.index) if count < block.intermediate_size]
-        counts = [
-            count
-            for count in sorted({*counts, *named})
-            if self._holds.allows_channels(block.index, count, block.intermediate_size)
-        ]
-        if len(counts) > MAX_CHANNEL_COUNTS:
-            stride = (len(counts) - 1) / (MAX_CHANNEL_COUNTS - 1)
-            counts = [counts[round(index * stride)] for index in range(MAX_CHANNEL_COUNTS)]
-            self._is_restricted = True
-        whole = [None] if self._holds.allows_channels(block.index, None, block.intermediate_size) else []
-        return [*whole, *sorted(counts, reverse=True)]
-
     def _has_form(self, site: SiteSpec) -> bool:
-        return not self._holds.of_site(site.name) or bool(self._site_columns(site, 0))
+        return self._is_whole or not self._holds.of_site(site.name) or bool(self._site_columns(site, 0))
 
     def _no_form(self, site: SiteSpec) -> UsageError:
         ranks = [f"rank {rank}" for rank in rank_ladder(site.in_features, site.out_features)]
-        return refusal(self._holds.of_site(site.name), site.name, ["dense", *ranks, *self._kernels])
+        return refusal(self._holds.of_site(site.name), site.name, ["dense", *ranks, *self._ladders.kernels])
 
     def _no_width(self, block: BlockSpec) -> UsageError:
         """Which of the block's locks leave nothing: a form of one of its MLP sites, or the width itself."""
         for site in block.sites:
             if site.role in MLP_ROLES and not self._site_columns(site, 0):
                 return self._no_form(site)
-        position = [other.index for other in self._problem.spec.blocks].index(block.index)
-        scored = self._problem.scores.channel_counts
-        menu = [f"{count} channels" for count in (scored[position] if position < len(scored) else ())]
+        menu = [f"{count} channels" for count in self._ladders.scored_widths(block)]
         sites = [lock for site in block.sites if site.role in MLP_ROLES for lock in self._holds.of_site(site.name)]
         locks = tuple(dict.fromkeys((*self._holds.of_block(block.index), *sites)))
         return refusal(locks, f"the width of block {block.index}", [*menu, f"all {block.intermediate_size}"])
 
-    def _rank_methods(self, site: str, rank: int) -> list[tuple[RankMethod, float]]:
-        """The method that loses least; with a limit on general text each, since another may lose less there."""
-        model = self._problem.quality_model
-        if self._problem.general_model is None or self._problem.budget.max_general_loss is None:
-            best = model.best_rank_method(site, rank)
-            return [] if best is None else [best]
-        methods: tuple[RankMethod, ...] = ("lowrank", "laser")
-        return [(method, loss) for method in methods if (loss := model.rank_loss(site, rank, method)) is not None]
-
     def _site_columns(self, site: SiteSpec, group: int) -> list[Column]:
         problem = self._problem
         columns = []
-        forms: list[tuple[int | None, RankMethod, float]] = [(None, "lowrank", 0.0)]
-        for step in sorted({*rank_ladder(site.in_features, site.out_features), *self._holds.ranks(site)}):
-            forms += [(step, method, loss) for method, loss in self._rank_methods(site.name, step)]
-        for rank, method, rank_loss in forms:
-            for kernel in self._kernels:
+        for rank, method, rank_loss in self._ladders.forms(site):
+            for kernel in self._ladders.site_kernels(site.name):
                 kernel_loss = problem.quality_model.kernel_loss(site.name, kernel, is_factored=rank is not None)
-                if kernel_loss is None or not self._holds.allows_site(site, rank, kernel):
+                if kernel_loss is None or not (self._is_whole or self._holds.allows_site(site, rank, kernel)):
                     continue
                 columns.append(
                     Column(

@@ -8,8 +8,9 @@ from edgeprune.predict.cost import CostModel
 from edgeprune.predict.quality import QualityModel
 from edgeprune.schema.budget import Budget
 from edgeprune.search.allocate import Allocator
+from edgeprune.search.ladders import rank_ladder
 from edgeprune.search.problem import Limits, Problem
-from edgeprune.search.space import Column, Space, build_space, rank_ladder, to_recipe
+from edgeprune.search.space import Column, Space, build_space, to_recipe
 from edgeprune.shapes import break_even_rank
 from tests.unit.search.builders import make_device, make_scores, make_spec, make_workload
 

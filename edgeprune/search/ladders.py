@@ -1,0 +1,149 @@
+"""What stands on the menu of a search: sets of blocks, vocabulary sizes, widths, ranks and kernels, with their losses.
+
+Locks add the numbers they name and take away what they do not allow. The whole menu, which an explanation shows, keeps
+what locks take away and adds what given recipes use.
+"""
+
+from collections.abc import Sequence
+
+from edgeprune.schema.kernel import FLOAT32
+from edgeprune.schema.model import BlockSpec, SiteSpec
+from edgeprune.schema.recipe import RankMethod, Recipe
+from edgeprune.search.locks import Holds
+from edgeprune.search.problem import Problem
+from edgeprune.shapes import break_even_rank
+
+__all__ = ["Form", "Ladders", "rank_ladder"]
+
+MAX_RANKS = 16
+MAX_CHANNEL_COUNTS = 8
+MAX_DEPTH_OPTIONS = 24
+RANK_STEP = 32
+SMALL_RANK_STEP = 8
+"""For matrices whose break-even rank is below 64, where steps of 32 would leave no choice."""
+UNSCORED_KERNELS = frozenset({"dynamic_int8"})
+"""Its activations are rounded per tensor at run time, an error calibration does not score."""
+
+Form = tuple[int | None, RankMethod, float]
+"""Rank (None: one matrix), method, and the loss of both."""
+
+
+def rank_ladder(in_features: int, out_features: int) -> list[int]:
+    """Ranks that save parameters, at most 16 of them, in equal steps of a multiple of 32 (8 for small matrices)."""
+    limit = min(break_even_rank(in_features, out_features), min(in_features, out_features) - 1)
+    step = RANK_STEP if limit >= 2 * RANK_STEP else SMALL_RANK_STEP
+    while limit // step > MAX_RANKS:
+        step += RANK_STEP
+    return list(range(step, limit + 1, step))
+
+
+class Ladders:
+    """The options of one problem."""
+
+    def __init__(self, problem: Problem, holds: Holds, *, recipes: Sequence[Recipe] | None = None) -> None:
+        """Look at what was scored; with `recipes` (perhaps none) the menu is whole."""
+        self._problem = problem
+        self._holds = holds
+        self._is_whole = recipes is not None
+        self._recipes = recipes or ()
+        self.is_restricted = False
+        """True once a ladder had to be thinned, so that the optimum is over a subset of what was scored."""
+        timed = problem.cost_model.timed_kernels
+        self.kernels: list[str] = [
+            kernel
+            for kernel in dict.fromkeys((FLOAT32, *problem.scores.kernels))
+            if kernel not in UNSCORED_KERNELS and (timed is None or kernel in timed)
+        ] or [FLOAT32]
+        self._edits = [edit for recipe in self._recipes for edit in recipe.sites]
+
+    def scored_depth(self) -> dict[tuple[int, ...], float]:
+        """Every scored set of blocks to drop, and none, with its loss."""
+        found: dict[tuple[int, ...], float] = {(): 0.0}
+        for option in self._problem.scores.depth:
+            drop = tuple(sorted(option.drop_blocks))
+            loss = self._problem.quality_model.depth_loss(drop)
+            if loss is not None and len(drop) < len(self._problem.spec.blocks):
+                found[drop] = loss
+        return found
+
+    def depth(self) -> dict[tuple[int, ...], float]:
+        """Sets of blocks the search may drop, thinned to the most promising ones."""
+        losses = self.scored_depth()
+        if self._is_whole:
+            return losses
+        kept = sorted(filter(self._holds.allows_depth, losses), key=lambda drop: (len(drop), losses[drop], drop))
+        if len(kept) > MAX_DEPTH_OPTIONS:
+            # The least loss at each count first: further sets of a count rarely win.
+            ranks = {drop: sum(1 for other in kept[: kept.index(drop)] if len(other) == len(drop)) for drop in kept}
+            kept = sorted(kept, key=lambda drop: (ranks[drop], len(drop)))[:MAX_DEPTH_OPTIONS]
+            self.is_restricted = True
+        return {drop: losses[drop] for drop in kept}
+
+    def token_counts(self) -> dict[int | None, float]:
+        """Vocabulary sizes with their loss; None keeps all."""
+        named = [recipe.keep_tokens.kept_count for recipe in self._recipes if recipe.keep_tokens is not None]
+        scored = [option.kept_count for option in self._problem.scores.vocabulary]
+        found: dict[int | None, float] = {None: 0.0}
+        for count in (*scored, *self._holds.token_counts(), *named):
+            loss = self._problem.quality_model.vocabulary_loss(count)
+            if loss is not None and count < self._problem.spec.vocab_size:
+                found[count] = loss
+        return found
+
+    def table_kernels(self) -> list[str]:
+        """How the tables may be stored."""
+        return [*dict.fromkeys((*self.kernels, *(recipe.table_kernel for recipe in self._recipes)))]
+
+    def scored_widths(self, block: BlockSpec) -> list[int]:
+        """Channel counts that were scored, short of all."""
+        position = [other.index for other in self._problem.spec.blocks].index(block.index)
+        scored = self._problem.scores.channel_counts
+        return (
+            [count for count in scored[position] if count < block.intermediate_size] if position < len(scored) else []
+        )
+
+    def widths(self, block: BlockSpec) -> list[int | None]:
+        """Channel counts a block may keep, all (None) first, then the largest; thinned where there are many."""
+        full = block.intermediate_size
+        named = set(self._holds.channel_counts(block.index))
+        named |= {
+            entry.kept_count for each in self._recipes for entry in each.keep_channels if entry.block == block.index
+        }
+        named = {count for count in named if count < full}
+        counts = sorted({*self.scored_widths(block), *named})
+        if not self._is_whole:
+            counts = [count for count in counts if self._holds.allows_channels(block.index, count, full)]
+        if len(counts) > MAX_CHANNEL_COUNTS:
+            stride = (len(counts) - 1) / (MAX_CHANNEL_COUNTS - 1)
+            thinned = {counts[round(index * stride)] for index in range(MAX_CHANNEL_COUNTS)}
+            counts = sorted(thinned | named if self._is_whole else thinned)
+            self.is_restricted = True
+        keeps_all = self._is_whole or self._holds.allows_channels(block.index, None, full)
+        return [*([None] if keeps_all else []), *sorted(counts, reverse=True)]
+
+    def forms(self, site: SiteSpec) -> list[Form]:
+        """One matrix, and the ranks of a site, perhaps narrowed, that were scored."""
+        found: list[Form] = [(None, "lowrank", 0.0)]
+        for rank in sorted({*rank_ladder(site.in_features, site.out_features), *self._holds.ranks(site)}):
+            found += [(rank, method, loss) for method, loss in self._rank_methods(site.name, rank)]
+        full = min(site.in_features, site.out_features)
+        for edit in self._edits:
+            if edit.name != site.name or edit.rank is None or not edit.rank < full:
+                continue
+            loss = self._problem.quality_model.rank_loss(site.name, edit.rank, edit.method)
+            if loss is not None and (edit.rank, edit.method, loss) not in found:
+                found.append((edit.rank, edit.method, loss))
+        return found
+
+    def site_kernels(self, name: str) -> list[str]:
+        """How a site may be stored."""
+        return [*dict.fromkeys((*self.kernels, *(edit.kernel for edit in self._edits if edit.name == name)))]
+
+    def _rank_methods(self, site: str, rank: int) -> list[tuple[RankMethod, float]]:
+        """The method that loses least; with a limit on general text each, since another may lose less there."""
+        model = self._problem.quality_model
+        if self._problem.general_model is None or self._problem.budget.max_general_loss is None:
+            best = model.best_rank_method(site, rank)
+            return [] if best is None else [best]
+        methods: tuple[RankMethod, ...] = ("lowrank", "laser")
+        return [(method, loss) for method in methods if (loss := model.rank_loss(site, rank, method)) is not None]
