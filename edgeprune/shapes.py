@@ -10,10 +10,18 @@ from msgspec.structs import replace
 
 from edgeprune.errors import RecipeError, UsageError
 from edgeprune.schema.kernel import parse_kernel
-from edgeprune.schema.model import BlockSpec, ModelSpec, SiteSpec
+from edgeprune.schema.model import MLP_ROLES, BlockSpec, ModelSpec, SiteSpec
 from edgeprune.schema.recipe import Recipe, SiteEdit
 
-__all__ = ["block_parameter_count", "break_even_rank", "count_parameters", "edit_shapes", "site_parameter_count"]
+__all__ = [
+    "attention_only",
+    "block_parameter_count",
+    "break_even_rank",
+    "count_parameters",
+    "edit_shapes",
+    "mlp_only",
+    "site_parameter_count",
+]
 
 
 def break_even_rank(in_features: int, out_features: int) -> int:
@@ -41,6 +49,33 @@ def count_parameters(spec: ModelSpec) -> int:
     return tables + positions + spec.final_norm_parameter_count + sum(map(block_parameter_count, spec.blocks))
 
 
+def mlp_only(spec: ModelSpec, block: BlockSpec) -> BlockSpec:
+    """The block without its attention: no heads, no key-value cache, the MLP's norm alone."""
+    return replace(
+        block,
+        num_heads=0,
+        num_kv_heads=0,
+        sites=tuple(site for site in block.sites if site.role in MLP_ROLES),
+        norm_parameter_count=_mlp_norm_parameter_count(spec) if block.has_mlp else 0,
+    )
+
+
+def attention_only(spec: ModelSpec, block: BlockSpec) -> BlockSpec:
+    """The block without its MLP: no channels, the attention's norms alone."""
+    mlp_norm = _mlp_norm_parameter_count(spec) if block.has_mlp else 0
+    return replace(
+        block,
+        intermediate_size=0,
+        sites=tuple(site for site in block.sites if site.role not in MLP_ROLES),
+        norm_parameter_count=block.norm_parameter_count - mlp_norm,
+    )
+
+
+def _mlp_norm_parameter_count(spec: ModelSpec) -> int:
+    """One norm of the model's width stands before the MLP; all others of a block belong to its attention."""
+    return spec.hidden_size * (1 if spec.norm_kind == "rms" else 2)
+
+
 def edit_shapes(spec: ModelSpec, recipe: Recipe) -> ModelSpec:
     """Shapes of the model after a recipe.
 
@@ -64,8 +99,11 @@ def edit_shapes(spec: ModelSpec, recipe: Recipe) -> ModelSpec:
             raise RecipeError(f"recipe drop_blocks: block {index} is listed twice.", *where)
     if dropped >= known_blocks:
         raise RecipeError("recipe drop_blocks removes every block; keep at least one.", "drop_blocks")
-    channels = _channel_counts(spec, recipe, dropped)
-    edits = _site_edits(spec, recipe, dropped)
+    _check_parts(recipe, known_blocks)
+    gone = {(index, is_mlp) for index in dropped for is_mlp in (False, True)}
+    gone |= {(index, False) for index in recipe.drop_attention} | {(index, True) for index in recipe.drop_mlp}
+    channels = _channel_counts(spec, recipe, gone)
+    edits = _site_edits(spec, recipe, gone)
     _check_kernel(recipe.table_kernel, "recipe table_kernel", "table_kernel")
     vocab_size = spec.vocab_size
     if recipe.keep_tokens is not None:
@@ -75,10 +113,40 @@ def edit_shapes(spec: ModelSpec, recipe: Recipe) -> ModelSpec:
             raise RecipeError(message, "keep_tokens", "kept_count")
         vocab_size = recipe.keep_tokens.kept_count
     blocks = tuple(
-        _edit_block(block, channels.get(block.index), edits) for block in spec.blocks if block.index not in dropped
+        _edit_block(_without_parts(spec, block, recipe), channels.get(block.index), edits)
+        for block in spec.blocks
+        if block.index not in dropped
     )
+    if not any(block.has_attention for block in blocks):
+        raise RecipeError(
+            "recipe drop_attention: no attention is left; keep it in at least one block.", "drop_attention"
+        )
     edited = replace(spec, blocks=blocks, vocab_size=vocab_size, table_kernel=recipe.table_kernel)
     return replace(edited, parameter_count=count_parameters(edited))
+
+
+def _without_parts(spec: ModelSpec, block: BlockSpec, recipe: Recipe) -> BlockSpec:
+    if block.index in recipe.drop_attention:
+        return mlp_only(spec, block)
+    return attention_only(spec, block) if block.index in recipe.drop_mlp else block
+
+
+def _check_parts(recipe: Recipe, known_blocks: set[int]) -> None:
+    for key, indices in (("drop_attention", recipe.drop_attention), ("drop_mlp", recipe.drop_mlp)):
+        for position, index in enumerate(indices):
+            where = (key, position)
+            if index not in known_blocks:
+                span = _span(known_blocks)
+                raise RecipeError(f"recipe {key}: the model has no block {index}; it has {span}.", *where)
+            if index in recipe.drop_blocks:
+                raise RecipeError(f"recipe {key}: block {index} is in drop_blocks already; leave it out here.", *where)
+            if index in indices[:position]:
+                raise RecipeError(f"recipe {key}: block {index} is listed twice.", *where)
+            if key == "drop_mlp" and index in recipe.drop_attention:
+                raise RecipeError(
+                    f"recipe drop_attention and drop_mlp both name block {index}; list it in drop_blocks instead.",
+                    *where,
+                )
 
 
 def _edit_block(block: BlockSpec, kept_channels: int | None, edits: dict[str, tuple[int, SiteEdit]]) -> BlockSpec:
@@ -104,7 +172,7 @@ def _edit_block(block: BlockSpec, kept_channels: int | None, edits: dict[str, tu
     return replace(block, sites=tuple(sites), intermediate_size=size)
 
 
-def _channel_counts(spec: ModelSpec, recipe: Recipe, dropped: set[int]) -> dict[int, int]:
+def _channel_counts(spec: ModelSpec, recipe: Recipe, gone: set[tuple[int, bool]]) -> dict[int, int]:
     widths = {block.index: block.intermediate_size for block in spec.blocks}
     counts: dict[int, int] = {}
     for position, entry in enumerate(recipe.keep_channels):
@@ -112,8 +180,8 @@ def _channel_counts(spec: ModelSpec, recipe: Recipe, dropped: set[int]) -> dict[
         if entry.block not in widths:
             span = _span(set(widths))
             raise RecipeError(f"{where}: the model has no such block; it has {span}.", *place, "block")
-        if entry.block in dropped:
-            raise RecipeError(f"{where}: the recipe drops this block.", *place, "block")
+        if (entry.block, True) in gone:
+            raise RecipeError(f"{where}: the recipe drops this block's MLP.", *place, "block")
         if entry.block in counts:
             raise RecipeError(f"{where} is listed twice.", *place, "block")
         if not 1 <= entry.kept_count <= widths[entry.block]:
@@ -123,17 +191,17 @@ def _channel_counts(spec: ModelSpec, recipe: Recipe, dropped: set[int]) -> dict[
     return counts
 
 
-def _site_edits(spec: ModelSpec, recipe: Recipe, dropped: set[int]) -> dict[str, tuple[int, SiteEdit]]:
+def _site_edits(spec: ModelSpec, recipe: Recipe, gone: set[tuple[int, bool]]) -> dict[str, tuple[int, SiteEdit]]:
     """Site -> its position in the recipe and its edit."""
-    known = {site.name: block.index for block in spec.blocks for site in block.sites}
+    known = {site.name: (block.index, site.role in MLP_ROLES) for block in spec.blocks for site in block.sites}
     edits: dict[str, tuple[int, SiteEdit]] = {}
     for position, edit in enumerate(recipe.sites):
         where, place = f"recipe site {edit.name}", ("sites", position)
         if edit.name not in known:
             nearest = ", ".join(difflib.get_close_matches(edit.name, known, n=3, cutoff=0.0))
             raise RecipeError(f"{where}: the model has no such site; nearest are {nearest}.", *place, "name")
-        if known[edit.name] in dropped:
-            raise RecipeError(f"{where}: the recipe drops its block.", *place, "name")
+        if known[edit.name] in gone:
+            raise RecipeError(f"{where}: the recipe drops the part of the block it belongs to.", *place, "name")
         if edit.name in edits:
             raise RecipeError(f"{where} is listed twice.", *place, "name")
         if edit.rank is not None and edit.rank < 1:

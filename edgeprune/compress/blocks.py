@@ -1,8 +1,8 @@
-"""Depth pruning: whole blocks leave the model.
+"""Depth pruning: whole blocks leave the model, or the attention or the MLP of a block alone.
 
-Takes a model and the source indices of the blocks to drop; the others keep their order and their source indices, and
-cache positions and configuration follow. Which blocks may go is decided by calibration (LoRP, arXiv 2605.27786); as
-published there, nothing is put in their place.
+Takes a model and the source indices of what to drop; the other blocks keep their order and their source indices, and
+cache positions and configuration follow. What may go is decided by calibration; as published (LoRP, arXiv 2605.27786;
+SLEB, arXiv 2402.09025), nothing is put in its place.
 """
 
 from dataclasses import dataclass
@@ -24,11 +24,22 @@ class DropBlocks:
     changes_inputs: bool = True
 
     def part(self, applied: Recipe, recipe: Recipe) -> Recipe:
-        """Adds the dropped blocks."""
-        return replace(applied, drop_blocks=recipe.drop_blocks)
+        """Adds the dropped blocks and parts."""
+        return replace(
+            applied,
+            drop_blocks=recipe.drop_blocks,
+            drop_attention=recipe.drop_attention,
+            drop_mlp=recipe.drop_mlp,
+        )
 
     def apply(self, work: Work, recipe: Recipe) -> None:
         """Remove the modules."""
         dropped = set(recipe.drop_blocks)
         positions = [at for at, index in enumerate(work.loaded.block_indices) if index not in dropped]
-        work.loaded.adapter.keep_blocks(work.loaded.model, positions)
+        model, adapter = work.loaded.model, work.loaded.adapter
+        kept = [work.loaded.block_indices[at] for at in positions]
+        adapter.keep_blocks(model, positions)
+        for index in recipe.drop_attention:
+            adapter.drop_attention(model, kept.index(index))
+        for index in recipe.drop_mlp:
+            adapter.drop_mlp(model, kept.index(index))

@@ -23,6 +23,8 @@ def model_card(spec: ModelSpec, recipe: Recipe) -> str:
     kernels = sorted({edit.kernel for edit in recipe.sites} | {recipe.table_kernel})
     edits = [
         ("Blocks dropped", ", ".join(map(str, recipe.drop_blocks)) or "none"),
+        ("Blocks without attention", ", ".join(map(str, recipe.drop_attention)) or "none"),
+        ("Blocks without MLP", ", ".join(map(str, recipe.drop_mlp)) or "none"),
         ("Vocabulary", f"{spec.vocab_size} tokens kept" if recipe.keep_tokens else "unchanged"),
         ("FFN channels", f"narrowed in {len(recipe.keep_channels)} blocks" if recipe.keep_channels else "unchanged"),
         ("Low-rank sites", f"{len(factored)}" if factored else "none"),

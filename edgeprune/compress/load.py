@@ -121,7 +121,11 @@ def _build(folder: Path, config: dict[str, Any], spec: ModelSpec, adapter: Adapt
         # Building without initialisation leaves out tying too.
         adapter.head(model).weight = adapter.embedding(model).weight
     adapter.prepare(model)
-    for block, described_block in zip(adapter.blocks(model), spec.blocks, strict=True):
+    for position, (block, described_block) in enumerate(zip(adapter.blocks(model), spec.blocks, strict=True)):
+        if not described_block.has_attention:
+            adapter.drop_attention(model, position)
+        if not described_block.has_mlp:
+            adapter.drop_mlp(model, position)
         for site in described_block.sites:
             adapter.set_site(block, site.role, _empty(site))
     if (folder / "generation_config.json").is_file():

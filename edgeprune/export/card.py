@@ -102,6 +102,8 @@ def _edits(spec: ModelSpec, recipe: Recipe) -> list[tuple[str, str]]:
     return [
         ("technique", recipe.technique),
         ("blocks dropped", ", ".join(map(str, recipe.drop_blocks)) or "none"),
+        ("blocks without attention", ", ".join(map(str, recipe.drop_attention)) or "none"),
+        ("blocks without MLP", ", ".join(map(str, recipe.drop_mlp)) or "none"),
         ("vocabulary", f"{spec.vocab_size} tokens" + (" kept" if recipe.keep_tokens else ", unchanged")),
         ("FFN channels", f"fewer in {len(recipe.keep_channels)} blocks" if recipe.keep_channels else "unchanged"),
         ("low-rank sites", f"{len(factored)} of {len(sites)}"),

@@ -22,6 +22,7 @@ OPSET = 21
 def clean_graph(model: ir.Model, spec: ModelSpec) -> None:
     """Bring a built graph into the bundle's form, in place."""
     graph = model.graph
+    _drop_unused_caches(graph, spec)
     _name_dimensions(graph, spec)
     _plain_norms(graph)
     model.functions.clear()
@@ -56,11 +57,40 @@ def name_parts(graph: ir.Graph, weights: Mapping[str, str]) -> None:
             output.name = (stem if position == 0 else f"{stem}:{position}") if output.uses() else ""
 
 
+def _drop_unused_caches(graph: ir.Graph, spec: ModelSpec) -> None:
+    """Blocks without attention have no key-value pair; those of the others are numbered from 0 without a gap."""
+    numbers = {
+        at: number for number, at in enumerate(at for at, block in enumerate(spec.blocks) if block.has_attention)
+    }
+    if len(numbers) == len(spec.blocks):
+        return
+    passed = [value.producer() for value in graph.outputs if _pair_position(value) not in numbers]
+    for values in (graph.outputs, graph.inputs):
+        for value in list(values):
+            position = _pair_position(value)
+            if position is None:
+                continue
+            if position not in numbers:
+                values.remove(value)
+            else:
+                stem, _, part = (value.name or "").split(".")
+                value.name = f"{stem}.{numbers[position]}.{part}"
+    for node in passed:
+        if node is not None and node.op_type == "Identity":
+            graph.remove(node, safe=True)
+
+
+def _pair_position(value: ir.Value) -> int | None:
+    """Block position in the name of a past or present tensor; None for other inputs and outputs."""
+    stem, _, rest = (value.name or "").partition(".")
+    return int(rest.split(".")[0]) if stem in ("past_key_values", "present") else None
+
+
 def _name_dimensions(graph: ir.Graph, spec: ModelSpec) -> None:
     for value in graph.inputs:
         name = value.name or ""
         if name.startswith("past_key_values."):
-            block = spec.blocks[int(name.split(".")[1])]
+            block = spec.attention_blocks[int(name.split(".")[1])]
             value.shape = ir.Shape(["batch_size", block.num_kv_heads, "past_sequence_length", block.head_dim])
         elif name == "attention_mask":
             value.shape = ir.Shape(["batch_size", "total_sequence_length"])
@@ -69,7 +99,7 @@ def _name_dimensions(graph: ir.Graph, spec: ModelSpec) -> None:
     for value in graph.outputs:
         name = value.name or ""
         if name.startswith("present."):
-            block = spec.blocks[int(name.split(".")[1])]
+            block = spec.attention_blocks[int(name.split(".")[1])]
             value.shape = ir.Shape(["batch_size", block.num_kv_heads, "total_sequence_length", block.head_dim])
             value.type = ir.TensorType(ir.DataType.FLOAT)
         else:

@@ -21,7 +21,7 @@ def genai_config(spec: ModelSpec, graph: ir.Graph, *, context_tokens: int) -> di
         graph: says whether positions are an input.
         context_tokens: longest text, prompt included.
     """
-    first = spec.blocks[0]
+    first = spec.attention_blocks[0]
     inputs = {
         "input_ids": "input_ids",
         "attention_mask": "attention_mask",
@@ -39,7 +39,7 @@ def genai_config(spec: ModelSpec, graph: ir.Graph, *, context_tokens: int) -> di
             "hidden_size": spec.hidden_size,
             "inputs": inputs,
             "num_attention_heads": first.num_heads,
-            "num_hidden_layers": len(spec.blocks),
+            "num_hidden_layers": len(spec.attention_blocks),
             "num_key_value_heads": first.num_kv_heads,
             "outputs": {
                 "logits": "logits",

@@ -23,6 +23,7 @@ from edgeprune.errors import ExportError
 from edgeprune.export.attention import FusedAttention, pack_split_attention
 from edgeprune.export.cleanup import clean_graph, name_parts
 from edgeprune.export.matrices import Site, StoredArray, to_array
+from edgeprune.export.part_layers import remove_attention, remove_mlp
 from edgeprune.export.tables import EmbeddingTable, HeadTable
 from edgeprune.intake.load import LoadedModel
 from edgeprune.schema.model import BlockSpec
@@ -62,6 +63,8 @@ class _Layout:
     blocks: str
     embedding: str
     sites: dict[str, tuple[str, str]]
+    parts: dict[str, str]
+    """Attributes of a block: `attention`, `norm` before it, `mlp`, `mlp_norm` before that."""
 
 
 _MLP = {"gate": ("mlp", "gate_proj"), "up": ("mlp", "up_proj"), "down": ("mlp", "down_proj")}
@@ -70,12 +73,14 @@ _LLAMA = _Layout(
     blocks="layers",
     embedding="embed_tokens",
     sites={role: ("self_attn", f"{role}_proj") for role in "qkvo"} | _MLP,
+    parts={"attention": "self_attn", "norm": "input_layernorm", "mlp": "mlp", "mlp_norm": "post_attention_layernorm"},
 )
 _GPT2 = _Layout(
     backbone="transformer",
     blocks="h",
     embedding="wte",
     sites={"up": _MLP["up"], "down": _MLP["down"]},
+    parts={"attention": "attn", "norm": "ln_1", "mlp": "mlp", "mlp_norm": "ln_2"},
 )
 _LAYOUTS = {"llama": _LLAMA, "mistral": _LLAMA, "qwen2": _LLAMA, "qwen3": _LLAMA, "gpt2": _GPT2}
 
@@ -158,6 +163,10 @@ def _edit_tree(
         for role, site_module in made.items():
             parent, name = layout.sites[role]
             setattr(getattr(target, parent), name, site_module)
+        if not block.has_attention:
+            remove_attention(target, **layout.parts)
+        elif not block.has_mlp:
+            remove_mlp(target, **layout.parts)
         _set_heads(target, block)
     embedding = EmbeddingTable(adapter.embedding(loaded.model).weight, spec.table_kernel)
     head = HeadTable(adapter.head(loaded.model).weight, spec.table_kernel)

@@ -31,7 +31,7 @@ def edits_hash(recipe: Recipe) -> str:
     )
     channels = sorted((entry.block, entry.kept_count) for entry in recipe.keep_channels)
     kept_tokens = None if recipe.keep_tokens is None else recipe.keep_tokens.kept_count
-    drop = sorted(recipe.drop_blocks)
+    drop = [sorted(blocks) for blocks in (recipe.drop_blocks, recipe.drop_attention, recipe.drop_mlp)]
     return hash_parts(recipe.model_hash, drop, kept_tokens, channels, rounding_key(recipe.table_kernel), sites)
 
 

@@ -27,6 +27,7 @@ HEADER = """\
 # technique       a name for reports
 # context_tokens  tokens the bundle is made for; `--context` changes them
 # drop_blocks     blocks left out, counted from 0 in the dense model
+# drop_attention  blocks that keep their MLP alone; drop_mlp: blocks that keep their attention alone
 # keep_tokens     { kept_count = N }: the N tokens the domain uses most stay; leave it out to keep all
 # keep_channels   { block = B, kept_count = N }: the N most important FFN channels of block B stay
 # table_kernel    how embedding and head are stored
@@ -121,6 +122,9 @@ def recipe_toml(recipe: Recipe) -> str:
         f"seed = {recipe.seed}",
         f"drop_blocks = [{', '.join(map(str, recipe.drop_blocks))}]",
     ]
+    for key, blocks in (("drop_attention", recipe.drop_attention), ("drop_mlp", recipe.drop_mlp)):
+        if blocks:
+            lines.append(f"{key} = [{', '.join(map(str, blocks))}]")
     if recipe.keep_tokens is not None:
         lines.append(f"keep_tokens = {{ kept_count = {recipe.keep_tokens.kept_count} }}")
     widths = [f"{{ block = {entry.block}, kept_count = {entry.kept_count} }}" for entry in recipe.keep_channels]

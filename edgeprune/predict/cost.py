@@ -252,10 +252,10 @@ class CostModel:
         )
 
     def _block_price(self, block: BlockSpec) -> Price:
-        parts = block_parts(self.dense)
+        parts = block_parts(self.dense, block)
         tensors = disk.block_tensor_bytes(block)
         resident, loading = self._memory.plain(tensors)
-        width = 2 * self.dense.hidden_size + block.intermediate_size
+        width = (block.has_attention + block.has_mlp) * self.dense.hidden_size + block.intermediate_size
 
         def time_s(chunks: tuple[Chunk, ...]) -> Interval | None:
             total = add(self._latency.attention(block, chunks), self._latency.nodes(parts.other_nodes, chunks))

@@ -89,8 +89,10 @@ class LatencyModel:
         return total
 
     def attention(self, block: BlockSpec, chunks: tuple[Chunk, ...]) -> Interval | None:
-        """The attention node of a block over these chunks."""
+        """The attention node of a block over these chunks; no time where the block has none."""
         total: Interval | None = ZERO
+        if not block.has_attention:
+            return total
         for rows, past in chunks:
             time = self._attention.time_s(
                 rows=rows,

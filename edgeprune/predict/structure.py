@@ -8,7 +8,7 @@ those that run: what the runtime folds away while loading (the Cast of a 16-bit 
 from typing import NamedTuple
 
 from edgeprune.schema.kernel import parse_kernel
-from edgeprune.schema.model import ModelSpec
+from edgeprune.schema.model import BlockSpec, ModelSpec
 
 __all__ = ["Parts", "block_parts", "fixed_parts", "site_parts", "table_parts"]
 
@@ -71,17 +71,18 @@ def site_parts(kernel: str, *, rank: int | None, has_bias: bool) -> Parts:
     )
 
 
-def block_parts(spec: ModelSpec) -> Parts:
-    """A block apart from its sites: two norms, the activation, attention, one past/present pair."""
-    norm_tensors = 2 if spec.norm_kind == "rms" else 4
+def block_parts(spec: ModelSpec, block: BlockSpec) -> Parts:
+    """A block apart from its sites: a norm and attention with one past/present pair; a norm and the activation."""
+    norm_bytes = (1 if spec.norm_kind == "rms" else 2) * INITIALIZER_BYTES
+    attends, has_mlp = int(block.has_attention), int(block.has_mlp)
     # SiLU is Sigmoid and Mul, and the product with up is one more; an ungated MLP has the activation alone.
-    nodes = 2 + (3 if spec.is_gated else 1)
+    nodes = attends + has_mlp * (1 + (3 if spec.is_gated else 1))
     return Parts(
         matrix_nodes=0,
         other_nodes=nodes,
-        attention_nodes=1,
-        bindings=1,
-        graph_bytes=(nodes + 2) * NODE_BYTES + norm_tensors * INITIALIZER_BYTES + BINDING_BYTES,
+        attention_nodes=attends,
+        bindings=attends,
+        graph_bytes=(nodes + 2 * attends) * NODE_BYTES + (attends + has_mlp) * norm_bytes + attends * BINDING_BYTES,
     )
 
 

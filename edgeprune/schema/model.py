@@ -8,9 +8,11 @@ from typing import Literal
 from edgeprune.schema.base import SCHEMA_VERSION, Record
 from edgeprune.schema.kernel import FLOAT32
 
-__all__ = ["BlockSpec", "ModelSpec", "SiteRole", "SiteSpec", "site_name"]
+__all__ = ["MLP_ROLES", "BlockSpec", "ModelSpec", "SiteRole", "SiteSpec", "site_name"]
 
 SiteRole = Literal["q", "k", "v", "qkv", "o", "gate", "up", "down"]
+MLP_ROLES: frozenset[SiteRole] = frozenset({"gate", "up", "down"})
+"""Roles of the MLP's sites; all others belong to the attention."""
 
 
 def site_name(block_index: int, role: SiteRole) -> str:
@@ -44,6 +46,16 @@ class BlockSpec(Record, frozen=True, kw_only=True):
     sites: tuple[SiteSpec, ...]
     norm_parameter_count: int
     """Gains and biases of all norms in the block."""
+
+    @property
+    def has_attention(self) -> bool:
+        """False where a recipe removed the attention and left the MLP; the block then has no key-value cache."""
+        return self.num_heads > 0
+
+    @property
+    def has_mlp(self) -> bool:
+        """False where a recipe removed the MLP and left the attention."""
+        return self.intermediate_size > 0
 
 
 class ModelSpec(Record, frozen=True, kw_only=True):
@@ -92,6 +104,11 @@ class ModelSpec(Record, frozen=True, kw_only=True):
     pad_token_id: int | None = None
     license: str | None = None
     """Licence named by the model's own files; None when they name none."""
+
+    @property
+    def attention_blocks(self) -> tuple[BlockSpec, ...]:
+        """Blocks that attend: the i-th of them owns the i-th key-value pair of graph and cache."""
+        return tuple(block for block in self.blocks if block.has_attention)
 
     def site(self, name: str) -> SiteSpec:
         """The site of that name.

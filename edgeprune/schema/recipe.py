@@ -44,6 +44,10 @@ class Recipe(Record, frozen=True, kw_only=True):
     seed: int = 0
     drop_blocks: tuple[int, ...] = ()
     """Source indices, ascending."""
+    drop_attention: tuple[int, ...] = ()
+    """Blocks that lose their attention, with its norm and its key-value cache, and keep their MLP."""
+    drop_mlp: tuple[int, ...] = ()
+    """Blocks that lose their MLP, with its norm, and keep their attention."""
     keep_tokens: KeepTokens | None = None
     keep_channels: tuple[KeepChannels, ...] = ()
     table_kernel: str = FLOAT32

@@ -67,6 +67,27 @@ def all_edits(loaded: LoadedModel, kernel: str = "fp32") -> Recipe:
     )
 
 
+def part_edits(loaded: LoadedModel, kernel: str = "fp32") -> Recipe:
+    """Block 0 without attention and narrower, block 2 without MLP; what is left of them partly factored."""
+    ranks = {"qkv": 24, "k": 6, "o": 20, "up": 10}
+    gone = {0: ("q", "k", "v", "qkv", "o"), 2: ("gate", "up", "down")}
+    sites = tuple(
+        SiteEdit(name=site.name, kernel=kernel, rank=ranks.get(site.role))
+        for block in loaded.spec.blocks
+        for site in block.sites
+        if site.role not in gone.get(block.index, ())
+    )
+    return Recipe(
+        model_hash=loaded.spec.model_hash,
+        context_tokens=CONTEXT,
+        drop_attention=(0,),
+        drop_mlp=(2,),
+        keep_channels=(KeepChannels(block=0, kept_count=56),),
+        table_kernel=kernel,
+        sites=sites,
+    )
+
+
 def export(loaded: LoadedModel, recipe: Recipe, folder: Path) -> Exported:
     generator = torch.Generator().manual_seed(0)
     windows = torch.randint(0, 512, (16, 32), generator=generator, dtype=torch.int32)

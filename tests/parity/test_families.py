@@ -7,7 +7,17 @@ import numpy as np
 import pytest
 
 from edgeprune.runtime.generate import greedy
-from tests.parity.bundles import CONTEXT, Exported, all_edits, decoder_of, export, no_edits, relative_difference, tiny
+from tests.parity.bundles import (
+    CONTEXT,
+    Exported,
+    all_edits,
+    decoder_of,
+    export,
+    no_edits,
+    part_edits,
+    relative_difference,
+    tiny,
+)
 
 FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
     "llama": ("llama", {}),
@@ -21,7 +31,7 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
     "gpt2": ("gpt2", {}),
     "gpt2, untied": ("gpt2", {"tie_word_embeddings": False}),
 }
-EDITS = {"dense": no_edits, "edited": all_edits}
+EDITS = {"dense": no_edits, "edited": all_edits, "parts": part_edits}
 
 
 @pytest.fixture(scope="module", params=[(family, edit) for family in FAMILIES for edit in EDITS], ids=" ".join)

@@ -45,13 +45,31 @@ def test_channels_narrow_gate_up_and_down(spec: ModelSpec) -> None:
     assert count_parameters(edited) == edited.parameter_count
 
 
+def test_a_block_can_lose_either_part_alone(spec: ModelSpec) -> None:
+    edited = edit_shapes(spec, recipe(spec, drop_attention=(0,), drop_mlp=(2,)))
+    first, _, last = edited.blocks
+    assert [site.role for site in first.sites] == ["gate", "up", "down"]
+    assert [site.role for site in last.sites] == ["q", "k", "v", "o"]
+    assert (first.num_kv_heads, last.intermediate_size) == (0, 0)
+    assert [block.index for block in edited.attention_blocks] == [1, 2]
+    # 64 wide: q and o 64 x 64, k and v 64 x 32; gate, up and down 64 x 96; one norm of 64 gains with each part.
+    attention, mlp = 2 * 64 * 64 + 2 * 64 * 32 + 64, 3 * 64 * 96 + 64
+    assert spec.parameter_count - edited.parameter_count == attention + mlp
+
+
 @pytest.mark.parametrize(
     ("edits", "words"),
     [
+        ({"drop_attention": (9,)}, "no block 9"),
+        ({"drop_attention": (0, 1, 2)}, "no attention is left"),
+        ({"drop_attention": (1,), "drop_mlp": (1,)}, "list it in drop_blocks"),
+        ({"drop_attention": (1,), "drop_blocks": (1,)}, "in drop_blocks already"),
+        ({"drop_mlp": (1,), "keep_channels": (KeepChannels(block=1, kept_count=8),)}, "drops this block's MLP"),
+        ({"drop_attention": (0,), "sites": (SiteEdit(name="blocks.0.q"),)}, "drops the part"),
         ({"drop_blocks": (9,)}, "no block 9"),
         ({"drop_blocks": (0, 1, 2)}, "every block"),
         ({"keep_channels": (KeepChannels(block=0, kept_count=0),)}, "kept_count 0"),
-        ({"keep_channels": (KeepChannels(block=1, kept_count=8),), "drop_blocks": (1,)}, "drops this block"),
+        ({"keep_channels": (KeepChannels(block=1, kept_count=8),), "drop_blocks": (1,)}, "drops this block's MLP"),
         ({"keep_tokens": KeepTokens(kept_count=10**6)}, "kept_count 1000000"),
         ({"sites": (SiteEdit(name="blocks.0.z"),)}, "no such site"),
         ({"sites": (SiteEdit(name="blocks.0.q", rank=64),)}, "not below the full rank"),

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
+from edgeprune.intake.adapters.absent import AbsentAttention, AbsentMlp
 from edgeprune.schema.model import SiteRole
 
 __all__ = ["Adapter"]
@@ -31,6 +32,12 @@ class Adapter:
     final_norm_path: str
     norm_paths: tuple[str, ...]
     """Module paths of a block's norms, relative to it; those a type lacks are skipped."""
+    attention_path: str
+    """Module path of a block's attention, relative to it, its inner norms included."""
+    mlp_path: str
+    attention_norm_path: str
+    """Module path of the norm before the attention, relative to the block."""
+    mlp_norm_path: str
 
     @property
     def roles(self) -> tuple[SiteRole, ...]:
@@ -57,6 +64,11 @@ class Adapter:
     def site(self, block: nn.Module, role: SiteRole) -> nn.Module:
         """The module of a site: an `nn.Linear` or what took its place."""
         return block.get_submodule(self.module_path(role))
+
+    def present_roles(self, block: nn.Module) -> tuple[SiteRole, ...]:
+        """Roles of the sites this block still has, in the order of the forward pass."""
+        modules = dict(block.named_modules())
+        return tuple(role for role in self.roles if self.module_path(role) in modules)
 
     def set_site(self, block: nn.Module, role: SiteRole, module: nn.Module) -> None:
         """Put another module with the same input and output in the place of a site."""
@@ -135,12 +147,34 @@ class Adapter:
         assert kept[0] >= 0
         assert kept[-1] < len(blocks)
         model.set_submodule(self.blocks_path, nn.ModuleList([blocks[position] for position in kept]))
-        for index, block in enumerate(self.blocks(model)):
-            for module in block.modules():
-                if getattr(module, "layer_idx", None) is not None:
-                    module.layer_idx = index  # type: ignore[assignment]  # a plain attribute of the attention
+        self._number_caches(model)
         config = model.config
         layer_types = getattr(config, "layer_types", None)
         config.num_hidden_layers = len(kept)
         if layer_types is not None:
             config.layer_types = [layer_types[position] for position in kept]
+
+    def drop_attention(self, model: PreTrainedModel, position: int) -> None:
+        """Remove the attention of the block at `position` and the norm before it, in place."""
+        block = self.blocks(model)[position]
+        block.set_submodule(self.attention_path, AbsentAttention())
+        block.set_submodule(self.attention_norm_path, nn.Identity())
+        self._number_caches(model)
+
+    def drop_mlp(self, model: PreTrainedModel, position: int) -> None:
+        """Remove the MLP of the block at `position` and the norm before it, in place."""
+        block = self.blocks(model)[position]
+        block.set_submodule(self.mlp_path, AbsentMlp())
+        block.set_submodule(self.mlp_norm_path, nn.Identity())
+
+    def _number_caches(self, model: PreTrainedModel) -> None:
+        """Attention modules use the entries of the key-value cache one after the other, blocks without one none."""
+        number = 0
+        for block in self.blocks(model):
+            attention = block.get_submodule(self.attention_path)
+            if isinstance(attention, AbsentAttention):
+                continue
+            for module in block.modules():
+                if getattr(module, "layer_idx", None) is not None:
+                    module.layer_idx = number  # type: ignore[assignment]  # a plain attribute of the attention
+            number += 1

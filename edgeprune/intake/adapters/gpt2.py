@@ -24,6 +24,10 @@ class GPT2Adapter(Adapter):
     embedding_path = "transformer.wte"
     position_path = "transformer.wpe"
     final_norm_path = "transformer.ln_f"
+    attention_path = "attn"
+    mlp_path = "mlp"
+    attention_norm_path = "ln_1"
+    mlp_norm_path = "ln_2"
     norm_paths = ("ln_1", "ln_2")
 
     def prepare(self, model: PreTrainedModel) -> None:

@@ -21,4 +21,8 @@ class LlamaAdapter(Adapter):
     blocks_path = "model.layers"
     embedding_path = "model.embed_tokens"
     final_norm_path = "model.norm"
+    attention_path = "self_attn"
+    mlp_path = "mlp"
+    attention_norm_path = "input_layernorm"
+    mlp_norm_path = "post_attention_layernorm"
     norm_paths = ("input_layernorm", "self_attn.q_norm", "self_attn.k_norm", "post_attention_layernorm")

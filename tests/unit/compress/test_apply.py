@@ -1,5 +1,6 @@
 """Recipes applied to whole tiny models."""
 
+import copy
 from dataclasses import replace
 
 import pytest
@@ -83,6 +84,30 @@ def test_dropping_blocks_runs_the_others_in_order(tiny: Tiny) -> None:
         assert edited.adapter.site(kept, role).weight is loaded.adapter.site(source, role).weight
     step = edited.model(stats.tokens[:1, :8].long(), use_cache=True)
     assert len(step.past_key_values.layers) == 1
+
+
+def test_a_part_alone_leaves_what_zeroed_outputs_of_the_other_would(tiny: Tiny) -> None:
+    loaded, stats = tiny
+    edited = _compress(tiny, no_edit(loaded, drop_attention=(0,), drop_mlp=(2,)))
+    silenced = copy.deepcopy(loaded.model)
+    for index, role in ((0, "o"), (2, "down")):
+        site = loaded.adapter.site(loaded.adapter.blocks(silenced)[index], role)  # type: ignore[arg-type]
+        for parameter in site.parameters():
+            parameter.data = torch.zeros_like(parameter)
+    tokens = stats.tokens[:2].long()
+    assert torch.allclose(_logits(edited, tokens), silenced(tokens).logits, atol=1e-5)
+    assert edited.spec.parameter_count == sum({id(p): p.numel() for p in edited.model.parameters()}.values())
+
+
+def test_a_cache_has_no_entry_for_a_block_without_attention(tiny: Tiny) -> None:
+    loaded, stats = tiny
+    edited = _compress(tiny, no_edit(loaded, drop_attention=(0,)))
+    tokens = stats.tokens[:1, :9].long()
+    whole = edited.model(tokens).logits[:, -1]
+    before = edited.model(tokens[:, :-1], use_cache=True)
+    after = edited.model(tokens[:, -1:], past_key_values=before.past_key_values).logits[:, -1]
+    assert before.past_key_values.get_seq_length() == 9
+    assert torch.allclose(whole, after, atol=1e-5)
 
 
 def test_rounding_holds_exactly_the_values_of_the_kernel(tiny: Tiny) -> None:

@@ -17,7 +17,7 @@ from edgeprune.compress.save import save_hf
 from edgeprune.errors import ModelError
 from edgeprune.intake.load import LoadedModel
 from edgeprune.schema.events import NullProgress
-from edgeprune.schema.recipe import KeepTokens, SiteEdit
+from edgeprune.schema.recipe import KeepChannels, KeepTokens, SiteEdit
 from tests.tiny import TINY_TEXT, write_tiny_llama
 from tests.unit.compress.recipes import Tiny, every_edit, no_edit
 
@@ -34,6 +34,16 @@ def saved(tiny_llama: Tiny, tmp_path: Path) -> Path:
     recipe = every_edit(loaded)
     save_hf(compress_model(loaded, recipe, stats, progress=NullProgress()), recipe, tmp_path / "hf")
     return tmp_path / "hf"
+
+
+def test_blocks_without_attention_or_mlp_come_back(tiny: Tiny, tmp_path: Path) -> None:
+    loaded, stats = tiny
+    recipe = no_edit(loaded, drop_attention=(0,), drop_mlp=(2,), keep_channels=(KeepChannels(block=0, kept_count=64),))
+    edited = compress_model(loaded, recipe, stats, progress=NullProgress())
+    save_hf(edited, recipe, tmp_path / "hf")
+    again = load(tmp_path / "hf")
+    assert torch.equal(_logits(again), _logits(edited))
+    assert again.spec == edited.spec
 
 
 def test_it_comes_back_bit_for_bit_and_is_smaller(tiny: Tiny, tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ RECIPE = Recipe(
     model_hash="m",
     context_tokens=64,
     drop_blocks=(1, 2),
+    drop_attention=(0,),
     keep_tokens=KeepTokens(kept_count=300),
     keep_channels=(KeepChannels(block=0, kept_count=64), KeepChannels(block=3, kept_count=32)),
     table_kernel="int8_b32_a4",
@@ -53,6 +54,8 @@ def test_what_leaves_the_weights_alone_keeps_the_key(changed: Recipe) -> None:
     [
         replace(RECIPE, model_hash="other"),
         replace(RECIPE, drop_blocks=(1,)),
+        replace(RECIPE, drop_attention=()),
+        replace(RECIPE, drop_mlp=(3,)),
         replace(RECIPE, keep_tokens=None),
         replace(RECIPE, keep_tokens=KeepTokens(kept_count=301)),
         replace(RECIPE, keep_channels=RECIPE.keep_channels[:1]),

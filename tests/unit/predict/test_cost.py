@@ -12,7 +12,7 @@ from edgeprune.schema.device import BandwidthPoint
 from edgeprune.schema.kernel import stored_bytes
 from edgeprune.schema.model import ModelSpec
 from edgeprune.schema.recipe import KeepChannels, KeepTokens, Recipe, SiteEdit
-from edgeprune.shapes import count_parameters, edit_shapes
+from edgeprune.shapes import attention_only, count_parameters, edit_shapes, mlp_only
 from tests.unit.search.builders import KERNELS, make_device, make_spec, make_workload
 
 
@@ -62,6 +62,23 @@ def test_the_sum_of_the_pieces_is_the_cost_of_the_recipe(seed: int, cache_bytes:
     )
     assert cost.decode_s.high == pytest.approx(sum(piece.decode_high_s(share) or 0.0 for piece in pieces))
     assert cost.peak_rss_bytes.value == pytest.approx(60_000_000 + (cost.model_memory_bytes.value or 0.0))
+
+
+def test_a_block_is_the_sum_of_its_parts() -> None:
+    spec = make_spec(blocks=2, heads=4, kv_heads=2)
+    model = CostModel(make_device(), spec, make_workload(spec))
+    block = spec.blocks[0]
+    whole, parts = (
+        model.block_price(block),
+        [
+            model.block_price(mlp_only(spec, block)),
+            model.block_price(attention_only(spec, block)),
+        ],
+    )
+    for name in ("parameter_count", "kv_cache_bytes", "working_set_bytes", "disk_bytes", "running_high_bytes"):
+        assert getattr(whole, name) == pytest.approx(sum(getattr(part, name) for part in parts)), name
+    assert whole.decode_high_s(0.5) == pytest.approx(sum(part.decode_high_s(0.5) or 0.0 for part in parts))
+    assert parts[0].kv_cache_bytes == 0
 
 
 def test_weights_are_stored_bytes_of_every_tensor() -> None:
