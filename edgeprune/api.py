@@ -128,7 +128,7 @@ def preview(request: RunRequest, *, output: Path | None = None) -> RunPreview:
         model_name=spec.name,
         parameter_count=spec.parameter_count,
         context_tokens=context_tokens(work.request, spec),
-        needs=predict_needs(spec, work.folder.root),
+        needs=predict_needs(spec, work.folder.root, worker_count=work.request.worker_count),
         stages=stages,
     )
 
@@ -140,7 +140,7 @@ def run(request: RunRequest, *, output: Path | None = None, progress: Progress |
         EdgePruneError: as `edgeprune.errors` lists; a budget that cannot be met is an outcome, not an error.
     """
     work, spec = _open(request, output, progress or NullProgress())
-    needs = predict_needs(spec, work.folder.root)
+    needs = predict_needs(spec, work.folder.root, worker_count=work.request.worker_count)
     check_needs(needs)
     if work.request.cluster is not None:
         work.executor()  # a cluster that is not there is known before the first stage, not after half of them

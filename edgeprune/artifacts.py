@@ -266,6 +266,11 @@ class RunFolder:
         return self.root / "texts"
 
     @property
+    def shards(self) -> Path:
+        """Finished parts of a calibration that is not finished."""
+        return self.root / "shards"
+
+    @property
     def front(self) -> Path:
         """`SearchResult`."""
         return self.root / "front.json"

@@ -5,16 +5,20 @@ are compared through a fixed random sketch G Omega with 16 columns, whose Froben
 square has the same expectation), instead of holding a second Gram.
 """
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor
 
-__all__ = ["ACTIVATION_BLOCK", "InputMoments"]
+__all__ = ["ACTIVATION_BLOCK", "PARTS", "InputMoments"]
 
 ACTIVATION_BLOCK = 32
 """Features that share one activation scale under MatMulNBits accuracy level 4 with blocks of 32."""
 _CHUNK_ROWS = 128
 """Rows multiplied at once in prefill, over which dynamic int8 takes one scale."""
 _SKETCH_COLUMNS = 16
+PARTS = ("gram", "sum", "sketches", "noise", "counts")
+"""Names of the sums of one input key."""
 
 
 class InputMoments:
@@ -40,6 +44,26 @@ class InputMoments:
         if with_noise:
             self._add_noise(inputs)
             self._noise_tokens += len(inputs)
+
+    def parts(self) -> dict[str, Tensor]:
+        """The sums by name, as `PARTS` lists them; `counts` [3] int64 are the tokens of the halves and of the noise."""
+        return {
+            "gram": self._gram,
+            "sum": self._sum,
+            "sketches": self._sketches,
+            "noise": self._noise,
+            "counts": torch.tensor([*self._half_tokens, self._noise_tokens], dtype=torch.int64),
+        }
+
+    def add_parts(self, parts: Mapping[str, Tensor]) -> None:
+        """Add sums over other tokens, which must have been sketched with the same seed."""
+        self._gram += parts["gram"]
+        self._sum += parts["sum"]
+        self._sketches += parts["sketches"]
+        self._noise += parts["noise"]
+        first, second, noise = parts["counts"].tolist()
+        self._half_tokens = [self._half_tokens[0] + first, self._half_tokens[1] + second]
+        self._noise_tokens += noise
 
     def take_gram(self) -> Tensor:
         """[width, width] float64, mean over tokens of x x^T; in place, since Grams are the largest thing held."""

@@ -15,15 +15,15 @@ import torch
 from torch import Tensor, nn
 
 from edgeprune.artifacts import hash_parts
-from edgeprune.calibrate.accumulate import InputMoments
 from edgeprune.calibrate.loss import head_loss, hidden_states
 from edgeprune.calibrate.statistics import TABLE, CalibrationStats, input_key
+from edgeprune.calibrate.sums import Sums
 from edgeprune.errors import CalibrationError
 from edgeprune.intake.load import LoadedModel
 from edgeprune.schema.events import Event, NullProgress, Progress
 from edgeprune.schema.model import site_name
 
-__all__ = ["NO_EDITS", "capture"]
+__all__ = ["NO_EDITS", "add_up", "advanced", "as_stats", "batch_windows", "capture", "check_windows"]
 
 NO_EDITS = hash_parts([])
 """`edits_hash` of the dense model."""
@@ -57,34 +57,96 @@ def capture(
     Raises:
         CalibrationError: no windows, or activations that are not finite.
     """
+    check_windows(tokens)
+    sums = add_up(loaded, tokens, gradient_windows=-(-gradient_tokens // tokens.shape[1]), progress=progress)
+    return as_stats(
+        sums,
+        loaded,
+        tokens,
+        general_tokens=general_tokens,
+        token_count=token_count,
+        general_token_count=general_token_count,
+        edits_hash=edits_hash,
+    )
+
+
+def check_windows(tokens: Tensor) -> None:
+    """Refuse what are no windows [n, seq].
+
+    Raises:
+        CalibrationError: there are none.
+    """
     if tokens.ndim != 2 or not tokens.numel():
         raise CalibrationError("There is no calibration text to measure the model on; give a longer domain text.")
+
+
+def batch_windows(window_tokens: int) -> int:
+    """Windows of that many tokens in one batch."""
+    return max(1, _TOKENS_AT_ONCE // window_tokens)
+
+
+def add_up(
+    loaded: LoadedModel,
+    tokens: Tensor,
+    *,
+    gradient_windows: int,
+    first_window: int = 0,
+    window_total: int | None = None,
+    progress: Progress | None = None,
+) -> Sums:
+    """Run windows, or a part of them, and add up what the hooks see.
+
+    Args:
+        loaded: the model; not changed.
+        tokens: [n, seq] int32.
+        gradient_windows: as many windows of the whole, from its beginning, are run backwards too.
+        first_window: where in the whole this part begins; a multiple of `batch_windows`.
+        window_total: windows of the whole, for the progress told; `n` when None.
+        progress: told after each batch.
+
+    Raises:
+        CalibrationError: activations that are not finite.
+    """
     watch = progress or NullProgress()
+    step = batch_windows(tokens.shape[1])
     probes = _Probes(loaded)
-    batch_windows = max(1, _TOKENS_AT_ONCE // tokens.shape[1])
-    gradient_windows = min(len(tokens), -(-gradient_tokens // tokens.shape[1]))
     with _frozen(loaded.model), probes.attached():
-        for batch_index, start in enumerate(range(0, len(tokens), batch_windows)):
+        for start in range(0, len(tokens), step):
             watch.raise_if_cancelled()
-            batch = tokens[start : start + batch_windows].long()
-            probes.half = batch_index % 2
-            probes.run(batch, with_gradient=start < gradient_windows)
-            watch.emit(_advanced(start + len(batch), len(tokens)))
+            batch = tokens[start : start + step].long()
+            position = first_window + start
+            probes.half = position // step % 2
+            probes.run(batch, with_gradient=position < gradient_windows)
+            watch.emit(advanced(position + len(batch), window_total or len(tokens)))
+    return probes.sums
+
+
+def as_stats(
+    sums: Sums,
+    loaded: LoadedModel,
+    tokens: Tensor,
+    *,
+    general_tokens: Tensor | None,
+    token_count: Tensor | None,
+    general_token_count: Tensor | None,
+    edits_hash: str,
+) -> CalibrationStats:
+    """Divide by the counts; the sums are used up. Arguments as of `capture`."""
     vocab_size = loaded.adapter.embedding(loaded.model).weight.shape[0]
     general = torch.zeros(0, tokens.shape[1], dtype=torch.int32) if general_tokens is None else general_tokens
     return CalibrationStats(
-        gram={key: moments.take_gram() for key, moments in probes.moments.items()},
-        mean={key: moments.mean for key, moments in probes.moments.items()},
-        activation_noise={key: moments.noise for key, moments in probes.moments.items()},
-        output_weight=probes.output_weight(),
-        block_similarity=probes.mean_similarity(tokens.numel()),
+        gram={key: moments.take_gram() for key, moments in sums.moments.items()},
+        mean={key: moments.mean for key, moments in sums.moments.items()},
+        activation_noise={key: moments.noise for key, moments in sums.moments.items()},
+        output_weight=sums.output_weight(),
+        block_similarity=sums.mean_similarity(),
         token_count=_count(tokens, vocab_size) if token_count is None else token_count,
         general_token_count=_count(general, vocab_size) if general_token_count is None else general_token_count,
         tokens=tokens.int(),
         general_tokens=general.int(),
         edits_hash=edits_hash,
-        token_total=tokens.numel(),
-        stability=probes.stability(),
+        token_total=sums.token_total,
+        stability=sums.stability(),
     )
 
 
@@ -93,15 +155,10 @@ class _Probes:
 
     def __init__(self, loaded: LoadedModel) -> None:
         self.loaded = loaded
-        self.moments: dict[str, InputMoments] = {}
         self.half = 0
-        self._gradient_square: dict[str, float] = {}
-        self._widths: dict[str, int] = {}
-        self._gradient_tokens = 0
+        self.sums = Sums.zero(len(loaded.adapter.blocks(loaded.model)))
         self._with_gradient = False
-        blocks = loaded.adapter.blocks(loaded.model)
         self._block_inputs: list[Tensor] = []
-        self.similarity = torch.zeros(len(blocks), len(blocks), dtype=torch.float64)
 
     @contextmanager
     def attached(self) -> Iterator[None]:
@@ -113,10 +170,10 @@ class _Probes:
             for index, block in zip(self.loaded.block_indices, blocks, strict=True):
                 handles.append(block.register_forward_pre_hook(self._see_block, with_kwargs=True))
                 seen: set[str] = set()
-                for role in adapter.roles:
+                for role in adapter.present_roles(block):
                     name = site_name(index, role)
                     site = adapter.site(block, role)
-                    self._gradient_square[name] = 0.0
+                    self.sums.gradient_square[name] = 0.0
                     handles.append(site.register_forward_hook(self._output_hook(name)))
                     if input_key(name) not in seen:
                         seen.add(input_key(name))
@@ -139,22 +196,7 @@ class _Probes:
         self._add_similarity()
         if with_gradient:
             self._backward(batch, hidden)
-
-    def output_weight(self) -> dict[str, float]:
-        """By site, and `table` for the head: mean squared gradient of one output element."""
-        count = max(1, self._gradient_tokens)
-        return {name: square / count / self._widths[name] for name, square in self._gradient_square.items()}
-
-    def mean_similarity(self, token_count: int) -> Tensor:
-        """[N, N] float64; a state is exactly like itself, whatever float32 makes of its length."""
-        similarity = self.similarity / token_count
-        return similarity.fill_diagonal_(1.0)
-
-    def stability(self) -> float | None:
-        """Mean over input keys of the halves' relative difference."""
-        differences = [moments.half_difference for moments in self.moments.values()]
-        known = [difference for difference in differences if difference is not None]
-        return sum(known) / len(known) if known else None
+        self.sums.token_total += batch.numel()
 
     def _backward(self, batch: Tensor, hidden: Tensor) -> None:
         head = self.loaded.adapter.head(self.loaded.model)
@@ -164,9 +206,9 @@ class _Probes:
         loss = head_loss(flat, head, labels.reshape(-1), with_gradient=True)
         assert loss.hidden_gradient is not None
         hidden.backward(loss.hidden_gradient.view_as(hidden))
-        self._widths[TABLE] = head.weight.shape[0]
-        self._gradient_square[TABLE] = self._gradient_square.get(TABLE, 0.0) + loss.logit_gradient_square
-        self._gradient_tokens += batch.numel()
+        self.sums.widths[TABLE] = head.weight.shape[0]
+        self.sums.gradient_square[TABLE] = self.sums.gradient_square.get(TABLE, 0.0) + loss.logit_gradient_square
+        self.sums.gradient_tokens += batch.numel()
 
     def _see_block(self, _module: nn.Module, args: tuple[Tensor, ...], kwargs: dict[str, Tensor]) -> None:
         states = (args[0] if args else kwargs["hidden_states"]).detach()
@@ -174,24 +216,22 @@ class _Probes:
 
     def _add_similarity(self) -> None:
         states = torch.stack(self._block_inputs, dim=1)
-        self.similarity += (states @ states.transpose(1, 2)).sum(dim=0, dtype=torch.float64)  # eq. (4)
+        self.sums.similarity += (states @ states.transpose(1, 2)).sum(dim=0, dtype=torch.float64)  # eq. (4)
         self._block_inputs = []
 
     def _add_input(self, key: str, inputs: Tensor) -> None:
         flat = inputs.detach().reshape(-1, inputs.shape[-1])
-        if key not in self.moments:
-            self.moments[key] = InputMoments(flat.shape[1], seed=len(self.moments))
-        self.moments[key].add(flat, half=self.half, with_noise=self._with_gradient)
+        self.sums.moments_of(key, flat.shape[1]).add(flat, half=self.half, with_noise=self._with_gradient)
 
     def _input_hook(self, key: str) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
         return lambda _module, args: self._add_input(key, args[0])
 
     def _output_hook(self, name: str) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], None]:
         def add(gradient: Tensor) -> None:
-            self._gradient_square[name] += float(gradient.square().sum(dtype=torch.float64))
+            self.sums.gradient_square[name] += float(gradient.square().sum(dtype=torch.float64))
 
         def see(_module: nn.Module, _args: tuple[Tensor, ...], output: Tensor) -> None:
-            self._widths[name] = output.shape[-1]
+            self.sums.widths[name] = output.shape[-1]
             if output.requires_grad:
                 output.register_hook(add)
 
@@ -215,7 +255,8 @@ def _count(tokens: Tensor, vocab_size: int) -> Tensor:
     return torch.bincount(tokens.reshape(-1).long(), minlength=vocab_size)
 
 
-def _advanced(done: int, total: int) -> Event:
+def advanced(done: int, total: int) -> Event:
+    """The event that tells how many windows are measured."""
     return Event(
         kind="stage_advanced",
         stage="calibrate",

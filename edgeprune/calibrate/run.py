@@ -11,7 +11,6 @@ from pathlib import Path
 import torch
 
 from edgeprune.artifacts import hash_parts
-from edgeprune.calibrate.capture import NO_EDITS, capture
 from edgeprune.calibrate.chat import ChatTemplate
 from edgeprune.calibrate.corpus import (
     DocumentTokens,
@@ -26,11 +25,13 @@ from edgeprune.calibrate.documents import read_documents
 from edgeprune.calibrate.generate import generate_documents
 from edgeprune.calibrate.score import score_model
 from edgeprune.calibrate.selection import prepare_selection
+from edgeprune.calibrate.shards import capture_sharded
 from edgeprune.calibrate.split import Split, split_by_hash, split_by_rank
 from edgeprune.calibrate.statistics import CalibrationStats
 from edgeprune.calibrate.token_bytes import token_byte_lengths
 from edgeprune.errors import CalibrationError
 from edgeprune.intake.load import LoadedModel
+from edgeprune.runtime.executor import Executor
 from edgeprune.schema.events import Event, Progress
 from edgeprune.schema.scores import CalibrationSummary, ScoreArrays, Scores
 
@@ -73,9 +74,24 @@ class CalibrationResult:
 
 
 def calibrate(
-    loaded: LoadedModel, request: CalibrationRequest, *, texts_folder: Path, progress: Progress
+    loaded: LoadedModel,
+    request: CalibrationRequest,
+    *,
+    texts_folder: Path,
+    progress: Progress,
+    shards_folder: Path | None = None,
+    executor: Executor | None = None,
 ) -> CalibrationResult:
     """Measure and score a dense model on the user's texts.
+
+    Args:
+        loaded: the dense model; not changed.
+        request: texts and settings.
+        texts_folder: where the texts, split, are left.
+        progress: told all along.
+        shards_folder: where finished parts of the measurement wait for the others, so that an interrupted one goes on;
+            None keeps them in a temporary folder.
+        executor: where the parts are measured; None measures them here. The result does not depend on it.
 
     Raises:
         CalibrationError: texts that cannot be used, or too little of them.
@@ -93,7 +109,7 @@ def calibrate(
     window_tokens = min(request.context_tokens, loaded.spec.max_positions, _LARGEST_WINDOW)
     separator = separator_token(loaded.spec)
     vocab_size = loaded.spec.vocab_size
-    stats = capture(
+    stats = capture_sharded(
         loaded,
         pack_windows(
             domain_tokens["calibrate"],
@@ -109,7 +125,8 @@ def calibrate(
         ),
         token_count=_count(domain_tokens["calibrate"], vocab_size),
         general_token_count=_count(general_tokens["calibrate"], vocab_size),
-        edits_hash=NO_EDITS,
+        folder=shards_folder,
+        executor=executor,
         gradient_tokens=request.gradient_token_limit,
         progress=progress,
     )

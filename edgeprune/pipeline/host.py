@@ -1,8 +1,9 @@
 """Predicts what the work needs on this machine, so that a refusal comes before the first minute is spent.
 
 Memory: the libraries, the float32 model twice (dense and edited), float64 Grams of every site input twice (both
-halves of the calibration text), and the logits of one calibration batch. Disk: one float32 folder, the float32
-dense bundle, 8-bit and 4-bit bundles, the chosen bundle (at most the dense one) and the statistics.
+halves of the calibration text), and the logits of one calibration batch; each worker process beside this one has its
+own libraries, model, Grams and logits. Disk: one float32 folder, the float32 dense bundle, 8-bit and 4-bit bundles, the
+chosen bundle (at most the dense one) and the statistics; or, before all these, the parts of an unfinished calibration.
 """
 
 import shutil
@@ -14,7 +15,7 @@ from edgeprune.schema.model import ModelSpec
 from edgeprune.schema.run import HostNeeds
 from edgeprune.units import format_bytes
 
-__all__ = ["check_needs", "predict_needs"]
+__all__ = ["calibration_parts", "check_needs", "predict_needs"]
 
 LIBRARY_BYTES = 700_000_000
 """A process with torch, transformers, onnxruntime and mobius imported (0.55 GB), and a measuring child (0.15 GB)."""
@@ -22,23 +23,31 @@ LIBRARY_BYTES = 700_000_000
 _BATCH_TOKENS = 4 * 512
 
 
-def predict_needs(spec: ModelSpec, folder: Path) -> HostNeeds:
-    """Memory and disk of a whole run of this model, and what is free."""
+def predict_needs(spec: ModelSpec, folder: Path, *, worker_count: int = 1) -> HostNeeds:
+    """Memory and disk of a whole run of this model in so many processes, and what is free."""
     weights = 4 * spec.parameter_count
     grams = 0
     for block in spec.blocks:
         attention = block.num_heads * block.head_dim
         grams += 8 * (2 * spec.hidden_size**2 + attention**2 + block.intermediate_size**2)
     logits = 4 * _BATCH_TOKENS * spec.vocab_size
+    workers = 0 if worker_count == 1 else worker_count * (LIBRARY_BYTES + 2 * weights + grams + 3 * logits)
+    outputs = round(weights * (1 + 1 + 1 + 0.28 + 0.16)) + grams
     existing = folder
     while not existing.exists():
         existing = existing.parent
     return HostNeeds(
-        memory_bytes=LIBRARY_BYTES + 2 * weights + 2 * grams + 3 * logits,
-        disk_bytes=round(weights * (1 + 1 + 1 + 0.28 + 0.16)) + grams + 20_000_000,
+        memory_bytes=LIBRARY_BYTES + 2 * weights + 2 * grams + 3 * logits + workers,
+        disk_bytes=max(outputs, calibration_parts(grams) * grams) + 20_000_000,
         free_memory_bytes=available_bytes(),
         free_disk_bytes=shutil.disk_usage(existing).free,
     )
+
+
+def calibration_parts(gram_bytes: int) -> int:
+    """Files of all Grams that a calibration leaves until it is finished; `calibrate/shards.py` splits it so."""
+    parts = min(8, (4 << 30) // max(1, gram_bytes))
+    return parts if parts > 1 else 0
 
 
 def check_needs(needs: HostNeeds) -> None:

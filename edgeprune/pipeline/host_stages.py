@@ -93,6 +93,8 @@ def calibrate_stage(run: Run) -> str:
         ),
         texts_folder=run.folder.texts,
         progress=run.progress,
+        shards_folder=run.folder.shards,
+        executor=run.executor(),
     )
     result.stats.save(run.folder.stats)
     write_arrays(run.folder.scores_arrays, result.arrays)

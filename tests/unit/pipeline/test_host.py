@@ -6,7 +6,7 @@ import pytest
 
 from edgeprune.errors import DeviceError
 from edgeprune.intake.spec import read_spec
-from edgeprune.pipeline.host import check_needs, predict_needs
+from edgeprune.pipeline.host import LIBRARY_BYTES, calibration_parts, check_needs, predict_needs
 from edgeprune.schema.run import HostNeeds
 from tests.tiny import write_tiny_llama
 
@@ -18,6 +18,25 @@ def test_needs_grow_with_the_model(tmp_path: Path) -> None:
     assert many.memory_bytes > few.memory_bytes
     assert many.disk_bytes > few.disk_bytes
     assert few.free_disk_bytes
+
+
+def test_workers_need_memory_of_their_own(tmp_path: Path) -> None:
+    spec = read_spec(write_tiny_llama(tmp_path / "small"))
+    alone = predict_needs(spec, tmp_path)
+    assert predict_needs(spec, tmp_path, worker_count=1) == alone
+    two, three = (predict_needs(spec, tmp_path, worker_count=count).memory_bytes for count in (2, 3))
+    assert three - two == pytest.approx((two - alone.memory_bytes) / 2)
+    assert three - two > LIBRARY_BYTES
+
+
+def test_the_parts_of_a_calibration_are_those_it_is_split_into(tmp_path: Path) -> None:
+    from edgeprune.calibrate.shards import shard_bytes, shard_count
+
+    for width in (96, 8_192, 16_384):
+        spec = read_spec(write_tiny_llama(tmp_path / str(width), hidden_size=64, intermediate_size=width))
+        size = shard_bytes(spec)
+        parts = shard_count(spec, window_count=10_000, window_tokens=512)
+        assert calibration_parts(size) == (parts if parts > 1 else 0), width
 
 
 @pytest.mark.parametrize(
