@@ -17,7 +17,7 @@ from edgeprune.intake.described import DescribedModel, describe_config
 from edgeprune.intake.spec import FileFacts
 from edgeprune.schema.base import Record
 
-__all__ = ["CatalogueEntry", "describe_entry", "find_entry", "read_catalogue"]
+__all__ = ["CatalogueEntry", "describe_entry", "find_entry", "match_entry", "read_catalogue"]
 
 TOKENIZER_BYTES_PER_ENTRY = 70
 """Bytes of tokenizer files for each vocabulary entry, an estimate: the shipped and the lab tokenizer have 65 and 67."""
@@ -61,22 +61,29 @@ def read_catalogue() -> tuple[CatalogueEntry, ...]:
     return tuple(sorted(entries, key=lambda entry: entry.name.lower()))
 
 
+def match_entry(name: str) -> CatalogueEntry | None:
+    """The entry of that name or hub id, or None.
+
+    Case does not matter, nor a suffix such as `-Instruct`: variants of one model have its shapes.
+    """
+    wanted = name.strip().lower()
+    for form in (str.lower, lambda text: _stem(text.lower())):
+        for entry in read_catalogue():
+            if form(wanted) in (form(entry.name), form(entry.hub_id)):
+                return entry
+    return None
+
+
 def find_entry(name: str) -> CatalogueEntry:
-    """The entry of that name or hub id; case, and a suffix such as `-Instruct` that leaves shapes alone, do not matter.
+    """The entry that `match_entry` gives.
 
     Raises:
-        UsageError: no such entry; the message names the nearest ones.
+        UsageError: none; the message names the nearest ones.
     """
-    entries = read_catalogue()
-    wanted = name.strip().lower()
-    for entry in entries:
-        if wanted in (entry.name.lower(), entry.hub_id.lower()):
-            return entry
-    short = _stem(wanted)
-    for entry in entries:
-        if short in (_stem(entry.name.lower()), _stem(entry.hub_id.lower())):
-            return entry
-    nearest = _nearest(short.rpartition("/")[2], entries)
+    entry = match_entry(name)
+    if entry is not None:
+        return entry
+    nearest = _nearest(_stem(name.strip().lower()).rpartition("/")[2], read_catalogue())
     hint = f"nearest are {', '.join(nearest)}; " if nearest else ""
     raise UsageError(
         f"{name!r} is neither a folder nor a model of the catalogue; {hint}edgeprune fit --all without a name lists "

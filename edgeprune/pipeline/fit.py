@@ -9,7 +9,7 @@ from pathlib import Path
 from msgspec.structs import replace
 
 from edgeprune.errors import UsageError
-from edgeprune.intake.catalogue import describe_entry, find_entry, read_catalogue
+from edgeprune.intake.catalogue import describe_entry, find_entry, match_entry, read_catalogue
 from edgeprune.intake.described import DescribedModel, describe_folder
 from edgeprune.pipeline.fit_device import FitDevice
 from edgeprune.pipeline.fit_rows import ASSUMED_FLOOR_SPREAD, PRECISIONS, price_rows, weigh_rows
@@ -51,12 +51,9 @@ def name_models(names: Sequence[str]) -> list[NamedModel]:
         if (folder / "config.json").is_file():
             found.setdefault(str(folder.resolve()), (describe_folder(folder), None))
             continue
-        try:
-            entry = find_entry(name)
-        except UsageError:
-            if folder.is_dir():
-                describe_folder(folder)  # raises, and says what the folder lacks
-            raise
+        if folder.is_dir() and match_entry(name) is None:
+            describe_folder(folder)  # raises, and says what the folder lacks
+        entry = find_entry(name)
         found.setdefault(entry.hub_id, (describe_entry(entry), entry.hub_id))
     return list(found.values())
 

@@ -1,9 +1,12 @@
 """What would fit a device: every model at 32, 8 and 4 bits, priced from headers alone."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from msgspec.structs import replace
 
+from edgeprune.errors import UnsupportedArchitectureError
+from edgeprune.intake.catalogue import describe_entry, match_entry
 from edgeprune.intake.source import resolve_model
 from edgeprune.intake.spec import read_spec
 from edgeprune.pipeline.settings import BASELINES
@@ -12,6 +15,7 @@ from edgeprune.schema.base import Verdict
 from edgeprune.schema.budget import Budget, BudgetRequest, Workload
 from edgeprune.schema.device import DeviceProfile
 from edgeprune.schema.estimate import Cost
+from edgeprune.schema.model import ModelSpec
 from edgeprune.schema.plan import PlanReport, PlanRow
 from edgeprune.search.baselines import plain_recipe
 from edgeprune.search.budget import resolve_budget
@@ -40,7 +44,7 @@ def plan_models(
     shown = Budget()
     longest = 0
     for name in models:
-        spec = read_spec(resolve_model(name))
+        spec = _spec_named(name)
         tokens = min(context or 512, spec.max_positions)
         longest = max(longest, tokens)
         cost_model = CostModel(device, spec, Workload(context_tokens=tokens, thread_count=thread_count))
@@ -80,6 +84,17 @@ def _surely_too_much(cost: Cost, budget: Budget) -> float | None:
     """The tensors' bytes where they alone exceed the accelerator's limit; None where only a measurement can tell."""
     needed, limit = cost.device_memory_bytes.low, budget.device_memory_bytes
     return needed if needed is not None and limit is not None and needed > limit else None
+
+
+def _spec_named(name: str) -> ModelSpec:
+    """Shapes of a folder, of a model of the catalogue (nothing is downloaded), or of a hub model."""
+    entry = None if Path(name).expanduser().is_dir() else match_entry(name)
+    if entry is None:
+        return read_spec(resolve_model(name))
+    described = describe_entry(entry)
+    if described.spec is None:
+        raise UnsupportedArchitectureError(described.refusal)
+    return described.spec
 
 
 def _fits(cost: Cost, budget: Budget) -> tuple[Verdict, tuple[str, ...]]:
