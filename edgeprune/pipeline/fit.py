@@ -27,6 +27,10 @@ DEFAULT_CONTEXT_TOKENS = 512
 ASSUMED_FLOOR_BYTES = 60_000_000
 """Floor of a device nobody has measured: what x86 and onnxruntime 1.31 showed (README)."""
 
+_ROOFLINE = (
+    "speeds are what the memory's bandwidth allows, which slow cores may not reach, and prefill times are unknown"
+)
+
 _RANK: dict[Verdict, int] = {"met": 0, "unmeasured": 1, "not_met": 2}
 
 
@@ -167,13 +171,12 @@ def _notes(device: FitDevice, limits: Budget, *, has_floor: bool, names_memory: 
     notes = []
     if not device.is_saved:
         notes.append(
-            "Only the memory and its bandwidth were measured here, kernels were not timed: speeds are rooflines and "
-            "prefill times are unknown; edgeprune profile --save NAME measures them for the next time."
+            f"Only the memory and its bandwidth were measured here, kernels were not timed: {_ROOFLINE}; "
+            "edgeprune profile --save NAME measures them for the next time."
         )
     elif not profile.kernel_times:
         notes.append(
-            f"{profile.name} is known from its data sheet: speeds are rooflines with wide ranges and prefill times "
-            "are unknown; edgeprune profile on it measures them."
+            f"The kernels of {profile.name} were never timed: {_ROOFLINE}; edgeprune profile on it measures them."
         )
     if not has_floor:
         notes.append(

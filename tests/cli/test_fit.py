@@ -30,7 +30,7 @@ def test_the_table_names_what_fits_first_and_says_what_speeds_rest_on(cli: Cli) 
     assert "  no" not in table
     assert "gemma-3-270m" in weighed
     assert "--all" in answer.out
-    assert "data sheet" in answer.err
+    assert "never timed" in answer.err
     assert "assumed" in answer.err
 
 
