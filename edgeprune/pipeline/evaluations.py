@@ -23,16 +23,26 @@ _METHOD = 1
 
 
 def edits_hash(recipe: Recipe) -> str:
-    """sha256 of what a recipe does to the weights."""
-    sites = sorted(
-        (edit.name, rounding_key(edit.kernel), edit.rank, None if edit.rank is None else edit.method)
+    """sha256 of what a recipe does to the weights: the whole record but for its labels, in one order."""
+    sites = [
+        replace(edit, kernel=rounding_key(edit.kernel), method=edit.method if edit.rank is not None else "lowrank")
         for edit in recipe.sites
         if edit.kernel != FLOAT32 or edit.rank is not None
+    ]
+    bare = replace(
+        recipe,
+        schema_version=1,
+        technique="",
+        context_tokens=0,
+        seed=0,
+        drop_blocks=tuple(sorted(recipe.drop_blocks)),
+        drop_attention=tuple(sorted(recipe.drop_attention)),
+        drop_mlp=tuple(sorted(recipe.drop_mlp)),
+        keep_channels=tuple(sorted(recipe.keep_channels, key=lambda entry: entry.block)),
+        table_kernel=rounding_key(recipe.table_kernel),
+        sites=tuple(sorted(sites, key=lambda edit: edit.name)),
     )
-    channels = sorted((entry.block, entry.kept_count) for entry in recipe.keep_channels)
-    kept_tokens = None if recipe.keep_tokens is None else recipe.keep_tokens.kept_count
-    drop = [sorted(blocks) for blocks in (recipe.drop_blocks, recipe.drop_attention, recipe.drop_mlp)]
-    return hash_parts(recipe.model_hash, drop, kept_tokens, channels, rounding_key(recipe.table_kernel), sites)
+    return hash_parts(bare)
 
 
 def keyed(task: EvaluationTask) -> EvaluationTask:

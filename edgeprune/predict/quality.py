@@ -106,6 +106,8 @@ class QualityModel:
 
     def family_losses(self, recipe: Recipe) -> dict[str, float] | None:
         """Family -> sum of the scored losses of a recipe's edits, not corrected; None when one was not scored."""
+        if recipe.drop_attention or recipe.drop_mlp:
+            return None  # no score tells what half a block is worth
         parts: list[tuple[str, float | None]] = [
             ("depth", self._depth_score(recipe.drop_blocks)),
             ("tables", self._kernel_score(TABLE, recipe.table_kernel)),
