@@ -26,9 +26,8 @@ def solve_front(
     smallest = allocator.nearest(Limits(disk_bytes=1.0))
     if smallest is None:
         return []
-    bottom = to_candidate(smallest, "front").cost.disk_bytes
-    found = []
-    for level in disk_ladder(bottom, largest_bytes):
+    found = [to_candidate(smallest, "front")]
+    for level in disk_ladder(found[0].cost.disk_bytes, largest_bytes)[1:]:
         allocation = allocator.least_loss(Limits(disk_bytes=float(level)), gap=FRONT_GAP)
         if allocation is not None:
             found.append(to_candidate(allocation, "front"))

@@ -1,0 +1,74 @@
+"""Random integer programs shaped as a search's: depth, tables, blocks of sites, and MLPs whose width is chosen."""
+
+import highspy
+import numpy as np
+from numpy.typing import NDArray
+
+from edgeprune.search.program import Program, Rows
+
+__all__ = ["joint_optimum", "random_program"]
+
+
+def random_program(seed: int, *, blocks: int = 8, limits: int = 2, tightness: float = 0.5) -> Program:
+    """Costs fall as sizes grow; the limits lie at `tightness` between the smallest and the largest total."""
+    rng = np.random.default_rng(seed)
+    cost: list[float] = []
+    sizes: list[NDArray[np.float64]] = []
+    rows = Rows()
+
+    def add_group(options: int, scale: float, off: tuple[int, ...] = (), switch: int | None = None) -> list[int]:
+        columns = list(range(len(cost), len(cost) + options))
+        shares = np.sort(rng.uniform(0.05, 1.0, options))
+        cost.extend(scale * rng.uniform(0.5, 1.5) * (1.0 / shares - 1.0))
+        sizes.extend(scale * shares[:, None] * rng.uniform(0.6, 1.4, (options, limits)))
+        target = 0.0 if switch is not None else 1.0
+        switched = [] if switch is None else [switch]
+        values = [1.0] * (options + len(off)) + [-1.0] * len(switched)
+        rows.add([*columns, *off, *switched], values, target, target)
+        return columns
+
+    depth = add_group(4, 0.0)
+    for column in depth[1:]:
+        cost[column] = 0.3 * blocks * column / 4
+    dropping = {block: tuple(column for column in depth[1:] if block < 2 * column) for block in range(blocks)}
+    add_group(5, 0.6 * blocks)
+    for block in range(blocks):
+        off = dropping[block]
+        for _ in range(2):
+            add_group(6, 1.0, off)
+        for width, switch in zip((1.0, 0.5), add_group(2, 0.2, off), strict=True):
+            for _ in range(2):
+                add_group(5, width, switch=switch)
+    totals = np.array(sizes)
+    groups = [rows.indices[start:end] for start, end in zip(rows.starts, rows.starts[1:], strict=False)]
+    largest = np.array([totals[group].max(axis=0) for group in groups]).sum(axis=0)
+    for limit in range(limits):
+        used = np.flatnonzero(totals[:, limit])
+        values = (totals[used, limit] / largest[limit]).tolist()
+        rows.add(used.tolist(), values, -highspy.kHighsInf, tightness * 0.6)
+    return Program(np.array(cost), 0.0, rows, tuple(depth))
+
+
+def joint_optimum(program: Program) -> float | None:
+    """The optimum of the whole program as HiGHS alone finds it; None when nothing is feasible."""
+    rows, count = program.rows, len(program.cost)
+    lp = highspy.HighsLp()
+    lp.num_col_, lp.num_row_ = count + 1, len(rows.lower)
+    lp.col_cost_ = np.append(program.cost, 1.0)
+    lp.col_lower_ = np.zeros(count + 1)
+    lp.col_upper_ = np.append(np.ones(count), program.slack_upper)
+    lp.row_lower_, lp.row_upper_ = np.array(rows.lower), np.array(rows.upper)
+    lp.a_matrix_.format_ = highspy.MatrixFormat.kRowwise
+    lp.a_matrix_.start_ = np.array(rows.starts, dtype=np.int32)
+    lp.a_matrix_.index_ = np.array(rows.indices, dtype=np.int32)
+    lp.a_matrix_.value_ = np.array(rows.values)
+    lp.integrality_ = [*[highspy.HighsVarType.kInteger] * count, highspy.HighsVarType.kContinuous]
+    solver = highspy.Highs()
+    for option, value in {"output_flag": False, "threads": 1, "mip_rel_gap": 0.0, "mip_abs_gap": 1e-9}.items():
+        solver.setOptionValue(option, value)
+    solver.passModel(lp)
+    solver.run()
+    if solver.getModelStatus() == highspy.HighsModelStatus.kInfeasible:
+        return None
+    assert solver.getModelStatus() == highspy.HighsModelStatus.kOptimal
+    return float(solver.getInfo().objective_function_value)
