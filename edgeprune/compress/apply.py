@@ -7,6 +7,7 @@ are shared, and no tensor is written in place, so the copy costs only what the e
 
 import copy
 from collections.abc import Sequence
+from pathlib import Path
 
 import torch
 from msgspec.structs import replace
@@ -19,6 +20,7 @@ from edgeprune.compress.narrow import NarrowChannels
 from edgeprune.compress.passes import Pass, Work, check_shapes, run_passes
 from edgeprune.compress.tokens import TrimVocabulary
 from edgeprune.intake.load import LoadedModel
+from edgeprune.runtime.executor import Executor
 from edgeprune.schema.events import Progress
 from edgeprune.schema.model import ModelSpec
 from edgeprune.schema.recipe import Recipe
@@ -31,7 +33,15 @@ PASSES: Sequence[Pass] = (DropBlocks(), TrimVocabulary(), NarrowChannels(), Fact
 
 
 @torch.no_grad()
-def compress_model(loaded: LoadedModel, recipe: Recipe, stats: CalibrationStats, *, progress: Progress) -> LoadedModel:
+def compress_model(
+    loaded: LoadedModel,
+    recipe: Recipe,
+    stats: CalibrationStats,
+    *,
+    progress: Progress,
+    executor: Executor | None = None,
+    scratch: Path | None = None,
+) -> LoadedModel:
     """Apply a recipe.
 
     Args:
@@ -39,6 +49,8 @@ def compress_model(loaded: LoadedModel, recipe: Recipe, stats: CalibrationStats,
         recipe: edits made for this model.
         stats: statistics of the dense model.
         progress: told after each pass.
+        executor: with `scratch`, where much factoring is done; the result does not depend on it.
+        scratch: folder for what passes between, removed afterwards.
 
     Raises:
         UsageError: the recipe does not fit the model.
@@ -51,6 +63,8 @@ def compress_model(loaded: LoadedModel, recipe: Recipe, stats: CalibrationStats,
         dense=loaded.spec,
         applied=_without_edits(loaded.spec, recipe),
         progress=progress,
+        executor=executor,
+        scratch=scratch,
     )
     run_passes(work, PASSES, recipe)
     check_shapes(work.loaded, where="after compression")

@@ -8,6 +8,7 @@ sites see: an optimum for inputs that no longer occur is none.
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Protocol
 
 import torch
@@ -20,6 +21,7 @@ from edgeprune.calibrate.statistics import CalibrationStats
 from edgeprune.compress.factored import FactoredLinear
 from edgeprune.errors import ModelError
 from edgeprune.intake.load import LoadedModel
+from edgeprune.runtime.executor import Executor
 from edgeprune.schema.events import Event, Progress
 from edgeprune.schema.model import ModelSpec
 from edgeprune.schema.recipe import Recipe
@@ -41,6 +43,10 @@ class Work:
     applied: Recipe
     """The edits applied so far."""
     progress: Progress
+    executor: Executor | None = None
+    """Whose workers may take what is independent; None works here alone."""
+    scratch: Path | None = None
+    """A folder, not there yet, for what passes between; the workers see it under the same path."""
     is_stale: bool = field(default=False)
     """True when the sites' inputs have changed since the statistics were measured."""
 

@@ -118,7 +118,14 @@ def compress_stage(run: Run) -> str:
     recipe = read_recipe(run)
     dense = _loaded(run)
     stats = CalibrationStats.load(run.folder.stats)
-    run.compressed = compress_model(dense, recipe, stats, progress=run.progress)
+    run.compressed = compress_model(
+        dense,
+        recipe,
+        stats,
+        progress=run.progress,
+        executor=run.executor(),
+        scratch=run.folder.root / "factors",
+    )
     save_hf(run.compressed, recipe, run.folder.hf)
     kept = run.compressed.spec.parameter_count / dense.spec.parameter_count
     return f"{run.compressed.spec.parameter_count / 1e6:.2f} M parameters, {kept:.1%} of the dense model"

@@ -23,6 +23,7 @@ __all__ = ["TASKS", "Reply", "perform", "perform_encoded", "resolve", "result_of
 TASKS = {
     "edgeprune.calibrate.shards:measure_shard",
     "edgeprune.compress.evaluate:evaluate_bytes",
+    "edgeprune.compress.factor_blocks:factor_block",
 }
 """Functions that a worker runs, `package.module:name`. Names, not imports: each module imports torch, and only when it
 is called."""

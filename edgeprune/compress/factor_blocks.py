@@ -1,0 +1,141 @@
+"""Factoring block by block on the workers of an executor.
+
+The model may be edited already (narrower, fewer blocks), so its folder and the statistics on disk do not describe it:
+each block's weights and Grams go to a file of their own, a worker leaves the factors in a second one, and both are gone
+afterwards. Worth it from some seconds of work; below, starting workers and writing Grams costs more than it saves.
+"""
+
+import shutil
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+import msgspec
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from edgeprune.calibrate.statistics import CalibrationStats, input_key
+from edgeprune.compress.factor_site import factor_site
+from edgeprune.compress.ranks import Factors
+from edgeprune.errors import DeviceError
+from edgeprune.runtime.executor import Executor
+from edgeprune.schema.base import Record
+from edgeprune.schema.events import Progress
+from edgeprune.schema.recipe import SiteEdit
+
+__all__ = ["FactorTask", "Sites", "factor_block", "factor_blocks", "is_worth_sharing"]
+
+_WORTH_FLOPS = 1e11
+"""Some five to ten seconds of one core; a cold worker takes as long to import torch."""
+
+Sites = Mapping[str, tuple[SiteEdit, nn.Linear]]
+"""Site name -> its edit and its module."""
+
+
+class FactorTask(Record, frozen=True, kw_only=True):
+    """One block's sites, as they cross to whatever process factors them."""
+
+    edits: tuple[SiteEdit, ...]
+    inputs: str
+    """Safetensors: `weight/<site>` and `bias/<site>`, `gram/<input key>` and `mean/<input key>`."""
+    output: str
+    """Safetensors to write: `right/<site>`, `left/<site>` and `bias/<site>`, float32."""
+
+
+def is_worth_sharing(modules: Iterable[nn.Linear]) -> bool:
+    """Whether eigenproblems of these sizes take long enough."""
+    flops = 0.0
+    for module in modules:
+        small, large = sorted((module.in_features, module.out_features))
+        flops += 10.0 * small**3 + 4.0 * small**2 * large  # an eigenproblem and the products around it
+    return flops >= _WORTH_FLOPS
+
+
+def factor_blocks(
+    blocks: Iterable[Sites], stats: CalibrationStats, *, executor: Executor, folder: Path, progress: Progress
+) -> dict[str, Factors]:
+    """Factor the sites of every block, a task each.
+
+    Args:
+        blocks: by block, site name -> its edit and its module; blocks without sites are left out.
+        stats: of the model the modules belong to.
+        executor: whose workers see `folder`.
+        folder: for the files between; gone afterwards.
+        progress: asked after each block whether to go on.
+
+    Raises:
+        ModelError: weights or statistics that are not finite.
+        DeviceError: the disk is full, fails, or is not shared with the workers.
+    """
+    factors: dict[str, Factors] = {}
+    try:
+        tasks = [_write(folder / f"block-{number}", sites, stats) for number, sites in enumerate(blocks) if sites]
+        name = f"{__name__}:{factor_block.__name__}"
+        for index, _ in executor.run(name, [msgspec.json.encode(task) for task in tasks]):
+            progress.raise_if_cancelled()
+            tensors = _load(Path(tasks[index].output))
+            for edit in tasks[index].edits:
+                factors[edit.name] = Factors(
+                    right=tensors[f"right/{edit.name}"],
+                    left=tensors[f"left/{edit.name}"],
+                    bias=tensors.get(f"bias/{edit.name}"),
+                )
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    return factors
+
+
+def factor_block(payload: bytes) -> bytes:
+    """JSON of a `FactorTask`; the factors go to its file, the answer is empty.
+
+    Raises:
+        ModelError: weights or statistics that are not finite.
+        DeviceError: the files cannot be read or written.
+    """
+    task = msgspec.json.decode(payload, type=FactorTask)
+    tensors = _load(Path(task.inputs))
+    made: dict[str, Tensor] = {}
+    for edit in task.edits:
+        key = input_key(edit.name)
+        factors = factor_site(
+            edit,
+            tensors[f"weight/{edit.name}"],
+            tensors.get(f"bias/{edit.name}"),
+            gram=tensors[f"gram/{key}"],
+            mean=tensors[f"mean/{key}"],
+        )
+        made |= {f"right/{edit.name}": factors.right, f"left/{edit.name}": factors.left}
+        if factors.bias is not None:
+            made[f"bias/{edit.name}"] = factors.bias
+    _save(Path(task.output), made)
+    return b""
+
+
+def _write(path: Path, sites: Sites, stats: CalibrationStats) -> FactorTask:
+    tensors: dict[str, Tensor] = {}
+    for name, (_, module) in sites.items():
+        key = input_key(name)
+        tensors |= {f"weight/{name}": module.weight.detach().contiguous()}
+        tensors |= {f"gram/{key}": stats.gram[key].contiguous(), f"mean/{key}": stats.mean[key].contiguous()}
+        if module.bias is not None:
+            tensors[f"bias/{name}"] = module.bias.detach().contiguous()
+    inputs, output = (path.with_suffix(suffix).absolute() for suffix in (".in", ".out"))
+    _save(inputs, tensors)
+    return FactorTask(edits=tuple(edit for edit, _ in sites.values()), inputs=str(inputs), output=str(output))
+
+
+def _save(path: Path, tensors: dict[str, Tensor]) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save_file(tensors, path)
+    except (SafetensorError, OSError) as error:
+        raise DeviceError(f"{path} cannot be written ({error}); free space or choose another folder.") from error
+
+
+def _load(path: Path) -> dict[str, Tensor]:
+    try:
+        return load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise DeviceError(
+            f"{path} cannot be read ({error}); the disk fails, or is not shared with the workers."
+        ) from error

@@ -1,0 +1,68 @@
+"""`factor_site`: the two factors of one site, whoever asks, with the same bits wherever it is done.
+
+LAPACK splits its work by the number of threads, which changes the last bits of what it returns; so factoring always
+runs on one thread, and workers, not threads, make it faster. Two machines with one build of torch then agree.
+"""
+
+import contextlib
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from edgeprune.compress.laser import factor_laser
+from edgeprune.compress.passes import check_finite
+from edgeprune.compress.ranks import Factors, factor_lowrank
+from edgeprune.errors import ModelError
+from edgeprune.schema.kernel import FLOAT32
+from edgeprune.schema.recipe import SiteEdit
+
+__all__ = ["factor_site", "one_thread"]
+
+
+@contextlib.contextmanager
+def one_thread() -> Iterator[None]:
+    """Torch on one thread while the block runs."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def factor_site(edit: SiteEdit, weight: Tensor, bias: Tensor | None, *, gram: Tensor, mean: Tensor) -> Factors:
+    """Factor one site as its edit says.
+
+    Args:
+        edit: with a rank; its kernel decides whether the factors are balanced for rounding.
+        weight: [out, in] float32.
+        bias: [out] float32, or None.
+        gram: [in, in] float64, second moment of the site's inputs.
+        mean: [in] float64, their mean.
+
+    Raises:
+        ModelError: weights or statistics that are not finite.
+    """
+    assert edit.rank is not None
+    check_finite(f"The input statistics of {edit.name}", gram)
+    try:
+        with one_thread():
+            if edit.method == "laser":
+                factors = factor_laser(weight, edit.rank, bias=bias)
+            else:
+                factors = factor_lowrank(
+                    weight, gram, edit.rank, mean=mean, bias=bias, is_balanced=edit.kernel != FLOAT32
+                )
+    except torch.linalg.LinAlgError as error:  # type: ignore[attr-defined]
+        # LAPACK refuses NaN and infinity with "failed to converge".
+        raise ModelError(
+            f"{edit.name} cannot be factored ({error}); the model's weights or the calibration statistics are not "
+            "finite, check the model or calibrate again."
+        ) from error
+    check_finite(edit.name, factors.right, factors.left, factors.bias)
+    return Factors(
+        right=factors.right.float().contiguous(),
+        left=factors.left.float().contiguous(),
+        bias=None if factors.bias is None else factors.bias.float(),
+    )
