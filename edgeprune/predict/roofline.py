@@ -35,11 +35,14 @@ class Roofline:
         self._streaming = max(streaming) if streaming else None
 
     def bound(self, time: Interval | None, read_bytes: float) -> Interval | None:
-        """A time measured in cache, no shorter than reading the bytes from memory takes at the measured bandwidth."""
+        """A time measured in cache, no shorter than reading the bytes from memory takes at the measured bandwidth.
+
+        Where reading decides, the high end allows for kernels that do not reach that bandwidth.
+        """
         if time is None or self._streaming is None:
             return time
         least_s = read_bytes / self._streaming
-        return Interval(*(max(part, least_s) for part in time))
+        return Interval(max(time.value, least_s), max(time.low, least_s), max(time.high, least_s / EFFICIENCY))
 
     def time_s(self, read_bytes: float, *, node_count: int) -> Interval | None:
         """Seconds to stream `read_bytes` through that many nodes; None without any bandwidth figure."""
