@@ -222,10 +222,14 @@ class _Work:
         return np.maximum(0.0, -duals[self._bounds.limit_rows])
 
     def _rescale(self, bound: float) -> None:
-        """Costs scaled to a bound near one: HiGHS' tolerances are 1e-7 to 1e-6, a whole recipe may lose 1e-5 nats."""
-        if self._scale != 1.0 or self._program.slack_upper > 0.0 or not 0.0 < abs(bound) < 0.1:
+        """Scale costs to a bound near one: HiGHS' tolerances are 1e-7 to 1e-6, a whole recipe may lose 1e-5 nats.
+
+        With a gap of zero the bound is scaled to a thousand, so that the proof reaches a billionth of the loss.
+        """
+        wanted = 1.0 if self._gap > 0.0 else 1e3
+        if self._scale != 1.0 or self._program.slack_upper > 0.0 or not 0.0 < abs(bound) < 0.1 * wanted:
             return
-        self._scale = 1.0 / max(abs(bound), ABSOLUTE_GAP)
+        self._scale = wanted / max(abs(bound), ABSOLUTE_GAP)
         count = len(self._program.cost)
         self._relaxation.changeColsCost(count, np.arange(count, dtype=np.int32), self._program.cost * self._scale)
         self._relaxation.run()
