@@ -3,13 +3,14 @@
 import click
 
 from edgeprune.cli.diagnostics import TerminalProgress, exit_code_of, note
+from edgeprune.cli.limit_text import limit_use_text
 from edgeprune.cli.options import budget_options, context_option, json_option, threads_option
 from edgeprune.cli.output import table, write_record_json, write_text
-from edgeprune.schema.budget import Budget, BudgetRequest
+from edgeprune.schema.budget import BudgetRequest
 from edgeprune.schema.candidate import Candidate, SearchResult
 from edgeprune.schema.demo import DemoFigure, DemoReport
 from edgeprune.schema.measurement import ValidationReport
-from edgeprune.units import format_bytes, format_fraction, format_seconds
+from edgeprune.units import format_bytes, format_seconds
 
 __all__ = ["command"]
 
@@ -95,20 +96,12 @@ def _search_text(title: str, result: SearchResult) -> str:
         ]
         for entry in (*plain, *others)
     ]
-    heading = f"{title}, on {result.device_name}, context {result.context_tokens}: {_limits(result.budget)}"
+    heading = f"{title}, on {result.device_name}, context {result.context_tokens}"
     lines = [heading, table(["all predicted", "disk", "peak memory", "per token", "loss"], rows)]
     lines.append("nothing fits" if result.chosen is None else f"* {_edits(result.chosen)}")
+    lines += [limit_use_text(use) for use in result.uses]
+    lines += [f"note: {sentence}" for sentence in result.notes]
     return "\n".join(lines)
-
-
-def _limits(budget: Budget) -> str:
-    limits = [
-        ("memory", budget.memory_bytes, format_bytes),
-        ("latency", budget.latency_s, format_seconds),
-        ("disk", budget.disk_bytes, format_bytes),
-        ("loss", budget.max_loss, format_fraction),
-    ]
-    return ", ".join(f"{name} <= {show(limit)}" for name, limit, show in limits if limit is not None) or "no limit"
 
 
 def _edits(entry: Candidate) -> str:

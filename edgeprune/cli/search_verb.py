@@ -5,24 +5,16 @@ from pathlib import Path
 import click
 
 from edgeprune.cli.diagnostics import TerminalProgress, note
+from edgeprune.cli.limit_text import limit_use_text
 from edgeprune.cli.options import budget_options, context_option, json_option, lock_option, run_argument
 from edgeprune.cli.output import table, write_record_json, write_text
 from edgeprune.errors import ExitCode
 from edgeprune.schema.budget import BudgetRequest
-from edgeprune.schema.candidate import Candidate, LimitUse, SearchResult
+from edgeprune.schema.candidate import Candidate, SearchResult
 from edgeprune.schema.lock import Lock
-from edgeprune.units import format_bytes, format_fraction, format_seconds
+from edgeprune.units import format_bytes, format_seconds
 
 __all__ = ["command"]
-
-_SHOWN = {
-    "memory": format_bytes,
-    "device memory": format_bytes,
-    "disk": format_bytes,
-    "latency": format_seconds,
-    "first token": format_seconds,
-}
-"""Other limits are fractions."""
 
 
 @click.command("search")
@@ -71,7 +63,7 @@ def _text(result: SearchResult) -> str:
     lines = [table(["all predicted", "disk", "peak memory", "per token", "loss"], rows)]
     if result.chosen is not None:
         lines.append(_proof(result.chosen))
-        lines += [_use(use) for use in result.uses]
+        lines += [limit_use_text(use) for use in result.uses]
     lines += [f"note: {sentence}" for sentence in result.notes]
     return "\n".join(lines)
 
@@ -79,12 +71,3 @@ def _text(result: SearchResult) -> str:
 def _proof(chosen: Candidate) -> str:
     gap = "not proved" if chosen.optimality_gap is None else f"proved to {chosen.optimality_gap:.2%} of the optimum"
     return f"chosen: {gap}; {chosen.basis}"
-
-
-def _use(use: LimitUse) -> str:
-    shown = _SHOWN.get(use.quantity, format_fraction)
-    if use.predicted is None:
-        return f"{use.quantity}: limit {shown(use.limit)}, not predicted"
-    word = "expected" if use.quantity == "accuracy" else "at most"
-    share = f" ({use.predicted / use.limit:.1%} of the limit)" if use.limit else ""
-    return f"{use.quantity}: {word} {shown(use.predicted)}, limit {shown(use.limit)}{share}"

@@ -245,18 +245,11 @@ def _figures(
         ),
         _estimated("decode_s", "s", dense.decode_s.value, cost.decode_s.value, decode),
     ]
-    figures += [
-        _figure(
-            f"bits_per_byte.{name}",
-            "bits",
-            bits,
-            "measured",
-            # Losses are scored on domain text alone.
-            bits * (1.0 + int4.relative_loss) if name == "domain" else None,
-            _bits(measured, name),
-        )
-        for name, bits in manifest.dense_bits_per_byte.items()
-    ]
+    losses = {"domain": int4.relative_loss, "general": int4.general_relative_loss}
+    for name, bits in manifest.dense_bits_per_byte.items():
+        loss = losses.get(name)
+        expected = None if loss is None else bits * (1.0 + loss)
+        figures.append(_figure(f"bits_per_byte.{name}", "bits", bits, "measured", expected, _bits(measured, name)))
     return (
         *figures,
         *(_accuracy(name, dense_share, measured) for name, dense_share in manifest.dense_accuracy.items()),

@@ -23,7 +23,7 @@ def test_it_says_that_it_is_a_demo_and_shows_the_front(cli: Cli) -> None:
     first = answer.out.splitlines()[0]
     assert first.startswith("This is a demo")
     assert "no claim of quality" in first
-    assert "disk <= 3.00 MB" in answer.out
+    assert "limit 3.00 MB" in answer.out
     for label in ("dense", "int8", "int4", "* recipe"):
         assert label in answer.out
     assert "n/a" in answer.out  # nothing was measured, and nothing pretends to be
