@@ -14,6 +14,8 @@ arXiv 2412.18110, and OBS): s_j = ||W'_j||^2 / [S_KK^-1]_jj, W' the compensated 
 leaves at a time; one by one gives the same losses within a few percent at a hundred times the cost.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -21,7 +23,7 @@ from torch import Tensor
 
 from edgeprune.calibrate.statistics import CalibrationStats
 
-__all__ = ["channel_losses", "channel_menu", "channel_order", "compensated_down"]
+__all__ = ["channel_errors_on", "channel_losses", "channel_menu", "channel_order", "compensated_down"]
 
 _ROUNDS = 16
 _ALIGNMENT = 32
@@ -55,6 +57,26 @@ def channel_losses(
     Z = torch.linalg.cholesky(S).T @ down_weight.double()[:, kept_first].T
     tails = Z.square().sum(dim=1).flip(0).cumsum(0).flip(0)  # eq. (2)
     return torch.cat([tails, tails.new_zeros(1)]).numpy()
+
+
+def channel_errors_on(
+    stats: CalibrationStats,
+    block: int,
+    down_weight: Tensor,
+    order: NDArray[np.int64],
+    counts: Sequence[int],
+    moment: Tensor,
+    *,
+    has_bias: bool = False,
+) -> NDArray[np.float64]:
+    """[len(counts)] output error of keeping the first so many channels, compensated as on `stats`, under another S."""
+    W = down_weight.double()
+    errors = []
+    for count in counts:
+        kept = torch.from_numpy(np.sort(order[:count]))
+        change = compensated_down(stats, block, down_weight, kept, has_bias=has_bias).double() - W
+        errors.append(float(((change @ moment) * change).sum()))
+    return np.array(errors)
 
 
 def compensated_down(

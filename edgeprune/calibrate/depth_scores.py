@@ -24,16 +24,29 @@ def lorp_options(similarity: NDArray[np.float64]) -> tuple[tuple[int, ...], ...]
 
 
 def depth_options(
-    loaded: LoadedModel, similarity: NDArray[np.float64], selection: Selection, *, progress: Progress
+    loaded: LoadedModel,
+    similarity: NDArray[np.float64],
+    selection: Selection,
+    *,
+    progress: Progress,
+    general: Selection | None = None,
 ) -> tuple[DepthOption, ...]:
-    """Each set of blocks with the loss it really adds on selection text."""
+    """Each set of blocks with the loss it really adds on selection text, and on general text where that is given."""
     options = []
     proposals = lorp_options(similarity)
     for number, positions in enumerate(proposals, start=1):
         indices = tuple(loaded.block_indices[position] for position in positions)
         with skipped_blocks(loaded, indices):
             increase = loss_increase(loaded, selection, progress=progress)
-        options.append(DepthOption(drop_blocks=indices, loss_increase_nats=increase, selector="lorp"))
+            elsewhere = None if general is None else loss_increase(loaded, general, progress=progress)
+        options.append(
+            DepthOption(
+                drop_blocks=indices,
+                loss_increase_nats=increase,
+                selector="lorp",
+                general_loss_increase_nats=elsewhere,
+            )
+        )
         progress.emit(
             Event(
                 kind="stage_advanced",

@@ -19,20 +19,26 @@ from edgeprune.calibrate.site_weights import SiteWeight, output_error
 from edgeprune.rounding import dequantized, rounding_key
 from edgeprune.schema.kernel import FLOAT32, parse_kernel
 
-__all__ = ["kernel_losses", "rounded_weight"]
+__all__ = ["kernel_losses", "kernel_losses_on", "rounded_weight"]
 
 
 def kernel_losses(site: SiteWeight, kernels: Sequence[str]) -> NDArray[np.float64]:
     """[len(kernels)] expected loss increase in nats per token, in the order of `kernels`."""
-    weight_errors: dict[str, float] = {}
-    losses = []
+    return kernel_losses_on((site,), kernels)[0]
+
+
+def kernel_losses_on(texts: Sequence[SiteWeight], kernels: Sequence[str]) -> list[NDArray[np.float64]]:
+    """The same for one weight under the moments of several texts, rounded once: an array a text."""
+    weight_errors: dict[str, list[float]] = {}
+    losses: list[list[float]] = [[] for _ in texts]
     for kernel in kernels:
         key = rounding_key(kernel)
         if key not in weight_errors:
-            change = rounded_weight(site.weight, kernel) - site.weight
-            weight_errors[key] = output_error(change, site.gram)  # eq. (1)
-        losses.append(0.5 * site.output_weight * (weight_errors[key] + _activation_error(site, kernel)))
-    return np.array(losses)
+            change = rounded_weight(texts[0].weight, kernel) - texts[0].weight
+            weight_errors[key] = [output_error(change, site.gram) for site in texts]  # eq. (1)
+        for site, found, error in zip(texts, losses, weight_errors[key], strict=True):
+            found.append(0.5 * site.output_weight * (error + _activation_error(site, kernel)))
+    return [np.array(found) for found in losses]
 
 
 def rounded_weight(weight: Tensor, kernel: str) -> Tensor:

@@ -13,6 +13,7 @@ losses of plain SVD get the one factor of truncating every site.
 from collections.abc import Callable
 
 from edgeprune.calibrate.correction import Correction, measure_correction
+from edgeprune.calibrate.general_text import GeneralText
 from edgeprune.calibrate.rank_scores import RANK_METHODS, factored_weights
 from edgeprune.calibrate.selection import Selection
 from edgeprune.calibrate.site_weights import SiteWeight
@@ -43,12 +44,16 @@ def correct_rank_losses(
     selection: Selection,
     *,
     progress: Progress,
+    general: GeneralText | None = None,
 ) -> list[str]:
-    """Scale the rank losses in `arrays` in place; gives a note for each thing measured."""
+    """Scale the rank losses in `arrays`, and those of `general`, in place; gives a note for each thing measured.
+
+    On general text only the sum over all sites is measured; sites relate to each other as on the domain.
+    """
     return [
         correction.note
         for method in RANK_METHODS
-        for correction in _correct_method(loaded, sites, arrays, selection, method, progress)
+        for correction in _correct_method(loaded, sites, arrays, selection, method, progress, general)
     ]
 
 
@@ -59,12 +64,18 @@ def _correct_method(
     selection: Selection,
     method: str,
     progress: Progress,
+    general: GeneralText | None,
 ) -> list[Correction]:
     family = f"rank_loss/{method}"
     weights = {site.name: factored_weights(site, _rank(site), method) for site in sites}
     predicted = {site.name: float(arrays[f"{family}/{site.name}"][_rank(site)]) for site in sites}
+    elsewhere = (
+        {}
+        if general is None
+        else {site.name: float(general.arrays[f"{family}/{site.name}"][_rank(site)]) for site in sites}
+    )
 
-    def measure(label: str, group: list[SiteWeight]) -> Correction:
+    def measure(label: str, group: list[SiteWeight], general: GeneralText | None = None) -> Correction:
         return measure_correction(
             loaded,
             selection,
@@ -73,9 +84,11 @@ def _correct_method(
             edit=f"{label} at {_SHARE:.0%} of the parameters",
             predicted=sum(predicted[site.name] for site in group),
             progress=progress,
+            general=None if general is None else general.selection,
+            general_predicted=None if general is None else sum(elsewhere[site.name] for site in group),
         )
 
-    total = measure("every site", sites)
+    total = measure("every site", sites, general)
     relative = dict.fromkeys(predicted, 1.0)
     parts: list[Correction] = []
     if method == "lowrank":
@@ -84,11 +97,21 @@ def _correct_method(
         measured = [{label: measure(label, group) for label, group in groups.items()} for groups in groupings]
         parts = [correction for groups in measured for correction in groups.values()]
         relative = relative_factors(groupings, measured)
-    # Without a prediction above zero there is nothing to distribute.
-    spread = sum(relative[name] * predicted[name] for name in predicted) / total.predicted if total.predicted else 1.0
-    for name, factor in relative.items():
-        arrays[f"{family}/{name}"] = arrays[f"{family}/{name}"] * (total.factor * factor / spread)
+    _distribute(arrays, family, relative, predicted, total.factor)
+    if general is not None:
+        _distribute(general.arrays, family, relative, elsewhere, total.general_factor)
     return [total, *parts]
+
+
+def _distribute(
+    arrays: ScoreArrays, family: str, relative: dict[str, float], predicted: dict[str, float], factor: float
+) -> None:
+    """Scale each site by its relative factor so that the predicted sum changes by `factor`."""
+    total = sum(predicted.values())
+    # Without a prediction above zero there is nothing to distribute.
+    spread = sum(relative[name] * predicted[name] for name in predicted) / total if total else 1.0
+    for name, share in relative.items():
+        arrays[f"{family}/{name}"] = arrays[f"{family}/{name}"] * (factor * share / spread)
 
 
 def relative_factors(groupings: tuple[Groups, ...], corrections: list[dict[str, Correction]]) -> dict[str, float]:

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from edgeprune.calibrate.site_weights import SiteWeight
 
-__all__ = ["RANK_METHODS", "factored_weights", "laser_losses", "lowrank_losses", "rank_losses"]
+__all__ = ["RANK_METHODS", "factored_weights", "general_rank_losses", "laser_losses", "lowrank_losses", "rank_losses"]
 
 RANK_METHODS = ("lowrank", "laser")
 
@@ -28,6 +28,19 @@ def rank_losses(site: SiteWeight) -> Iterator[tuple[str, NDArray[np.float64]]]:
         ("laser", laser_losses(site.weight, site.gram)),
     ):
         yield method, 0.5 * site.output_weight * losses.numpy()
+
+
+def general_rank_losses(site: SiteWeight, general: SiteWeight) -> Iterator[tuple[str, NDArray[np.float64]]]:
+    """The same of the same factors, fitted to the domain, under the general text's moments.
+
+    Both truncations drop mutually orthogonal parts of the weight's rows or columns, so their errors add up under any
+    second moment: ||q_i^T W||^2 in S for (1), the general S in place of the domain's in (2).
+    """
+    Q = _kept_first(site)
+    M = site.weight.double().T @ Q
+    lowrank = _tails(((general.gram @ M) * M).sum(dim=0).clamp_min(0))
+    for method, losses in (("lowrank", lowrank), ("laser", laser_losses(site.weight, general.gram))):
+        yield method, 0.5 * general.output_weight * losses.numpy()
 
 
 def lowrank_losses(weight: Tensor, gram: Tensor) -> Tensor:
@@ -62,6 +75,18 @@ def factored_weights(site: SiteWeight, rank: int, method: str) -> Tensor:
         _, basis = torch.linalg.eigh(_symmetric(WT.T @ WT))
         kept, _ = torch.linalg.qr(WT @ basis[:, -rank:])
     return (kept @ (kept.T @ W)).float()
+
+
+def _kept_first(site: SiteWeight) -> Tensor:
+    """[out, min(out, in)] float64, orthonormal: the first r columns span what `lowrank` of rank r keeps."""
+    W = site.weight.double()
+    if W.shape[0] <= W.shape[1]:
+        _, basis = torch.linalg.eigh(_symmetric(W @ site.gram @ W.T))
+        return basis.flip(1)
+    WT = W @ _root(site.gram)
+    _, basis = torch.linalg.eigh(_symmetric(WT.T @ WT))
+    kept, _ = torch.linalg.qr(WT @ basis.flip(1))
+    return kept
 
 
 def _tails(values: Tensor) -> Tensor:

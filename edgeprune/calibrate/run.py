@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 
 from edgeprune.artifacts import hash_parts
+from edgeprune.calibrate.capture import capture
 from edgeprune.calibrate.chat import ChatTemplate
 from edgeprune.calibrate.corpus import (
     DocumentTokens,
@@ -62,6 +63,10 @@ class CalibrationRequest:
     """Tokens each measured edit is run on."""
     gradient_token_limit: int = 8_192
     """Tokens run backwards."""
+    general_selection_token_limit: int = 2_048
+    """General tokens each measured edit is run on as well; half of the domain's, since every edit is fitted there."""
+    general_gradient_token_limit: int = 4_096
+    """General tokens run backwards."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,6 +135,11 @@ def calibrate(
         gradient_tokens=request.gradient_token_limit,
         progress=progress,
     )
+    general_stats = None
+    if stats.general_tokens.numel():
+        general_stats = capture(
+            loaded, stats.general_tokens, gradient_tokens=request.general_gradient_token_limit, progress=None
+        )
     byte_lengths = token_byte_lengths(loaded.tokenizer)
     evaluation_window = min(request.context_tokens, loaded.spec.max_positions, _EVALUATION_WINDOW)
     selections = {
@@ -139,10 +149,13 @@ def calibrate(
             tokens["select"],
             byte_lengths=byte_lengths,
             window_tokens=evaluation_window,
-            limit_tokens=request.selection_token_limit,
+            limit_tokens=limit,
             progress=progress,
         )
-        for name, split, tokens in (("domain", domain, domain_tokens), ("general", general, general_tokens))
+        for name, split, tokens, limit in (
+            ("domain", domain, domain_tokens, request.selection_token_limit),
+            ("general", general, general_tokens, request.general_selection_token_limit),
+        )
     }
     summary = CalibrationSummary(
         domain_token_count=_size(domain_tokens["calibrate"]),
@@ -163,6 +176,7 @@ def calibrate(
         calibration=summary,
         seed=request.seed,
         progress=progress,
+        general_stats=general_stats,
     )
     return CalibrationResult(stats=stats, scores=scores, arrays=arrays)
 

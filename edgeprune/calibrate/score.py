@@ -6,17 +6,26 @@ table kernels are few enough to be measured one by one. All losses are nats per 
 selection text.
 """
 
+from collections.abc import Iterable
+
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from edgeprune.calibrate.channel_scores import channel_losses, channel_menu, channel_order, compensated_down
+from edgeprune.calibrate.channel_scores import (
+    channel_errors_on,
+    channel_losses,
+    channel_menu,
+    channel_order,
+    compensated_down,
+)
 from edgeprune.calibrate.correction import Correction, measure_correction
 from edgeprune.calibrate.depth_scores import depth_options
-from edgeprune.calibrate.kernel_scores import kernel_losses, rounded_weight
+from edgeprune.calibrate.general_text import GeneralText, general_text
+from edgeprune.calibrate.kernel_scores import kernel_losses, kernel_losses_on, rounded_weight
 from edgeprune.calibrate.lorp import representation_locality
 from edgeprune.calibrate.rank_correction import correct_rank_losses
-from edgeprune.calibrate.rank_scores import RANK_METHODS, rank_losses
+from edgeprune.calibrate.rank_scores import RANK_METHODS, general_rank_losses, rank_losses
 from edgeprune.calibrate.selection import Selection, dense_loss
 from edgeprune.calibrate.site_weights import SiteWeight, site_weights
 from edgeprune.calibrate.statistics import TABLE, CalibrationStats
@@ -44,26 +53,42 @@ def score_model(
     calibration: CalibrationSummary,
     seed: int,
     progress: Progress,
+    general_stats: CalibrationStats | None = None,
 ) -> tuple[Scores, ScoreArrays]:
-    """Scores of the dense model and the arrays beside them."""
+    """Scores of the dense model and the arrays beside them.
+
+    Args:
+        loaded: the model; as it was when this returns.
+        stats: moments on the domain's text; every edit is fitted to them.
+        kernels: those to score, in the order of the arrays.
+        domain: selection text of the domain.
+        general: general selection text.
+        calibration: kept in the scores.
+        seed: kept in the scores.
+        progress: told all along.
+        general_stats: moments on general text; None leaves the losses there unscored.
+    """
     sites = list(site_weights(loaded, stats))
+    elsewhere = None if general_stats is None else general_text(loaded, stats, general_stats, general)
+    text = None if elsewhere is None else elsewhere.selection
     arrays: ScoreArrays = {}
     for site in sites:
         progress.raise_if_cancelled()
-        for method, losses in rank_losses(site):
-            arrays[f"rank_loss/{method}/{site.name}"] = losses
-        arrays[f"kernel_loss/{site.name}"] = kernel_losses(site, kernels)
+        _score_site(site, arrays, kernels, elsewhere)
     _tell(progress, "ranks and kernels scored", 0.5)
     similarity = stats.block_similarity.numpy()
-    depth = depth_options(loaded, similarity, domain, progress=progress)
-    notes = correct_rank_losses(loaded, sites, arrays, domain, progress=progress)
+    depth = depth_options(loaded, similarity, domain, progress=progress, general=text)
+    notes = correct_rank_losses(loaded, sites, arrays, domain, progress=progress, general=elsewhere)
     _tell(progress, "rank losses compared with real truncation", 0.8)
-    corrections = _correct_kernels(loaded, sites, arrays, kernels, domain, progress)
-    channel_counts, channel_corrections = _score_channels(loaded, stats, sites, arrays, domain, progress)
+    corrections = _correct_kernels(loaded, sites, arrays, kernels, domain, progress, elsewhere)
+    channel_counts, channel_corrections = _score_channels(loaded, stats, sites, arrays, domain, progress, elsewhere)
     corrections += channel_corrections
     _tell(progress, "predictions compared with real edits", 0.85)
     arrays[f"kernel_loss/{TABLE}"] = table_losses(loaded, kernels, domain, progress=progress)
-    vocabulary = vocabulary_options(loaded, stats, domain, progress=progress)
+    vocabulary = vocabulary_options(loaded, stats, domain, progress=progress, general=text)
+    if elsewhere is not None:
+        elsewhere.arrays[f"kernel_loss/{TABLE}"] = table_losses(loaded, kernels, elsewhere.selection, progress=progress)
+        arrays |= elsewhere.prefixed()
     notes += [correction.note for correction in corrections]
     if not vocabulary:
         notes.append("vocabulary: only byte-level BPE tokenizers can be trimmed, so no token set was scored.")
@@ -83,6 +108,20 @@ def score_model(
     return scores, arrays
 
 
+def _score_site(site: SiteWeight, arrays: ScoreArrays, kernels: tuple[str, ...], general: GeneralText | None) -> None:
+    """Expected losses of one site's ranks and kernels, not yet corrected."""
+    for method, losses in rank_losses(site):
+        arrays[f"rank_loss/{method}/{site.name}"] = losses
+    if general is None:
+        arrays[f"kernel_loss/{site.name}"] = kernel_losses(site, kernels)
+        return
+    there = general.sites[site.name]
+    for method, losses in general_rank_losses(site, there):
+        general.arrays[f"rank_loss/{method}/{site.name}"] = losses
+    here, elsewhere = kernel_losses_on((site, there), kernels)
+    arrays[f"kernel_loss/{site.name}"], general.arrays[f"kernel_loss/{site.name}"] = here, elsewhere
+
+
 def _correct_kernels(
     loaded: LoadedModel,
     sites: list[SiteWeight],
@@ -90,6 +129,7 @@ def _correct_kernels(
     kernels: tuple[str, ...],
     selection: Selection,
     progress: Progress,
+    general: GeneralText | None,
 ) -> list[Correction]:
     """By all roundings to the fewest bits scored, added up.
 
@@ -110,6 +150,10 @@ def _correct_kernels(
             edit=f"every site rounded to {kernel}",
             predicted=_kernel_total(sites, arrays, kernels.index(kernel)),
             progress=progress,
+            general=None if general is None else general.selection,
+            general_predicted=(
+                None if general is None else _kernel_total(sites, general.arrays, kernels.index(kernel))
+            ),
         )
         for kernel in chosen
     ]
@@ -118,9 +162,16 @@ def _correct_kernels(
         edit=f"every site rounded to {', '.join(chosen)}, added up,",
         predicted=sum(one.predicted for one in measured),
         measured=sum(one.measured for one in measured),
+        general_predicted=_total(one.general_predicted for one in measured),
+        general_measured=_total(one.general_measured for one in measured),
     )
-    _scale(arrays, correction)
+    _scale(arrays, correction, general)
     return [correction]
+
+
+def _total(values: Iterable[float | None]) -> float | None:
+    known = list(values)
+    return None if None in known else sum(value for value in known if value is not None)
 
 
 def _score_channels(
@@ -130,10 +181,11 @@ def _score_channels(
     arrays: ScoreArrays,
     selection: Selection,
     progress: Progress,
+    general: GeneralText | None,
 ) -> tuple[tuple[tuple[int, ...], ...], list[Correction]]:
     menus = []
     weights: dict[str, Tensor] = {}
-    predicted = 0.0
+    predicted, general_predicted = 0.0, 0.0
     for site in sites:
         if not site.name.endswith(".down"):
             continue
@@ -150,6 +202,13 @@ def _score_channels(
         kept = torch.from_numpy(np.sort(order[:kept_count]))
         weights[site.name] = compensated_down(stats, site.block, site.weight, kept, has_bias=has_bias)
         predicted += float(losses[kept_count])
+        if general is not None:
+            there = general.sites[site.name]
+            counts = (*menu, kept_count)
+            errors = channel_errors_on(stats, site.block, site.weight, order, counts, there.gram, has_bias=has_bias)
+            expected = 0.5 * there.output_weight * errors
+            general.arrays[f"channel_loss/{site.block}"] = expected[:-1]
+            general_predicted += float(expected[-1])
     if not weights:
         return (), []
     correction = measure_correction(
@@ -160,15 +219,21 @@ def _score_channels(
         edit=f"every block at {_CHANNEL_SHARE:.0%} of its channels, compensated",
         predicted=predicted,
         progress=progress,
+        general=None if general is None else general.selection,
+        general_predicted=None if general is None else general_predicted,
     )
-    _scale(arrays, correction)
+    _scale(arrays, correction, general)
     return tuple(menus), [correction]
 
 
-def _scale(arrays: ScoreArrays, correction: Correction) -> None:
-    for key in arrays:
-        if key.startswith(f"{correction.family}/"):
-            arrays[key] = arrays[key] * correction.factor
+def _scale(arrays: ScoreArrays, correction: Correction, general: GeneralText | None) -> None:
+    texts = [(arrays, correction.factor)]
+    if general is not None:
+        texts.append((general.arrays, correction.general_factor))
+    for losses, factor in texts:
+        for key in losses:
+            if key.startswith(f"{correction.family}/"):
+                losses[key] = losses[key] * factor
 
 
 def _kernel_total(sites: list[SiteWeight], arrays: ScoreArrays, column: int) -> float:

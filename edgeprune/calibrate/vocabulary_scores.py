@@ -33,7 +33,12 @@ _KEPT_EIGHTHS = (6, 4, 3, 2)
 
 
 def vocabulary_options(
-    loaded: LoadedModel, stats: CalibrationStats, selection: Selection, *, progress: Progress
+    loaded: LoadedModel,
+    stats: CalibrationStats,
+    selection: Selection,
+    *,
+    progress: Progress,
+    general: Selection | None = None,
 ) -> tuple[VocabularyOption, ...]:
     """Options with measured losses, ascending by kept count; none where the tokenizer cannot be trimmed."""
     tokenizer_json = json.loads(loaded.tokenizer.to_str())
@@ -51,21 +56,30 @@ def vocabulary_options(
         progress.raise_if_cancelled()
         kept = np.sort(order[:kept_count])
         trimmed = Tokenizer.from_str(json.dumps(trim_tokenizer_json(tokenizer_json, kept.tolist())))
-        encoded = encode(trimmed, selection.documents)
-        windows = cut_windows(encoded, selection.window_tokens)
         with _kept_rows(loaded, kept):
-            nats, _ = measure_loss(loaded, windows, progress=progress)
-        byte_lengths = token_byte_lengths(trimmed)
-        scored_bytes = sum(int(byte_lengths[window[1:]].sum()) for window in windows)
-        per_byte = nats / scored_bytes - selection.nats / selection.scored_bytes
+            increase, token_count = _measure(loaded, trimmed, selection, progress)
+            elsewhere = None if general is None else _measure(loaded, trimmed, general, progress)[0]
         options.append(
             VocabularyOption(
                 kept_count=kept_count,
-                loss_increase_nats=per_byte * selection.scored_bytes / selection.scored_tokens,  # eq. (1)
-                token_inflation=sum(map(len, encoded)) / _token_count(loaded, selection.documents),
+                loss_increase_nats=increase,
+                token_inflation=token_count / _token_count(loaded, selection.documents),
+                general_loss_increase_nats=elsewhere,
             )
         )
     return tuple(options)
+
+
+def _measure(loaded: LoadedModel, trimmed: Tokenizer, selection: Selection, progress: Progress) -> tuple[float, int]:
+    """Increase per token of the dense tokenizer, and the tokens the trimmed one needs."""
+    encoded = encode(trimmed, selection.documents)
+    windows = cut_windows(encoded, selection.window_tokens)
+    nats, _ = measure_loss(loaded, windows, progress=progress)
+    byte_lengths = token_byte_lengths(trimmed)
+    scored_bytes = sum(int(byte_lengths[window[1:]].sum()) for window in windows)
+    per_byte = nats / scored_bytes - selection.nats / selection.scored_bytes
+    increase = per_byte * selection.scored_bytes / selection.scored_tokens  # eq. (1)
+    return increase, sum(map(len, encoded))
 
 
 def vocabulary_menu(*, row_count: int, token_count: int, used_count: int, mandatory: int) -> tuple[int, ...]:

@@ -7,7 +7,9 @@ from msgspec.structs import replace
 
 from edgeprune.pipeline.request import SMALLEST_CONTEXT
 from edgeprune.pipeline.settings import BASELINES
+from edgeprune.predict.accuracy import accuracy_model
 from edgeprune.predict.cost import CostModel
+from edgeprune.predict.general import general_quality_model
 from edgeprune.predict.quality import QualityModel
 from edgeprune.schema.budget import BudgetRequest, Workload
 from edgeprune.schema.candidate import SearchResult
@@ -75,6 +77,8 @@ def solve_request(
             CostModel(device, spec, replace(workload, context_tokens=tokens)) if tokens >= SMALLEST_CONTEXT else None
         ),
         quality_model=QualityModel(spec, scores, arrays, residuals, region=region),
+        general_model=general_quality_model(spec, scores, arrays),
+        accuracy_model=accuracy_model(residuals),
         budget=budget,
         workload=workload,
         device_name=device.name,

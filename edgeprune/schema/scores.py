@@ -5,6 +5,8 @@ Arrays stand in an `.npz` beside the record, all float64, losses in nats per tok
     rank_loss/<method>/<site>   [min(in, out) + 1]   index = kept rank
     kernel_loss/<site>          [len(kernels)]       order of `Scores.kernels`; `table` is the embedding and head
     channel_loss/<block>        [len(channel_counts)] order of `Scores.channel_counts`
+
+The same keys behind `general/` hold what the same edits, made for the domain, add on general text.
 """
 
 import numpy as np
@@ -12,7 +14,18 @@ from numpy.typing import NDArray
 
 from edgeprune.schema.base import SCHEMA_VERSION, Basis, Record
 
-__all__ = ["CalibrationSummary", "DepthOption", "ScoreArrays", "Scores", "TextLoss", "VocabularyOption"]
+__all__ = [
+    "GENERAL_PREFIX",
+    "CalibrationSummary",
+    "DepthOption",
+    "ScoreArrays",
+    "Scores",
+    "TextLoss",
+    "VocabularyOption",
+]
+
+GENERAL_PREFIX = "general/"
+"""Of the arrays' keys that hold losses on general text."""
 
 ScoreArrays = dict[str, NDArray[np.float64]]
 """The arrays beside the record, by the keys above."""
@@ -26,6 +39,8 @@ class DepthOption(Record, frozen=True, kw_only=True):
     selector: str
     """`lorp`, `none`, ..."""
     basis: Basis = "measured"
+    general_loss_increase_nats: float | None = None
+    """The same on general selection text; None where it was not measured."""
 
 
 class VocabularyOption(Record, frozen=True, kw_only=True):
@@ -37,6 +52,8 @@ class VocabularyOption(Record, frozen=True, kw_only=True):
     token_inflation: float
     """Tokens needed for selection text with the trimmed tokenizer / with the full one."""
     basis: Basis = "measured"
+    general_loss_increase_nats: float | None = None
+    """The same as `loss_increase_nats` on general selection text; None where it was not measured."""
 
 
 class TextLoss(Record, frozen=True, kw_only=True):

@@ -8,6 +8,7 @@ Without a time limit or objective one solve is exact. Limits on quality alone as
 """
 
 import dataclasses
+from typing import NamedTuple
 
 from edgeprune.schema.budget import Budget, Objective
 from edgeprune.schema.candidate import Candidate
@@ -20,6 +21,13 @@ from edgeprune.search.space import Space
 __all__ = ["basis_of", "choose", "limits_of", "objective_of", "unpredicted", "variants"]
 
 CACHED_SHARES = (1.0, 0.75, 0.5, 0.25, 0.0)
+
+
+class _Answer(NamedTuple):
+    """A candidate, and the loss of its single choices as the solver added them up."""
+
+    candidate: Candidate
+    loss_nats: float
 
 
 def limits_of(problem: Problem, space: Space, allocator: Allocator) -> Limits:
@@ -102,7 +110,7 @@ def choose(problem: Problem, space: Space, allocator: Allocator, *, drop_count: 
     limits = limits_of(problem, space, allocator)
     objective = "loss" if drop_count is not None else objective_of(problem.budget, limits)
 
-    def answer(variant: Limits) -> Candidate | None:
+    def answer(variant: Limits) -> _Answer | None:
         found: Allocation | None
         if objective == "memory":
             found = allocator.least_memory(variant)
@@ -111,23 +119,28 @@ def choose(problem: Problem, space: Space, allocator: Allocator, *, drop_count: 
         else:
             found = allocator.least_loss(variant, drop_count=drop_count)
         basis = basis_of(space, is_stepped=variant.working_set_bytes is not None)
-        return None if found is None else allocated(problem, found, "recipe", basis=basis)
+        if found is None:
+            return None
+        return _Answer(allocated(problem, found, "recipe", basis=basis), sum(one.loss_nats for one in found.taken))
 
     timed = Budget(latency_s=limits.latency_s, first_token_s=limits.first_token_s)
     if objective != "latency":
         if timed == Budget():
-            return answer(limits)
+            only = answer(limits)
+            return None if only is None else only.candidate
         # Where the best recipe without limits on time is fast enough, it is the best one with them.
         free = answer(dataclasses.replace(limits, latency_s=None, first_token_s=None))
-        if free is None or predicted_verdict(free, timed) == "met":
-            return free
-    best: Candidate | None = None
+        if free is None or predicted_verdict(free.candidate, timed) == "met":
+            return None if free is None else free.candidate
+    best: _Answer | None = None
     for variant in variants(problem, limits):
         # Only what beats the best so far is of interest: a share that cannot is refuted by its relaxation at once.
         entry = answer(variant if best is None else _beating(variant, best, objective))
-        if entry is not None and (best is None or _measure(entry, objective) < _measure(best, objective)):
+        if entry is not None and (
+            best is None or _measure(entry.candidate, objective) < _measure(best.candidate, objective)
+        ):
             best = entry
-    return best
+    return None if best is None else best.candidate
 
 
 def basis_of(space: Space, *, is_stepped: bool = False) -> str:
@@ -140,10 +153,10 @@ def basis_of(space: Space, *, is_stepped: bool = False) -> str:
     return "exact" if not heuristics else f"exact but for: {', '.join(heuristics)}"
 
 
-def _beating(variant: Limits, best: Candidate, objective: Objective) -> Limits:
+def _beating(variant: Limits, best: _Answer, objective: Objective) -> Limits:
     if objective == "loss":
-        return dataclasses.replace(variant, loss_nats=best.loss_increase_nats)
-    peak = best.cost.peak_rss_bytes.high
+        return dataclasses.replace(variant, loss_nats=best.loss_nats)
+    peak = best.candidate.cost.peak_rss_bytes.high
     if objective == "memory" and peak is not None:
         return dataclasses.replace(variant, memory_bytes=peak)
     return variant
