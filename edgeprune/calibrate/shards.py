@@ -7,7 +7,6 @@ worker of any executor runs.
 """
 
 import contextlib
-import functools
 import itertools
 import shutil
 import tempfile
@@ -24,8 +23,8 @@ from edgeprune.artifacts import hash_parts
 from edgeprune.calibrate.capture import NO_EDITS, add_up, advanced, as_stats, batch_windows, check_windows
 from edgeprune.calibrate.statistics import CalibrationStats
 from edgeprune.calibrate.sums import Sums, is_whole
-from edgeprune.errors import ModelError
-from edgeprune.intake.load import LoadedModel, load_model
+from edgeprune.intake.load import LoadedModel
+from edgeprune.intake.load_once import load_once
 from edgeprune.runtime.executor import Executor
 from edgeprune.runtime.executor.inline import InlineExecutor
 from edgeprune.schema.base import Record
@@ -166,7 +165,7 @@ def measure_shard(payload: bytes) -> bytes:
     task = msgspec.json.decode(payload, type=ShardTask)
     path = Path(task.path)
     if not is_whole(path, key=task.key):  # a task that is tried again may have finished before
-        loaded = _model(task.model, task.model_hash)
+        loaded = load_once(task.model, task.model_hash)
         _measured(loaded, task, NullProgress()).save(path, key=task.key)
     return msgspec.json.encode(task.key)
 
@@ -205,12 +204,3 @@ def _measured(loaded: LoadedModel, task: ShardTask, progress: Progress) -> Sums:
         window_total=task.window_total,
         progress=progress,
     )
-
-
-@functools.lru_cache(maxsize=1)
-def _model(folder: str, model_hash: str) -> LoadedModel:
-    """The model of a worker, kept from one part to the next."""
-    loaded = load_model(Path(folder))
-    if loaded.spec.model_hash != model_hash:
-        raise ModelError(f"{folder} holds another model here than where the run was started; copy it again.")
-    return loaded

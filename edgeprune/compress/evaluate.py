@@ -26,7 +26,8 @@ from edgeprune.calibrate.statistics import CalibrationStats
 from edgeprune.calibrate.token_bytes import token_byte_lengths
 from edgeprune.compress.apply import compress_model
 from edgeprune.errors import CalibrationError
-from edgeprune.intake.load import LoadedModel, load_model
+from edgeprune.intake.load import LoadedModel
+from edgeprune.intake.load_once import load_once
 from edgeprune.schema.events import NullProgress, Progress
 from edgeprune.schema.questions import Question
 from edgeprune.schema.residuals import Evaluation, EvaluationTask
@@ -58,7 +59,7 @@ def evaluate(task: EvaluationTask, *, progress: Progress | None = None) -> Evalu
         CalibrationError: the texts are missing or damaged.
     """
     watch = progress or NullProgress()
-    loaded = _dense(task.model, task.model_hash)
+    loaded = load_once(task.model, task.model_hash)
     compressed = compress_model(loaded, task.recipe, _stats(task.stats, task.stats_hash), progress=watch)
     selection = _selection(task.model, task.model_hash, task.texts, task.texts_hash, "domain", *_limits(task))
     domain = _loss(compressed, loaded, selection, watch)
@@ -87,7 +88,7 @@ def evaluate(task: EvaluationTask, *, progress: Progress | None = None) -> Evalu
 
 def forget() -> None:
     """Free what is kept between calls."""
-    for cached in (_dense, _stats, _selection, _questions):
+    for cached in (load_once, _stats, _selection, _questions):
         cached.cache_clear()
 
 
@@ -135,11 +136,6 @@ def _loss(compressed: LoadedModel, dense: LoadedModel, selection: Selection, pro
 
 # The hashes are part of what the caches go by: a file rewritten under the same name is read again.
 @functools.lru_cache(maxsize=1)
-def _dense(folder: str, _model_hash: str) -> LoadedModel:
-    return load_model(Path(folder))
-
-
-@functools.lru_cache(maxsize=1)
 def _stats(path: str, _stats_hash: str) -> CalibrationStats:
     return CalibrationStats.load(Path(path))
 
@@ -154,7 +150,7 @@ def _selection(
     model: str, model_hash: str, texts: str, _texts_hash: str, name: str, window_tokens: int, token_limit: int
 ) -> Selection:
     """Selection documents with the dense model's loss on them."""
-    loaded = _dense(model, model_hash)
+    loaded = load_once(model, model_hash)
     documents = read_split(Path(texts), name, "select")
     if not documents:
         raise CalibrationError(f"{texts} holds no {name} selection text; calibrate again with more text.")
