@@ -32,6 +32,7 @@ from edgeprune.pipeline.versions import tool_versions
 from edgeprune.schema.budget import Budget, BudgetRequest
 from edgeprune.schema.bundle import BundleManifest
 from edgeprune.schema.candidate import SearchResult
+from edgeprune.schema.choice import ChoiceReport, ChoiceRequest
 from edgeprune.schema.demo import DemoReport
 from edgeprune.schema.device import DeviceProfile
 from edgeprune.schema.doctor import DoctorReport
@@ -49,6 +50,7 @@ from edgeprune.shapes import edit_shapes
 from edgeprune.units import format_bytes
 
 __all__ = [
+    "choose",
     "compress",
     "compress_with",
     "demo",
@@ -262,6 +264,16 @@ def plan(
         else profile(quick=True, thread_count=thread_count, progress=progress)
     )
     return plan_models(models, profiled, request=budget or BudgetRequest(), context=context, thread_count=thread_count)
+
+
+def choose(
+    request: ChoiceRequest, *, output: Path | None = None, progress: Progress | None = None
+) -> ChoiceReport:
+    """Which of several models to take on which device; resumes what was finished before."""
+    from edgeprune.pipeline.choose import choose_models
+
+    folder = output if output is not None else Path("edgeprune-runs") / "choice"
+    return choose_models(request, output=folder, progress=progress or NullProgress())
 
 
 def demo(

@@ -18,6 +18,7 @@ VERBS = {
     "profile": "Measure this device.",
     "fit": "Which small open models fit a device, and how fast; offline.",
     "plan": "What would fit, from a model's headers only.",
+    "choose": "Which of several models to take, and whether pruning it is worth it.",
     "search": "Solve a run again, for another budget.",
     "compress": "Apply a run's recipe, or one technique to a model.",
     "export": "Write a run's ONNX bundles.",

@@ -21,6 +21,7 @@ from edgeprune.shapes import edit_shapes
 from edgeprune.units import format_bytes, format_seconds
 
 __all__ = [
+    "attention_shapes",
     "bundles_of",
     "profile_inputs",
     "profile_stage",
@@ -28,6 +29,7 @@ __all__ = [
     "report_stage",
     "search_inputs",
     "search_stage",
+    "site_shapes",
     "validate_inputs",
     "validate_stage",
 ]
@@ -42,7 +44,7 @@ def profile_inputs(run: Run) -> list[object]:
         from edgeprune.profile.store import load_profile  # a named profile is data
 
         named = load_profile(request.device)
-    wanted = [_site_shapes(spec), _attention_shapes(spec), request.quick]
+    wanted = [site_shapes(spec), attention_shapes(spec), request.quick]
     # A named profile is data: what is emulated while measuring does not change it.
     emulation = None if request.device is not None else request.emulation
     return [named, request.thread_count, request.execution_provider, *wanted, emulation]
@@ -65,21 +67,21 @@ def profile_stage(run: Run) -> str:
             disk_path=run.folder.root,
             progress=run.progress,
             thread_count=request.thread_count,
-            shapes=_site_shapes(spec),
-            attention_shapes=_attention_shapes(spec),
+            shapes=site_shapes(spec),
+            attention_shapes=attention_shapes(spec),
         )
     write_record(run.folder.device, profile)
     floor = None if profile.floor is None else profile.floor.peak_rss_bytes
     return f"{profile.cpu.model or profile.name}, {len(profile.kernel_times)} kernel times, floor {format_bytes(floor)}"
 
 
-def _site_shapes(spec: ModelSpec) -> tuple[tuple[int, int], ...]:
+def site_shapes(spec: ModelSpec) -> tuple[tuple[int, int], ...]:
     """(in, out) of every site of the model and of its head, each once."""
     shapes = {(site.in_features, site.out_features) for block in spec.blocks for site in block.sites}
     return tuple(sorted(shapes | {(spec.hidden_size, spec.vocab_size)}))
 
 
-def _attention_shapes(spec: ModelSpec) -> tuple[tuple[int, int, int], ...]:
+def attention_shapes(spec: ModelSpec) -> tuple[tuple[int, int, int], ...]:
     """(heads, key and value heads, head size) of every block, each once."""
     return tuple(sorted({(block.num_heads, block.num_kv_heads, block.head_dim) for block in spec.blocks}))
 
