@@ -54,6 +54,7 @@ def test_device_verbs_run(device_python: Path, own_run: Path, inputs: Inputs) ->
         (["profile", "--quick", "--json"], {0}),
         (["plan", inputs.model, "--device", "raspberry-pi-5", "--json"], {0, 1, 4}),
         (["plan", inputs.model, "--memory", "500MB", "--json"], {0}),
+        (["fit", "gpt2", inputs.model, "--device", "raspberry-pi-5", "--json"], {0}),
         (["search", own_run, "--disk", "95%", "--json"], {0}),
         (["validate", own_run / "bundle", "--json"], {0, 1}),
         (["report", own_run, "--json"], {0, 1}),
