@@ -93,7 +93,9 @@ text_options = _stacked(
     click.option("--domain", multiple=True, type=_path, help="Text of the field: files or folders; repeatable."),
     click.option("--general", multiple=True, type=_path, help="General text (default: the model writes its own)."),
     click.option("--eval", "evaluation", multiple=True, type=_path, help="Text to report on instead of a split."),
-    click.option("--questions", type=_path, help="JSON lines: prompt, choices, answer."),
+    click.option(
+        "--questions", type=_path, help="JSON lines: prompt, choices, answer; or prompt and answer as the exact text."
+    ),
     click.option("--seed", type=int, default=0, show_default=True),
 )
 

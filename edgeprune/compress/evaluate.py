@@ -108,9 +108,12 @@ def question_accuracy(
             kept = torch.tensor([*prompt, *ids][-context_tokens:])
             count = min(len(ids), len(kept) - 1)
             hidden = hidden_states(loaded, kept[None, :-1])[0, len(kept) - 1 - count :]
+            if len(question.choices) == 1:  # exact match: greedy decoding must write it
+                right += bool((head(hidden).argmax(dim=-1) == kept[len(kept) - count :]).all())
+                continue
             picked = torch.log_softmax(head(hidden).double(), dim=-1).gather(1, kept[len(kept) - count :, None])
             scores.append(float(picked.sum()) / len(choice.encode()))
-        right += int(np.argmax(scores)) == question.answer
+        right += bool(scores) and int(np.argmax(scores)) == question.answer
     return right / len(questions)
 
 

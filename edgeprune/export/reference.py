@@ -1,8 +1,8 @@
 """What torch computes of the bundle's own evaluation sets: a device holds its figures against these.
 
 Loss in nats per scored token, windows cut as in `TextSet`; accuracy by mean log-probability per byte, ties to the
-first, as validation scores it. Both are of the compressed model, so packing, wiring, kernels and damage show, and
-compression does not.
+first, or for exact matches by the most likely tokens, as validation scores it. Both are of the compressed model, so
+packing, wiring, kernels and damage show, and compression does not.
 """
 
 from pathlib import Path
@@ -57,14 +57,19 @@ def reference_accuracy(loaded: LoadedModel, path: Path, *, context_tokens: int, 
     for count, answer in zip(arrays["choice_counts"].tolist(), arrays["answers"].tolist(), strict=True):
         progress.raise_if_cancelled()
         scores = []
+        is_exact = count == 1
         for index in range(first, first + count):
             sequence = tokens[offsets[index] : offsets[index + 1]]
             choice_length = len(sequence) - int(prompt_lengths[index])
             kept = sequence[-context_tokens:]
             hidden = hidden_states(loaded, kept[None, :-1])[0, -choice_length:]
+            if is_exact:
+                correct_count += bool((head(hidden).argmax(dim=-1) == kept[-choice_length:]).all())
+                continue
             log_probabilities = torch.log_softmax(head(hidden).double(), dim=-1)
             picked = log_probabilities.gather(1, kept[-choice_length:, None])
             scores.append(float(picked.sum()) / int(arrays["choice_bytes"][index]))
-        correct_count += int(np.argmax(scores)) == answer
+        if not is_exact:
+            correct_count += int(np.argmax(scores)) == answer
         first += count
     return correct_count / len(arrays["answers"])

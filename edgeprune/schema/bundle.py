@@ -40,9 +40,10 @@ class TextSet(Record, frozen=True, kw_only=True):
 
 
 class ChoiceSet(Record, frozen=True, kw_only=True):
-    """Tokenised multiple-choice questions, an .npz: `tokens offsets prompt_lengths choice_bytes choice_counts answers`.
+    """Tokenised questions, an .npz: `tokens offsets prompt_lengths choice_bytes choice_counts answers`.
 
-    Sequence s is prompt + choice; sequences of one question follow each other, `choice_counts` says how many.
+    Sequence s is prompt + choice; sequences of one question follow each other, `choice_counts` says how many. A count
+    of one is an exact-match question: that continuation is the answer.
     """
 
     name: str

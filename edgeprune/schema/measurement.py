@@ -53,7 +53,7 @@ class TextResult(Record, frozen=True, kw_only=True):
 
 
 class AccuracyResult(Record, frozen=True, kw_only=True):
-    """Accuracy on one set of multiple-choice questions."""
+    """Accuracy on one set of questions."""
 
     name: str
     accuracy: float

@@ -1,7 +1,8 @@
-"""Accuracy of a bundle on multiple-choice questions.
+"""Accuracy of a bundle on multiple-choice and exact-match questions.
 
 The answer is the choice with the highest mean log-probability per UTF-8 byte after the prompt, so that longer choices
-are not at a disadvantage and models with different vocabularies are comparable; ties go to the first. The interval is
+are not at a disadvantage and models with different vocabularies are comparable; ties go to the first. A question with
+one choice is an exact match: right when greedy decoding writes it, token by token. The interval is
 Wilson's (E. B. Wilson, JASA 22, 1927), which stays inside [0, 1] and is honest for few questions.
 """
 
@@ -70,7 +71,7 @@ class Questions:
             self.prompt_lengths.size == self.choice_bytes.size == sequence_count
             and self.choice_counts.size == self.answers.size > 0
             and int(self.choice_counts.sum()) == sequence_count
-            and bool(np.all(self.choice_counts >= 2))
+            and bool(np.all(self.choice_counts >= 1))
             and bool(np.all((self.answers >= 0) & (self.answers < self.choice_counts)))
             and bool(np.all((self.prompt_lengths >= 1) & (self.prompt_lengths < lengths)))
             and bool(np.all(self.choice_bytes >= 1))
@@ -119,6 +120,9 @@ def measure_accuracy(request: ChoiceRequest) -> AccuracyResult:
     for question in range(count):
         indices = range(first, first + int(questions.choice_counts[question]))
         first = indices.stop
+        if len(indices) == 1:
+            correct_count += writes_exactly(decoder, questions, indices[0], context_tokens=request.context_tokens)
+            continue
         scores = score_choices(decoder, questions, indices, context_tokens=request.context_tokens)
         if not all(map(math.isfinite, scores)):
             raise ModelError(f"{request.model} computes NaN or Inf on a question; its weights are damaged.")
@@ -127,6 +131,21 @@ def measure_accuracy(request: ChoiceRequest) -> AccuracyResult:
     return AccuracyResult(
         name=request.choices.name, accuracy=correct_count / count, low=low, high=high, question_count=count
     )
+
+
+def writes_exactly(decoder: Decoder, questions: Questions, index: int, *, context_tokens: int) -> bool:
+    """Whether the most likely continuation of the prompt is the answer; ties go to the lowest token id."""
+    prompt, answer = _cut(questions, index, context_tokens)
+    decoder.reset()
+    logits = decoder.prefill(prompt)
+    for position, token in enumerate(answer.tolist()):
+        if not bool(np.isfinite(logits).all()):
+            raise ModelError("The bundle computes NaN or Inf on a question; its weights are damaged.")
+        if int(logits.argmax()) != token:
+            return False
+        if position + 1 < answer.size:
+            logits = decoder.step(token)
+    return True
 
 
 def score_choices(
@@ -139,11 +158,7 @@ def score_choices(
     scores = []
     fed: NDArray[Any] | None = None
     for index in indices:
-        sequence = questions.sequence(index)
-        cut = max(0, sequence.size - context_tokens)
-        # At least one token before the choice is needed to predict its first.
-        kept = max(1, int(questions.prompt_lengths[index]) - cut)
-        prompt, choice = sequence[cut : cut + kept], sequence[cut + kept :]
+        prompt, choice = _cut(questions, index, context_tokens)
         if fed is not None and np.array_equal(prompt, fed):
             decoder.rewind(prompt.size - 1)
         else:
@@ -154,6 +169,15 @@ def score_choices(
         log_probabilities = window_log_probabilities(decoder, np.concatenate([prompt[-1:], choice]))
         scores.append(float(log_probabilities.sum()) / int(questions.choice_bytes[index]))
     return scores
+
+
+def _cut(questions: Questions, index: int, context_tokens: int) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Prompt and continuation of one sequence, the beginning of the prompt cut where both exceed the context."""
+    sequence = questions.sequence(index)
+    cut = max(0, sequence.size - context_tokens)
+    # At least one token before the choice is needed to predict its first.
+    kept = max(1, int(questions.prompt_lengths[index]) - cut)
+    return sequence[cut : cut + kept], sequence[cut + kept :]
 
 
 def wilson_interval(correct_count: int, count: int) -> tuple[float, float]:

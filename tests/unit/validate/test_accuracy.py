@@ -7,6 +7,7 @@ from edgeprune.artifacts import read_arrays, write_arrays
 from edgeprune.errors import ModelError
 from edgeprune.schema.bundle import ChoiceSet
 from edgeprune.validate.accuracy import ChoiceRequest, measure_accuracy, read_questions, wilson_interval
+from tests.device.decoder_graph import TinyDecoder
 
 
 def request(bundle: Path, *, context_tokens: int = 32) -> ChoiceRequest:
@@ -39,6 +40,36 @@ def test_other_answers_give_another_accuracy(bundle: Path) -> None:
     arrays["answers"] = (arrays["answers"] + np.array([0, 1, 1, 1])) % 4
     write_arrays(path, arrays)
     assert measure_accuracy(request(bundle)).accuracy == 0.25
+
+
+def exact(bundle: Path, answers: list[list[int]]) -> None:
+    """Replace the questions by exact-match ones after the prompt 3, 7, 5."""
+    prompt = [3, 7, 5]
+    sequences = [[*prompt, *answer] for answer in answers]
+    count = len(answers)
+    write_arrays(
+        bundle / "eval" / "choice.npz",
+        {
+            "tokens": np.concatenate(sequences).astype(np.int32),
+            "offsets": np.cumsum([0, *map(len, sequences)]),
+            "prompt_lengths": np.full(count, 3, dtype=np.int32),
+            "choice_bytes": np.full(count, 4, dtype=np.int32),
+            "choice_counts": np.ones(count, dtype=np.int32),
+            "answers": np.zeros(count, dtype=np.int32),
+        },
+    )
+
+
+def test_an_exact_answer_is_right_when_greedy_decoding_writes_all_of_it(bundle: Path, tiny: TinyDecoder) -> None:
+    written = [3, 7, 5]
+    for _ in range(3):
+        written.append(int(tiny.logits(written)[-1].argmax()))
+    right = written[3:]
+    wrong_end = [*right[:2], (right[2] + 1) % tiny.vocab]
+    wrong_start = [(right[0] + 1) % tiny.vocab, *right[1:]]
+    exact(bundle, [right, right[:1], wrong_end, wrong_start])
+    result = measure_accuracy(request(bundle))
+    assert (result.accuracy, result.question_count) == (0.5, 4)
 
 
 def test_a_long_prompt_loses_its_beginning(bundle: Path) -> None:
