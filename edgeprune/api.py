@@ -177,7 +177,8 @@ def _need(work: Run, *names: str) -> None:
         UsageError: it names the stage to run.
     """
     for name in names:
-        for path in stage_named(name).outputs(work):
+        stage = stage_named(name)
+        for path in (*stage.outputs(work), *stage.drafts(work)):
             if not path.exists():
                 raise UsageError(f"{work.folder.root} holds no {path.name} yet; run the stage `{name}` first.")
 
@@ -188,9 +189,13 @@ def search(
     budget: BudgetRequest | None = None,
     context: int | None = None,
     locks: Sequence[Lock] | None = None,
+    evaluations: int | None = None,
     progress: Progress | None = None,
 ) -> SearchResult:
-    """Solve again from the scores of a run, with another budget, context or locks when given; needs no torch."""
+    """Solve again from the scores of a run, with another budget, context or locks when given; needs no torch.
+
+    With `evaluations`, recipes are then built and measured, at most that many, which does need torch.
+    """
     work = _reopen(path, progress)
     _need(work, "intake", "profile", "calibrate")
     work.request = replace(work.request, recipe=None)  # asked to solve, so what is solved for is taken
@@ -200,9 +205,14 @@ def search(
         work.request = replace(work.request, context_tokens=context)
     if locks is not None:
         work.request = replace(work.request, locks=tuple(locks))
+    if evaluations is not None:
+        work.request = replace(work.request, evaluations=evaluations)
     check_accuracy_limit(work.request)
-    with contextlib.suppress(InfeasibleBudgetError):  # the record says what binds; a front door makes it exit code 1
+    # An infeasible budget is a result: the record says what binds, and a front door makes it exit code 1.
+    with contextlib.closing(work), contextlib.suppress(InfeasibleBudgetError):
         run_stage(stage_named("search"), work)
+        if evaluations is not None:
+            run_stage(stage_named("refine"), work)
     return read_record(work.folder.front, SearchResult)
 
 

@@ -271,6 +271,11 @@ class RunFolder:
         return self.root / "shards"
 
     @property
+    def residuals(self) -> Path:
+        """`Residuals`: the recipes that were built, and what they taught."""
+        return self.root / "residuals.json"
+
+    @property
     def front(self) -> Path:
         """`SearchResult`."""
         return self.root / "front.json"

@@ -39,6 +39,13 @@ __all__ = ["command"]
 @text_options
 @runtime_options
 @emulate_option
+@click.option(
+    "--evaluations",
+    type=click.IntRange(min=0),
+    default=12,
+    show_default=True,
+    help="Recipes at most that the search builds and measures; 0 trusts its predictions.",
+)
 @executor_options
 @output_option
 @json_option
@@ -59,6 +66,7 @@ def command(
     threads: int | None,
     ep: str,
     emulate: str | None,
+    evaluations: int,
     workers: int,
     cluster: str | None,
     output: Path | None,
@@ -87,6 +95,7 @@ def command(
         emulation=None if emulate is None else parse_emulation(emulate),
         locks=locks or (),
         recipe=None if recipe is None else str(recipe),
+        evaluations=evaluations,
         worker_count=workers,
         cluster=cluster,
     )

@@ -22,20 +22,27 @@ __all__ = ["command"]
 @budget_options
 @lock_option
 @context_option
+@click.option("--evaluations", type=click.IntRange(min=0), help="Also build and measure at most that many recipes.")
 @json_option
 def command(
     run_folder: Path,
     budget: BudgetRequest | None,
     locks: tuple[Lock, ...] | None,
     context: int | None,
+    evaluations: int | None,
     as_json: bool,
 ) -> int:
-    """Solve a run again; limits, or locks, left out altogether keep the run's own (`--lock none` lifts them)."""
+    """Solve a run again; limits, or locks, left out altogether keep the run's own (`--lock none` lifts them).
+
+    What recipes built before have taught is used; with --evaluations more are built, which needs torch.
+    """
     from edgeprune import api
 
     progress = TerminalProgress()
     try:
-        result = api.search(run_folder, budget=budget, context=context, locks=locks, progress=progress)
+        result = api.search(
+            run_folder, budget=budget, context=context, locks=locks, evaluations=evaluations, progress=progress
+        )
     finally:
         progress.close()
     if as_json:

@@ -8,9 +8,17 @@ from msgspec.structs import replace
 from edgeprune.artifacts import atomic_write, read_arrays, read_record, write_record
 from edgeprune.errors import InfeasibleBudgetError
 from edgeprune.pipeline.recipe_file import recipe_toml, write_recipe_file
-from edgeprune.pipeline.settings import BASELINES, EXECUTION_PROVIDERS, dense_spec, read_recipe, workload_of
+from edgeprune.pipeline.settings import (
+    BASELINES,
+    EXECUTION_PROVIDERS,
+    dense_spec,
+    read_recipe,
+    stored_residuals,
+    workload_of,
+)
 from edgeprune.pipeline.table import Run
 from edgeprune.pipeline.versions import tool_versions
+from edgeprune.schema.budget import Budget
 from edgeprune.schema.candidate import SearchResult
 from edgeprune.schema.correction import Recalibration
 from edgeprune.schema.device import DeviceProfile
@@ -23,6 +31,7 @@ from edgeprune.units import format_bytes, format_seconds
 __all__ = [
     "attention_shapes",
     "bundles_of",
+    "keep_edited_recipe",
     "profile_inputs",
     "profile_stage",
     "report_inputs",
@@ -97,10 +106,11 @@ def search_inputs(run: Run) -> list[object]:
 
 
 def search_stage(run: Run) -> str:
-    """Solve for the budget; writes the front and the recipe.
+    """Solve for the budget; writes the front and the recipe, which `refine` writes again.
 
     Raises:
-        InfeasibleBudgetError: nothing fits; the front is written all the same.
+        InfeasibleBudgetError: nothing fits, and building recipes could not change that; the front is written all the
+            same.
     """
     from edgeprune.pipeline.solve import solve_request  # the solver's library loads with it
 
@@ -114,14 +124,17 @@ def search_stage(run: Run) -> str:
         workload=workload_of(run),
         seed=run.request.seed,
         locks=run.request.locks,
+        residuals=stored_residuals(run),
     )
-    _keep_edited_recipe(run)
+    keep_edited_recipe(run)
     write_record(folder.front, result)
     if run.request.recipe is not None:
         atomic_write(folder.recipe, Path(run.request.recipe).read_bytes())
         read_recipe(run)
         return f"the recipe of {run.request.recipe}, as written"
     if result.chosen is None:
+        if run.request.evaluations and _limits_quality(result.budget):
+            return "nothing is predicted to be within the limits on quality; recipes that are built will tell"
         message = "" if result.infeasible is None else result.infeasible.message
         raise InfeasibleBudgetError(message or "No recipe meets the budget.")
     write_recipe_file(folder.recipe, result.chosen.recipe)
@@ -133,7 +146,11 @@ def search_stage(run: Run) -> str:
     )
 
 
-def _keep_edited_recipe(run: Run) -> None:
+def _limits_quality(budget: Budget) -> bool:
+    return any(limit is not None for limit in (budget.max_loss, budget.max_general_loss, budget.min_accuracy))
+
+
+def keep_edited_recipe(run: Run) -> None:
     """Before a new recipe is written: move one the user has edited aside, since nothing of theirs may be lost."""
     folder = run.folder
     if not (folder.recipe.is_file() and folder.front.is_file()):

@@ -135,14 +135,14 @@ def _evaluation_inputs(run: Run) -> list[object]:
     questions = run.request.questions
     return [
         run.hash_of(run.folder.texts),
-        None if questions is None else run.hash_of(Path(questions)),
+        None if questions is None else [run.hash_of(Path(questions)), run.request.budget.min_accuracy is not None],
         workload_of(run),
     ]
 
 
 def _evaluation(run: Run) -> "tuple[list[EvaluationText], list[EvaluationChoices]]":
     from edgeprune.calibrate.corpus import read_split
-    from edgeprune.calibrate.questions import read_questions
+    from edgeprune.calibrate.questions import read_questions, split_questions
     from edgeprune.export.evaluation import EvaluationChoices, EvaluationText
 
     texts = [
@@ -154,7 +154,11 @@ def _evaluation(run: Run) -> "tuple[list[EvaluationText], list[EvaluationChoices
     choices = []
     if run.request.questions is not None:
         path = Path(run.request.questions)
-        choices.append(EvaluationChoices(name="questions", questions=read_questions(path), description=path.name))
+        questions, description = read_questions(path), path.name
+        if run.request.budget.min_accuracy is not None:
+            # Half of them were selected on, so only the other half may be reported.
+            questions, description = split_questions(questions)[1], f"{path.name}, the half not selected on"
+        choices.append(EvaluationChoices(name="questions", questions=questions, description=description))
     return texts, choices
 
 

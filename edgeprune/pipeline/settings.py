@@ -1,14 +1,24 @@
 """What every stage of a run reads: its settings, its shapes, its recipe."""
 
-from edgeprune.artifacts import read_record
+from edgeprune.artifacts import hash_parts, read_record
 from edgeprune.pipeline.recipe_file import read_recipe_file
 from edgeprune.pipeline.request import context_tokens
 from edgeprune.pipeline.table import Run
 from edgeprune.schema.budget import Workload
 from edgeprune.schema.model import ModelSpec
 from edgeprune.schema.recipe import Recipe
+from edgeprune.schema.residuals import Residuals
 
-__all__ = ["BASELINES", "EXECUTION_PROVIDERS", "KERNELS", "dense_spec", "read_recipe", "workload_of"]
+__all__ = [
+    "BASELINES",
+    "EXECUTION_PROVIDERS",
+    "KERNELS",
+    "dense_spec",
+    "read_recipe",
+    "scores_hash",
+    "stored_residuals",
+    "workload_of",
+]
 
 BASELINES = {"dense": "fp32", "int8": "int8_b32_a4", "int4": "int4_b32_a4"}
 """Label -> kernel of every site and table: what each recipe is compared with."""
@@ -27,6 +37,19 @@ def dense_spec(run: Run) -> ModelSpec:
 def workload_of(run: Run) -> Workload:
     """Lengths and threads of the run."""
     return Workload(context_tokens=context_tokens(run.request, dense_spec(run)), thread_count=run.request.thread_count)
+
+
+def scores_hash(run: Run) -> str:
+    """Of the scores and their arrays, by content: residuals belong to the scores they were measured beside."""
+    return hash_parts(run.hash_of(run.folder.scores), run.hash_of(run.folder.scores_arrays))
+
+
+def stored_residuals(run: Run) -> Residuals | None:
+    """What building recipes has taught in this run; None when nothing was built, or beside other scores."""
+    if not run.folder.residuals.is_file():
+        return None
+    found = read_record(run.folder.residuals, Residuals)
+    return found if found.scores_hash == scores_hash(run) and found.evaluations else None
 
 
 def read_recipe(run: Run) -> Recipe:

@@ -1,6 +1,6 @@
-"""The nine stages as a table: name, inputs of the cache key, outputs, action.
+"""The ten stages as a table: name, inputs of the cache key, outputs, action.
 
-    intake -> profile -> calibrate -> baselines -> search -> compress -> export -> validate -> report
+    intake -> profile -> calibrate -> baselines -> search -> refine -> compress -> export -> validate -> report
 
 `baselines` is the half of the export stage that no budget touches: the dense, 8-bit and 4-bit bundles.
 """
@@ -27,6 +27,7 @@ from edgeprune.pipeline.host_stages import (
     intake_inputs,
     intake_stage,
 )
+from edgeprune.pipeline.refine import refine_inputs, refine_stage
 from edgeprune.pipeline.settings import BASELINES
 from edgeprune.pipeline.table import Stage
 
@@ -44,7 +45,8 @@ STAGES: tuple[Stage, ...] = (
     Stage(
         "baselines", baselines_inputs, lambda run: [run.folder.baseline(label) for label in BASELINES], baselines_stage
     ),
-    Stage("search", search_inputs, lambda run: [run.folder.front], search_stage),
+    Stage("search", search_inputs, lambda run: [], search_stage, drafts=lambda run: [run.folder.front]),
+    Stage("refine", refine_inputs, lambda run: [run.folder.front, run.folder.residuals], refine_stage),
     Stage("compress", compress_inputs, lambda run: [run.folder.hf], compress_stage),
     Stage("export", export_inputs, lambda run: [run.folder.bundle], export_stage),
     Stage("validate", validate_inputs, lambda run: [run.folder.validation], validate_stage),

@@ -78,6 +78,8 @@ class Stage:
     """Files and folders it writes, all inside the run folder."""
     action: Callable[[Run], str]
     """Does the work and says in a few words what came out."""
+    drafts: Callable[[Run], list[Path]] = lambda _run: []
+    """Files it writes that a later stage writes again: they must be there, but may change."""
 
 
 def hash_tree(path: Path) -> str:
@@ -111,6 +113,8 @@ def is_finished(stage: Stage, run: Run) -> bool:
     if record is None or record.key != _key(stage, run):
         return False
     root = run.folder.root
+    if not all(path.exists() for path in stage.drafts(run)):
+        return False
     return all(hash_tree(root / name) == digest for name, digest in record.outputs.items())
 
 
@@ -126,11 +130,10 @@ def run_stage(stage: Stage, run: Run) -> None:
         run.progress.emit(Event(kind="failed", stage=stage.name, message=str(error) or type(error).__name__))
         raise
     took_s = time.perf_counter() - started
-    outputs = {}
-    for path in stage.outputs(run):
+    for path in (*stage.drafts(run), *stage.outputs(run)):
         if not path.exists():
             raise UsageError(f"Stage {stage.name} left no {path.name}; this is a defect, please report it.")
-        outputs[str(path.relative_to(run.folder.root))] = hash_tree(path)
+    outputs = {str(path.relative_to(run.folder.root)): hash_tree(path) for path in stage.outputs(run)}
     record = StageRecord(
         stage=stage.name,
         key=key,

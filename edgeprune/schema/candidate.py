@@ -28,6 +28,10 @@ class Candidate(Record, frozen=True, kw_only=True):
     """The same on general text; None where the scores do not tell."""
     accuracy: float | None = None
     """Predicted share of right answers; None where no built recipe tells."""
+    measured_loss_increase_nats: float | None = None
+    """Measured on selection text by building the recipe; None where it was not built."""
+    measured_relative_loss: float | None = None
+    """The same as a rise of bits-per-byte."""
     optimality_gap: float | None = None
     """Relative gap proved by the solver; None for candidates that were not solved for."""
     basis: str = "exact"

@@ -77,13 +77,15 @@ class ResidualFit(Record, frozen=True, kw_only=True):
 
 
 class Residuals(Record, frozen=True, kw_only=True):
-    """Every evaluation a search made, in the order it asked for them, and the fit they gave."""
+    """The recipes a search built, in that order, each as measured on most text, and the fit they gave."""
 
     schema_version: int = SCHEMA_VERSION
     model_hash: str
-    stats_hash: str | None = None
-    """Of the statistics the recipes were built with; None when nothing was evaluated."""
+    scores_hash: str
+    """Of the scores beside which the recipes were measured; under other scores these residuals say nothing."""
     evaluations: tuple[Evaluation, ...] = ()
+    predicted_nats: tuple[float, ...] = ()
+    """For each evaluation: the loss increase predicted before that recipe was built."""
     fit: ResidualFit | None = None
     """None when nothing was evaluated."""
     notes: tuple[str, ...] = ()

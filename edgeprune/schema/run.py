@@ -39,6 +39,8 @@ class RunRequest(Record, frozen=True, kw_only=True):
     """Profile and validate as a smaller device; None takes this one as it is."""
     locks: tuple[Lock, ...] = ()
     """Choices the search may not change."""
+    evaluations: int = 12
+    """Recipes at most that the search builds and measures; 0 takes the predictions as they are."""
     recipe: str | None = None
     """A recipe file that is run as written, whatever the search would choose."""
     worker_count: int = 1

@@ -34,6 +34,7 @@ def test_the_run_folder_holds_what_the_readme_says(finished: Path) -> None:
     names = {path.name for path in finished.iterdir() if not path.name.startswith(".")}
     assert names >= {
         "device.json", "model.json", "scores.json", "scores.npz", "stats.safetensors", "front.json", "recipe.toml",
+        "residuals.json", "evaluations",
         "hf", "bundle", "baselines", "validation.json", "report.json", "report.md", "report.html", "events.jsonl",
         "manifest.json", "texts",
     }  # fmt: skip
@@ -65,7 +66,7 @@ def test_every_number_of_the_report_is_marked_and_measured_where_it_can_be(finis
 
 def test_the_same_command_again_runs_nothing(cli: Cli, inputs: Inputs, own_run: Path) -> None:
     answer = cli(*run_arguments(inputs, own_run, "--json"))
-    assert answer.err.count("finished before") == 9, answer.err
+    assert answer.err.count("finished before") == 10, answer.err
     outcome = answer.json
     assert outcome["schema_version"] == 1
     assert outcome["verdict"] in ("met", "not_met")

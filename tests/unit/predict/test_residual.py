@@ -137,7 +137,7 @@ def test_the_quality_model_takes_what_was_measured_and_single_edits_add_up_to_it
     measured = [0.5 * one["channels"] + 2.0 * one["lowrank"] + one["int4"] for one in sums if one is not None]
     _, fit = fit_surrogate([one for one in sums if one is not None], measured)
     done = tuple(evaluation(recipe, loss) for recipe, loss in zip(recipes, measured, strict=True))
-    residuals = Residuals(model_hash=spec.model_hash, evaluations=done, fit=fit)
+    residuals = Residuals(model_hash=spec.model_hash, scores_hash="s", evaluations=done, fit=fit)
     for recipe, loss in zip(recipes, measured, strict=True):
         model = QualityModel(spec, scores, arrays, residuals, region=recipe)
         assert model.loss_increase_nats(recipe) == pytest.approx(loss, rel=0.1)

@@ -1,0 +1,354 @@
+"""Build the best recipes, learn from what they really cost, solve again, until the answer stands still.
+
+The loop knows neither files nor torch: it is handed how to solve, how to solve without a family of edits, and how to
+measure. A round measures the solver's choice, variants of it that do without one family of edits each, and the
+front's neighbours of its size, on a slice of the selection text. The last few evaluations go to the best recipes of
+all rounds, on all of the selection text (successive halving), and the choice is the best of those that were measured
+and break no limit. Results are a function of the inputs alone: finished evaluations are served from a store, and
+which were in it changes nothing but the time.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from msgspec.structs import replace
+
+from edgeprune.pipeline.evaluations import edits_hash
+from edgeprune.predict.quality import QualityModel
+from edgeprune.predict.residual import fit_surrogate
+from edgeprune.schema.budget import Budget
+from edgeprune.schema.candidate import Candidate, Infeasible, SearchResult
+from edgeprune.schema.recipe import Recipe
+from edgeprune.schema.residuals import Evaluation, Residuals
+from edgeprune.search.quantities import flags, limit_uses, predicted_verdict
+from edgeprune.units import format_fraction
+
+__all__ = ["Refined", "Tools", "refine"]
+
+FINALISTS = 3
+"""Evaluations kept for the best recipes on all of the selection text."""
+FIRST_ROUND = 5
+LATER_ROUND = 3
+SETTLED = 0.05
+"""The front stands still when none of its losses moves by more than this fraction, or by a thousandth of a nat."""
+LARGEST_RATIO = 4.0
+"""Variants predicted to lose more than this many times the choice's loss are not worth building."""
+MAX_LINEARISATIONS = 4
+TIGHTENING = 0.995
+"""Beyond the ratio by which a measured loss missed its limit."""
+FAMILY_GROUPS = (("depth",), ("channels",), ("lowrank", "laser"), ("vocabulary",), ("int4",), ("int8",), ("tables",))
+
+Without = frozenset[str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tools:
+    """What the loop works with.
+
+    A scale multiplies the limit on the domain's loss; infinity takes every limit on quality away.
+    """
+
+    solve: Callable[[Residuals | None, Recipe | None, float], SearchResult]
+    """Residuals, the region of their corrections, scale; with the front."""
+    choose: Callable[[Residuals | None, Recipe | None, float, Without], Candidate | None]
+    """The same without families of edits, and the best candidate alone."""
+    quality: Callable[[Residuals | None], QualityModel]
+    measure: Callable[[Sequence[Recipe], bool], list[Evaluation]]
+    """Evaluations of recipes, in their order; True measures on all of the selection text."""
+    empty: Residuals
+    """Without evaluations."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Refined:
+    """What came out."""
+
+    result: SearchResult
+    """`chosen` is None when no recipe that was built is within the budget."""
+    residuals: Residuals
+
+
+@dataclass(kw_only=True)
+class _Measured:
+    """One recipe that was built."""
+
+    candidate: Candidate
+    evaluation: Evaluation
+    predicted_nats: float
+    """Before it was built."""
+    is_full: bool
+
+
+@dataclass(kw_only=True)
+class _State:
+    tools: Tools
+    limit: int
+    spent: int = 0
+    residuals: Residuals | None = None
+    built: dict[str, _Measured] = field(default_factory=dict)
+    """By hash of the edits, in the order they were built."""
+
+    def measure(self, candidates: Sequence[Candidate], *, is_full: bool) -> None:
+        """Build recipes and learn from them."""
+        found = self.tools.measure([candidate.recipe for candidate in candidates], is_full)
+        self.spent += len(candidates)
+        for candidate, evaluation in zip(candidates, found, strict=True):
+            key = edits_hash(candidate.recipe)
+            before = self.built.get(key)
+            predicted = candidate.loss_increase_nats if before is None else before.predicted_nats
+            self.built[key] = _Measured(
+                candidate=candidate, evaluation=evaluation, predicted_nats=predicted, is_full=is_full
+            )
+        self.residuals = self._learned()
+
+    def _learned(self) -> Residuals:
+        scored = self.tools.quality(None)
+        done = [entry.evaluation for entry in self.built.values()]
+        sums = [scored.family_losses(evaluation.recipe) or {} for evaluation in done]
+        _, fit = fit_surrogate(sums, [evaluation.loss_increase_nats for evaluation in done])
+        predicted = tuple(round(entry.predicted_nats, 6) for entry in self.built.values())
+        return replace(self.tools.empty, evaluations=tuple(done), predicted_nats=predicted, fit=fit)
+
+
+def refine(tools: Tools, *, limit: int) -> Refined:
+    """Search, build and measure, and search again.
+
+    Args:
+        tools: how to.
+        limit: evaluations at most; 0 takes the predictions as they are.
+    """
+    first = _settled(tools, None, 1.0)
+    if limit == 0:
+        return Refined(result=first, residuals=tools.empty)
+    state = _State(tools=tools, limit=limit)
+    scale = 1.0
+    result = first
+    for_finals = min(FINALISTS, limit)
+    while state.spent < limit - for_finals:
+        size = LATER_ROUND if state.built else FIRST_ROUND
+        pool = _proposals(state, result, scale)[: min(size, limit - for_finals - state.spent)]
+        if not pool:
+            break
+        state.measure(pool, is_full=False)
+        scale = _tightened(state, result, scale)
+        before, result = result, _settled(tools, state.residuals, scale)
+        if result.chosen is not None and _is_built(state, result.chosen) and not _has_moved(before, result):
+            break
+    return _finished(state, first, scale)
+
+
+def _settled(tools: Tools, residuals: Residuals | None, scale: float) -> SearchResult:
+    """Solve, take the corrections near the answer, and solve again until the answer stays; then the front."""
+    region: Recipe | None = None
+    if residuals is not None and residuals.fit is not None and residuals.fit.interactions:
+        for _ in range(MAX_LINEARISATIONS):
+            found = tools.choose(residuals, region, scale, frozenset())
+            if found is None or (region is not None and edits_hash(found.recipe) == edits_hash(region)):
+                break
+            region = found.recipe
+    return tools.solve(residuals, region, scale)
+
+
+def _proposals(state: _State, result: SearchResult, scale: float) -> list[Candidate]:
+    """Recipes worth building that were not: the choice, then variants and neighbours, least loss first."""
+    chosen = result.chosen
+    if chosen is None:
+        # The limits on quality may only be predicted to be broken; what the other limits allow tells.
+        scale = math.inf
+        chosen = state.tools.choose(state.residuals, None, scale, frozenset())
+    if chosen is None:
+        return []
+    others = _neighbours(result, chosen)
+    used = state.tools.quality(None).family_losses(chosen.recipe) or {}
+    for group in FAMILY_GROUPS:
+        if any(used.get(family, 0.0) != 0.0 for family in group):
+            variant = state.tools.choose(state.residuals, chosen.recipe, scale, frozenset(group))
+            others += [] if variant is None else [variant]
+    bound = LARGEST_RATIO * max(chosen.loss_increase_nats, 1e-3)
+    others = sorted((entry for entry in others if entry.loss_increase_nats <= bound), key=_loss)
+    fresh: dict[str, Candidate] = {}
+    for entry in [chosen, *others]:
+        key = edits_hash(entry.recipe)
+        if key not in state.built:
+            fresh.setdefault(key, entry)
+    return list(fresh.values())
+
+
+def _neighbours(result: SearchResult, chosen: Candidate) -> list[Candidate]:
+    """The next smaller and the next larger recipe of the front."""
+    solved = [entry for entry in result.front if entry.label == "front"]
+    smaller = [entry for entry in solved if entry.cost.disk_bytes < chosen.cost.disk_bytes]
+    larger = [entry for entry in solved if entry.cost.disk_bytes > chosen.cost.disk_bytes]
+    return [*smaller[-1:], *larger[:1]]
+
+
+def _tightened(state: _State, result: SearchResult, scale: float) -> float:
+    """The scale of the loss limit, smaller where the choice was predicted to hold the limit and measured not to."""
+    if result.chosen is None or result.budget.max_loss is None:
+        return scale
+    built = state.built.get(edits_hash(result.chosen.recipe))
+    if built is None or built.evaluation.relative_loss <= result.budget.max_loss or scale == math.inf:
+        return scale
+    corrected = state.tools.quality(state.residuals)
+    predicted = corrected.loss_increase_nats(result.chosen.recipe)
+    if predicted is None or corrected.relative_loss(predicted) > result.budget.max_loss * scale:
+        return scale  # what was learned already keeps the solver from it
+    return scale * TIGHTENING * corrected.relative_loss(predicted) / built.evaluation.relative_loss
+
+
+def _finished(state: _State, first: SearchResult, scale: float) -> Refined:
+    """The best recipes on all of the selection text, and the best of them."""
+    budget = first.budget
+    wanted = FINALISTS
+    while state.spent < state.limit:
+        confirmed = [entry for entry in state.built.values() if entry.is_full and _is_allowed(entry, budget)]
+        entry = _next_finalist(state, budget, scale) if len(confirmed) < wanted else None
+        if entry is None:
+            break
+        state.measure([entry], is_full=True)
+        built = state.built[edits_hash(entry.recipe)]
+        if budget.max_loss is not None and built.evaluation.relative_loss > budget.max_loss:
+            scale = min(scale, 1.0) * TIGHTENING * budget.max_loss / built.evaluation.relative_loss
+    if state.residuals is None:
+        return Refined(result=first, residuals=state.tools.empty)  # nothing to build: no recipe at all is within limits
+    allowed = [entry for entry in state.built.values() if entry.is_full and _is_allowed(entry, budget)]
+    winner = min(allowed, key=lambda entry: _goal(_as_measured(entry), budget), default=None)
+    return Refined(result=_result(state, first, winner), residuals=state.residuals)
+
+
+def _next_finalist(state: _State, budget: Budget, scale: float) -> Candidate | None:
+    """The best recipe measured on a slice that is allowed, else what the solver now holds best."""
+    waiting = [entry for entry in state.built.values() if not entry.is_full and _is_allowed(entry, budget)]
+    if waiting:
+        return min(waiting, key=lambda entry: _goal(_as_measured(entry), budget)).candidate
+    chosen = state.tools.choose(state.residuals, None, scale, frozenset())
+    if chosen is None and not state.built:
+        chosen = state.tools.choose(state.residuals, None, math.inf, frozenset())
+    return None if chosen is None or _is_built(state, chosen) else chosen
+
+
+def _result(state: _State, first: SearchResult, winner: _Measured | None) -> SearchResult:
+    """The last search with the measured choice in it."""
+    tools, budget, count = state.tools, first.budget, len(state.built)
+    region = None if winner is None else winner.candidate.recipe
+    last = tools.solve(state.residuals, region, 1.0)
+    corrected = tools.quality(state.residuals)
+    entries = {key: _completed(entry, corrected, count) for key, entry in state.built.items()}
+    chosen = None if winner is None else replace(entries[edits_hash(winner.candidate.recipe)], label="recipe")
+    pool = [entries.get(edits_hash(entry.recipe), entry) for entry in last.front if entry.label != "recipe"]
+    pool += [entry for key, entry in entries.items() if state.built[key].is_full]
+    front = _front(pool, keep=chosen)
+    if chosen is None:
+        return replace(
+            last, budget=budget, front=front, chosen=None, predicted="not_met", infeasible=_why(state, budget)
+        )
+    judged = _as_measured(state.built[edits_hash(chosen.recipe)])
+    return replace(
+        last,
+        budget=budget,
+        front=front,
+        chosen=chosen,
+        infeasible=None,
+        predicted=predicted_verdict(judged, budget),
+        uses=limit_uses(judged, budget),
+    )
+
+
+def _completed(entry: _Measured, corrected: QualityModel, count: int) -> Candidate:
+    """The candidate with the corrected prediction, and what was measured beside it."""
+    predicted = corrected.loss_increase_nats(entry.candidate.recipe)
+    loss = entry.candidate.loss_increase_nats if predicted is None else predicted
+    return replace(
+        entry.candidate,
+        label="built",
+        loss_increase_nats=loss,
+        relative_loss=corrected.relative_loss(loss),
+        measured_loss_increase_nats=entry.evaluation.loss_increase_nats,
+        measured_relative_loss=entry.evaluation.relative_loss,
+        optimality_gap=None,
+        basis=f"best of {count} recipes built",
+    )
+
+
+def _front(pool: Sequence[Candidate], *, keep: Candidate | None) -> tuple[Candidate, ...]:
+    """Those no other one beats in size and loss, measured losses where there are any; the choice in any case."""
+    kept: list[Candidate] = []
+    for entry in sorted(pool, key=lambda entry: (entry.cost.disk_bytes, _loss(entry))):
+        if not kept or _loss(entry) < _loss(kept[-1]):
+            kept.append(entry)
+    if keep is not None:
+        others = [entry for entry in kept if edits_hash(entry.recipe) != edits_hash(keep.recipe)]
+        kept = sorted([*others, keep], key=lambda entry: entry.cost.disk_bytes)
+    return tuple(kept)
+
+
+def _why(state: _State, budget: Budget) -> Infeasible:
+    """Recipes were built, and none is within the limits on quality as measured."""
+    if budget.max_loss is None or not state.built:
+        return Infeasible(binding=("quality",), nearest=None, message="No recipe that was built is within the budget.")
+    unlimited = replace(budget, max_loss=None)
+    within = [entry for entry in state.built.values() if _is_allowed(entry, unlimited)]
+    if not within:
+        return Infeasible(binding=("quality",), nearest=None, message="No recipe that was built is within the budget.")
+    least = min(entry.evaluation.relative_loss for entry in within)
+    nearest = replace(budget, max_loss=math.ceil(least * 1e4) / 1e4, origin="nearest")
+    message = (
+        f"the best of {len(state.built)} recipes built within the other limits was measured to lose "
+        f"{format_fraction(least)}, more than --max-loss {format_fraction(budget.max_loss)}; the nearest feasible "
+        f"budget is {flags(nearest)}."
+    )
+    return Infeasible(binding=("loss",), nearest=nearest, message=message)
+
+
+def _has_moved(before: SearchResult, after: SearchResult) -> bool:
+    """Whether the losses of the two fronts, compared at like sizes, differ by more than is of interest."""
+    old = sorted((entry.cost.disk_bytes, entry.loss_increase_nats) for entry in before.front)
+    for entry in after.front:
+        near = min(old, key=lambda pair: abs(pair[0] - entry.cost.disk_bytes), default=None)
+        if near is None or abs(near[0] / entry.cost.disk_bytes - 1.0) > SETTLED:
+            continue
+        if abs(near[1] - entry.loss_increase_nats) > max(1e-3, SETTLED * abs(entry.loss_increase_nats)):
+            return True
+    return False
+
+
+def _is_built(state: _State, candidate: Candidate) -> bool:
+    return edits_hash(candidate.recipe) in state.built
+
+
+def _is_allowed(entry: _Measured, budget: Budget) -> bool:
+    """Whether nothing that was measured or is predicted breaks a limit."""
+    return predicted_verdict(_as_measured(entry), budget) != "not_met"
+
+
+def _as_measured(entry: _Measured) -> Candidate:
+    """The candidate with measured quality in the place of what was predicted."""
+    done = entry.evaluation
+    general, accuracy = done.general_relative_loss, done.accuracy
+    return replace(
+        entry.candidate,
+        loss_increase_nats=done.loss_increase_nats,
+        relative_loss=done.relative_loss,
+        general_relative_loss=entry.candidate.general_relative_loss if general is None else general,
+        accuracy=entry.candidate.accuracy if accuracy is None else accuracy,
+    )
+
+
+def _goal(candidate: Candidate, budget: Budget) -> float:
+    """What the search makes least."""
+    resources = (
+        budget.memory_bytes, budget.device_memory_bytes, budget.latency_s, budget.first_token_s, budget.disk_bytes
+    )  # fmt: skip
+    is_quality_alone = all(limit is None for limit in resources)
+    if budget.objective == "latency":
+        return math.inf if candidate.cost.decode_s.high is None else candidate.cost.decode_s.high
+    if budget.objective == "memory" or is_quality_alone:
+        cost = candidate.cost
+        return cost.peak_rss_bytes.high or cost.model_memory_bytes.high or float(cost.weights_bytes)
+    return candidate.loss_increase_nats
+
+
+def _loss(candidate: Candidate) -> float:
+    measured = candidate.measured_loss_increase_nats
+    return candidate.loss_increase_nats if measured is None else measured

@@ -1,0 +1,68 @@
+"""The best recipe of a budget when a family of edits may not be used: what a search builds to learn from."""
+
+from msgspec.structs import replace
+
+from edgeprune.errors import UsageError
+from edgeprune.predict.cost import CostModel
+from edgeprune.predict.quality import QualityModel
+from edgeprune.schema.budget import Budget, Workload
+from edgeprune.schema.candidate import Candidate
+from edgeprune.schema.lock import Lock
+from edgeprune.schema.model import ModelSpec
+from edgeprune.schema.recipe import Recipe
+from edgeprune.schema.residuals import Residuals
+from edgeprune.schema.scores import ScoreArrays, Scores
+from edgeprune.search.allocate import Allocator
+from edgeprune.search.choose import choose
+from edgeprune.search.problem import Problem
+from edgeprune.search.space import build_space
+
+__all__ = ["choose_without"]
+
+
+def choose_without(
+    families: frozenset[str],
+    *,
+    budget: Budget,
+    cost_model: CostModel,
+    spec: ModelSpec,
+    scores: Scores,
+    arrays: ScoreArrays,
+    workload: Workload,
+    seed: int,
+    locks: tuple[Lock, ...] = (),
+    residuals: Residuals | None = None,
+    region: Recipe | None = None,
+) -> Candidate | None:
+    """The best candidate within a budget that has no edit of some families; None when there is none.
+
+    Args:
+        families: of `edgeprune.predict.residual.FAMILIES`.
+        budget: resolved limits.
+        cost_model: prices on the device.
+        spec: the dense model.
+        scores: what calibration scored.
+        arrays: beside the scores.
+        workload: lengths and threads.
+        seed: of the solver.
+        locks: choices that are fixed.
+        residuals: what building recipes taught so far.
+        region: the recipe near which its corrections are taken.
+    """
+    problem = Problem(
+        spec=spec,
+        scores=scores,
+        cost_model=cost_model,
+        quality_model=QualityModel(spec, scores, arrays, residuals, region=region, excluded=families),
+        budget=budget,
+        context_tokens=workload.context_tokens,
+        seed=seed,
+        locks=locks,
+    )
+    try:
+        space = build_space(problem)
+    except UsageError:
+        return None  # a lock asks for just these edits
+    allocator = Allocator(space, floor_bytes=cost_model.floor_bytes, seed=seed)
+    found = choose(problem, space, allocator)
+    return None if found is None else replace(found, label="variant")
