@@ -12,6 +12,7 @@ Stored bytes follow the operator's layout (onnxruntime contrib operator MatMulNB
 output row, one float32 scale a block, symmetric, so no zero points).
 """
 
+import functools
 import re
 from typing import Literal
 
@@ -49,6 +50,7 @@ class Kernel(Record, frozen=True, kw_only=True):
         return f"int{self.bits}_b{self.block_size}_a{self.accuracy_level}"
 
 
+@functools.cache
 def parse_kernel(name: str) -> Kernel:
     """Read a kernel's name.
 

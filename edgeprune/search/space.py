@@ -15,18 +15,20 @@ import dataclasses
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 from msgspec.structs import replace
 
 from edgeprune.errors import UsageError
 from edgeprune.schema.kernel import FLOAT32
 from edgeprune.schema.model import BlockSpec, SiteSpec
 from edgeprune.schema.recipe import KeepChannels, KeepTokens, Recipe, SiteEdit
+from edgeprune.search.dominance import undominated
 from edgeprune.search.general import general_loss
 from edgeprune.search.ladders import Ladders, rank_ladder
 from edgeprune.search.locks import MLP_ROLES, Holds, refusal
 from edgeprune.search.problem import Price, Problem
 
-__all__ = ["Column", "Group", "Space", "build_menu", "build_space", "to_recipe"]
+__all__ = ["Column", "Group", "Space", "build_menu", "build_space", "narrowed_site", "to_recipe", "without_dominated"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,6 +97,7 @@ class _Builder:
         self._problem = problem
         self._is_whole = recipes is not None
         self._columns: list[Column] = []
+        self._paid: dict[int, tuple[float, ...]] = {}
         self._groups: list[Group] = []
         self._holds = Holds(problem.spec, problem.locks)
         self._ladders = Ladders(problem, self._holds, recipes=recipes)
@@ -120,7 +123,7 @@ class _Builder:
     def _add(self, columns: Iterable[Column]) -> range:
         start = len(self._columns)
         found = self._elsewhere(columns)
-        self._columns.extend(found if self._is_whole else _without_dominated(found))
+        self._columns.extend(found if self._is_whole else without_dominated(found, self._paid))
         return range(start, len(self._columns))
 
     def _elsewhere(self, columns: Iterable[Column]) -> list[Column]:
@@ -182,7 +185,7 @@ class _Builder:
         for kept in self._ladders.widths(block):
             width = block.intermediate_size if kept is None else kept
             loss = 0.0 if kept is None else self._problem.quality_model.channel_loss(block.index, kept)
-            sites = [narrowed for site in block.sites if (narrowed := _narrow(site, kept)) is not None]
+            sites = [narrowed for site in block.sites if (narrowed := narrowed_site(site, kept)) is not None]
             if loss is not None and all(map(self._has_form, sites)):
                 price = self._problem.cost_model.block_price(replace(block, intermediate_size=width))
                 column = Column(group=group, loss_nats=loss, price=price, channels=(block.index, kept))
@@ -261,7 +264,7 @@ def to_recipe(problem: Problem, taken: Iterable[Column], *, technique: str = "au
     )
 
 
-def _narrow(site: SiteSpec, kept: int | None) -> SiteSpec | None:
+def narrowed_site(site: SiteSpec, kept: int | None) -> SiteSpec | None:
     """An MLP site with that many channels; None for other sites."""
     if site.role not in ("gate", "up", "down"):
         return None
@@ -270,26 +273,31 @@ def _narrow(site: SiteSpec, kept: int | None) -> SiteSpec | None:
     return replace(site, in_features=kept) if site.role == "down" else replace(site, out_features=kept)
 
 
-def _without_dominated(columns: list[Column]) -> list[Column]:
-    """Columns of one group that no other one beats or equals in loss and in every resource; order kept."""
-    keys = [_resources(column) for column in columns]
-    order = sorted(range(len(columns)), key=lambda index: (keys[index], index))
-    kept: list[int] = []
-    for index in order:
-        if not any(all(a <= b for a, b in zip(keys[other], keys[index], strict=True)) for other in kept):
-            kept.append(index)
-    return [columns[index] for index in sorted(kept)]
+def without_dominated(columns: list[Column], paid: dict[int, tuple[float, ...]] | None = None) -> list[Column]:
+    """Columns of one group that no other one beats or equals in loss and in every resource; order kept.
+
+    `paid` keeps what was read of prices, by their identity, for columns of other groups with the same ones.
+    """
+    if not columns:
+        return []
+    paid = {} if paid is None else paid
+    keys = []
+    for column in columns:
+        assert column.price is not None  # only priced columns are compared
+        if id(column.price) not in paid:
+            paid[id(column.price)] = _resources(column.price)
+        keys.append((column.loss_nats, column.general_nats, *paid[id(column.price)]))
+    kept = undominated(np.array(keys))
+    return [columns[index] for index in kept]
 
 
-def _resources(column: Column) -> tuple[float, ...]:
-    price = column.price
-    assert price is not None  # only priced columns are compared
-    cached, streaming = price.decode_high_s(1.0), price.decode_high_s(0.0)
+def _resources(price: Price) -> tuple[float, ...]:
     return (
-        column.loss_nats,
-        column.general_nats,
-        0.0 if cached is None else cached,
-        0.0 if streaming is None else streaming,
+        price.decode_high_s(1.0) or 0.0,
+        price.decode_high_s(0.0) or 0.0,
+        price.prefill_high_s(1.0) or 0.0,
+        price.prefill_high_s(0.0) or 0.0,
+        price.device_bytes,
         float(price.disk_bytes),
         price.loading_high_bytes,
         price.running_high_bytes,
