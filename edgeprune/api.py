@@ -38,6 +38,7 @@ from edgeprune.schema.device import DeviceProfile
 from edgeprune.schema.doctor import DoctorReport
 from edgeprune.schema.emulation import Emulation
 from edgeprune.schema.events import Event, NullProgress, Progress
+from edgeprune.schema.explanation import Explanation
 from edgeprune.schema.fit import FitReport
 from edgeprune.schema.lock import Lock
 from edgeprune.schema.measurement import ValidationReport
@@ -55,6 +56,7 @@ __all__ = [
     "compress_with",
     "demo",
     "doctor",
+    "explain",
     "export",
     "fit",
     "plan",
@@ -214,6 +216,28 @@ def search(
         if evaluations is not None:
             run_stage(stage_named("refine"), work)
     return read_record(work.folder.front, SearchResult)
+
+
+def explain(path: Path, *, run: Path | None = None, progress: Progress | None = None) -> Explanation:
+    """Why a run's recipe, or one in a file, is what it is; needs no torch.
+
+    Args:
+        path: a run folder, or a recipe file.
+        run: the run a recipe file is for; None takes the folder it stands in.
+        progress: told nothing yet: it takes no time.
+
+    Raises:
+        UsageError: no run, nothing found by its search, or a recipe that does not fit the model (with the line).
+    """
+    from edgeprune.pipeline.explain import explain_run  # the solver's library loads with it
+
+    is_file = path.is_file()
+    if is_file and run is None and not RunFolder(path.parent).manifest.is_file():
+        raise UsageError(f"{path} stands in no run folder; say which run it is for with --run RUN.")
+    folder = run if run is not None else path.parent if is_file else path
+    work = _reopen(folder, progress)
+    _need(work, "intake", "profile", "calibrate")
+    return explain_run(work, recipe_path=path if is_file else None)
 
 
 def compress(path: Path, *, progress: Progress | None = None) -> CompressOutcome:

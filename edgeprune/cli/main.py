@@ -20,6 +20,7 @@ VERBS = {
     "plan": "What would fit, from a model's headers only.",
     "choose": "Which of several models to take, and whether pruning it is worth it.",
     "search": "Solve a run again, for another budget.",
+    "explain": "Why a recipe is what it is, and what each alternative would cost.",
     "compress": "Apply a run's recipe, or one technique to a model.",
     "export": "Write a run's ONNX bundles.",
     "validate": "Measure a bundle, or a run's bundles, on this device.",

@@ -1,0 +1,151 @@
+"""What the binding limits charge: prices in nats per byte and second, and every option's loss plus its charges.
+
+At these prices each choice can be judged alone: of one group the cheapest option is the one the relaxation takes
+(Lagrangian relaxation; the few groups it splits between two options are where rounding decides).
+"""
+
+import dataclasses
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgeprune.schema.budget import Objective
+from edgeprune.search.allocate import TIE_NATS, Allocator, LimitRow
+from edgeprune.search.choose import limits_of, objective_of, variants
+from edgeprune.search.problem import Limits, Problem
+from edgeprune.search.program import Program
+from edgeprune.search.relaxation import Relaxation, relax
+from edgeprune.search.space import Column, Space
+
+__all__ = ["GoingPrices", "going_prices"]
+
+_Array = NDArray[np.float64]
+LOSSES = ("loss", "accuracy")
+"""Limit rows that count nats: what they allow is loss itself."""
+BINDING_NATS = 1e-3
+"""Time does not bind where the relaxation without limits on it comes this close to the optimum, relatively."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class GoingPrices:
+    """Prices at one optimum."""
+
+    priced_nats: _Array
+    """[columns] loss + charges."""
+    per_unit: dict[str, float]
+    """Quantity -> nats per byte, second or relative loss; those that are limited or made least."""
+    cached_fraction: float
+    """Share of cached weights that times are computed with."""
+    bound_nats: float | None
+    """No allocation over the open columns of this branch loses less; None where something else than loss is least."""
+    branch_margin: Callable[[int], float | None]
+    """Depth column -> what its relaxation is worse by than this branch's, in nats; None when it misses the limits."""
+
+
+def going_prices(
+    problem: Problem,
+    menu: Space,
+    *,
+    is_open: NDArray[np.bool_],
+    optimum: tuple[int, ...],
+    depth_column: int,
+) -> GoingPrices | None:
+    """Prices at the search's optimum; None when loss has none, or the budget cannot be met in this branch.
+
+    Args:
+        problem: what was solved.
+        menu: all columns.
+        is_open: [columns] those the search may take.
+        optimum: columns of the search's own choice.
+        depth_column: the branch looked at.
+    """
+    allocator = Allocator(menu, floor_bytes=problem.cost_model.floor_bytes, seed=problem.seed)
+    limits = limits_of(problem, menu, allocator)
+    objective = objective_of(problem.budget, limits)
+    for variant in _tried(problem, menu, limits, objective, optimum):
+        program, rows = allocator.program(variant, objective)
+        relaxation = relax(program, rows, column=depth_column, is_open=is_open)
+        if relaxation is None:
+            continue
+        is_last = variant.working_set_bytes is not None or objective != "loss" or not _is_timed(limits)
+        if is_last or _reaches(program, rows, optimum, is_open):
+            return _in_nats(menu, variant, objective, program, rows, relaxation, is_open)
+    return None
+
+
+def _reaches(program: Program, rows: list[LimitRow], optimum: tuple[int, ...], is_open: NDArray[np.bool_]) -> bool:
+    """Whether the optimum is one also without limits on time: no branch's relaxation is clearly better then."""
+    optimal = float(program.cost[list(optimum)].sum())
+    slack = max(TIE_NATS, BINDING_NATS * abs(optimal))
+    branches = [column for column in program.branch if is_open[column]]
+    found = [relax(program, rows, column=column, is_open=is_open) for column in branches]
+    return all(entry is None or optimal - entry.bound <= slack for entry in found)
+
+
+def _is_timed(limits: Limits) -> bool:
+    return limits.latency_s is not None or limits.first_token_s is not None
+
+
+def _tried(
+    problem: Problem, menu: Space, limits: Limits, objective: Objective, optimum: tuple[int, ...]
+) -> list[Limits]:
+    """The limits without those on time, as the search tries first, then at the share of cached weights it used."""
+    tried = []
+    if objective != "latency":
+        free = dataclasses.replace(limits, latency_s=None, first_token_s=None)
+        if not _is_timed(limits):
+            return [free]
+        tried.append(free)
+    prices = [menu.columns[position].price for position in optimum]
+    size = menu.fixed.working_set_bytes + sum(price.working_set_bytes for price in prices if price is not None)
+    share = problem.cost_model.cached_fraction(size)
+    stepped = [variant for variant in variants(problem, limits) if variant.cached_fraction <= share + 1e-9]
+    return [*tried, *stepped[:1]]
+
+
+def _in_nats(
+    menu: Space,
+    limits: Limits,
+    objective: Objective,
+    program: Program,
+    rows: list[LimitRow],
+    relaxation: Relaxation,
+    is_open: NDArray[np.bool_],
+) -> GoingPrices | None:
+    """Charges of the solver's objective as nats: what a nat weighs there is known from the rows that count nats."""
+    weight = 1.0 if objective == "loss" else 0.0
+    cost = program.cost
+    charged = cost.copy()
+    per_unit: dict[str, float] = {}
+    for row, price in zip(rows, relaxation.prices, strict=True):
+        charged += price * row.coefficients
+        weight += price if row.name in LOSSES else 0.0
+        name = "memory" if row.name == "objective" else row.name
+        per_unit[name] = per_unit.get(name, 0.0) + float(price)
+    if weight <= 0.0:
+        return None
+    if objective == "latency":
+        seconds = np.array([_seconds(column, limits.cached_fraction) for column in menu.columns])
+        slowest = int(seconds.argmax())
+        per_unit["latency"] = per_unit.get("latency", 0.0) + float(cost[slowest] / max(seconds[slowest], 1e-12))
+    per_unit.pop("working set", None)
+    for name in LOSSES:
+        per_unit.pop(name, None)
+
+    def branch_margin(column: int) -> float | None:
+        other = relax(program, rows, column=column, is_open=is_open)
+        return None if other is None else (other.bound - relaxation.bound) / weight
+
+    return GoingPrices(
+        priced_nats=charged / weight,
+        per_unit={name: value / weight for name, value in per_unit.items()},
+        cached_fraction=limits.cached_fraction,
+        bound_nats=relaxation.bound if objective == "loss" else None,
+        branch_margin=branch_margin,
+    )
+
+
+def _seconds(column: Column, cached_fraction: float) -> float:
+    return 0.0 if column.price is None else column.price.decode_high_s(cached_fraction) or 0.0
