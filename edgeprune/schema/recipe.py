@@ -1,14 +1,25 @@
 """`Recipe`: what is done to a model, readable and editable as TOML."""
 
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from edgeprune.schema.base import SCHEMA_VERSION, Record
 from edgeprune.schema.kernel import FLOAT32
 
-__all__ = ["KeepChannels", "KeepTokens", "RankMethod", "Recipe", "SiteEdit"]
+__all__ = ["Drops", "KeepChannels", "KeepTokens", "RankMethod", "Recipe", "SiteEdit"]
 
 RankMethod = Literal["lowrank", "laser"]
 """`lowrank`: output-covariance truncation; `laser`: plain SVD truncation."""
+
+
+class Drops(NamedTuple):
+    """What of a model's depth is removed; source indices of blocks, ascending."""
+
+    blocks: tuple[int, ...] = ()
+    """Whole blocks."""
+    attention: tuple[int, ...] = ()
+    """Blocks that lose their attention alone."""
+    mlp: tuple[int, ...] = ()
+    """Blocks that lose their MLP alone."""
 
 
 class KeepTokens(Record, frozen=True, kw_only=True):
@@ -54,3 +65,8 @@ class Recipe(Record, frozen=True, kw_only=True):
     """How embedding and head are stored."""
     sites: tuple[SiteEdit, ...] = ()
     """Sites not listed stay dense in float32."""
+
+    @property
+    def drops(self) -> Drops:
+        """The depth edits together, in ascending order."""
+        return Drops(*(tuple(sorted(part)) for part in (self.drop_blocks, self.drop_attention, self.drop_mlp)))

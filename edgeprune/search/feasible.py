@@ -5,7 +5,6 @@ together. The nearest budget loosens the limits as evenly as possible: it minimi
 Single concessions stand in `concede`.
 """
 
-
 from edgeprune.schema.candidate import Candidate, Infeasible
 from edgeprune.search.allocate import EVERY_LIMIT, Allocator
 from edgeprune.search.candidates import allocated
