@@ -6,7 +6,7 @@ technique, never to build a result.
 """
 
 import math
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -20,7 +20,7 @@ from edgeprune.intake.load import LoadedModel
 from edgeprune.schema.events import Progress
 from edgeprune.schema.scores import TextLoss
 
-__all__ = ["Selection", "dense_loss", "exchanged_sites", "loss_increase", "prepare_selection", "skipped_blocks"]
+__all__ = ["Selection", "dense_loss", "exchanged_sites", "loss_increase", "prepare_selection"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,20 +87,6 @@ def loss_increase(loaded: LoadedModel, selection: Selection, *, progress: Progre
 
 
 @contextmanager
-def skipped_blocks(loaded: LoadedModel, indices: Collection[int]) -> Iterator[None]:
-    """The blocks with these source indices pass their input on while the block runs."""
-    blocks = loaded.adapter.blocks(loaded.model)
-    originals = {position: blocks[position] for position, index in enumerate(loaded.block_indices) if index in indices}
-    try:
-        for position in originals:
-            blocks[position] = _Passed()
-        yield
-    finally:
-        for position, block in originals.items():
-            blocks[position] = block
-
-
-@contextmanager
 def exchanged_sites(loaded: LoadedModel, weights: Mapping[str, Tensor]) -> Iterator[None]:
     """Sites compute with other weights [out, in] float32 while the block runs."""
     with torch.no_grad():
@@ -121,10 +107,3 @@ def _weight_of(loaded: LoadedModel, site: str) -> nn.Parameter:
     module = loaded.adapter.site(loaded.adapter.blocks(loaded.model)[position], role)  # type: ignore[arg-type]
     assert isinstance(module.weight, nn.Parameter)
     return module.weight
-
-
-class _Passed(nn.Module):
-    """Stands for a dropped block."""
-
-    def forward(self, hidden_states: Tensor, *_args: object, **_kwargs: object) -> Tensor:
-        return hidden_states

@@ -13,7 +13,7 @@ import numpy as np
 from edgeprune.predict.residual import FAMILIES, Surrogate, kernel_family
 from edgeprune.schema.kernel import FLOAT32
 from edgeprune.schema.model import ModelSpec
-from edgeprune.schema.recipe import RankMethod, Recipe
+from edgeprune.schema.recipe import Drops, RankMethod, Recipe
 from edgeprune.schema.residuals import Residuals
 from edgeprune.schema.scores import ScoreArrays, Scores
 
@@ -96,9 +96,9 @@ class QualityModel:
         score = self._channel_score(block, kept_count)
         return score if score == 0.0 else self._priced("channels", score)
 
-    def depth_loss(self, drop_blocks: tuple[int, ...]) -> float | None:
-        """Loss of dropping exactly these blocks; None when it was not measured."""
-        return self._priced("depth", self._depth_score(drop_blocks)) if drop_blocks else 0.0
+    def depth_loss(self, drops: Drops) -> float | None:
+        """Loss of dropping exactly these blocks and halves; None when it was not measured."""
+        return self._priced("depth", self._depth_score(drops)) if any(drops) else 0.0
 
     def vocabulary_loss(self, kept_count: int) -> float | None:
         """Loss of keeping that many tokens, linear between the measured counts; None outside of them."""
@@ -106,10 +106,8 @@ class QualityModel:
 
     def family_losses(self, recipe: Recipe) -> dict[str, float] | None:
         """Family -> sum of the scored losses of a recipe's edits, not corrected; None when one was not scored."""
-        if recipe.drop_attention or recipe.drop_mlp:
-            return None  # no score tells what half a block is worth
         parts: list[tuple[str, float | None]] = [
-            ("depth", self._depth_score(recipe.drop_blocks)),
+            ("depth", self._depth_score(recipe.drops)),
             ("tables", self._kernel_score(TABLE, recipe.table_kernel)),
         ]
         if recipe.keep_tokens is not None:
@@ -171,13 +169,10 @@ class QualityModel:
             return None
         return _finite(np.interp(kept_count, known, values))
 
-    def _depth_score(self, drop_blocks: tuple[int, ...]) -> float | None:
-        if not drop_blocks:
+    def _depth_score(self, drops: Drops) -> float | None:
+        if not any(drops):
             return 0.0
-        wanted = tuple(sorted(drop_blocks))
-        losses = [
-            option.loss_increase_nats for option in self._scores.depth if tuple(sorted(option.drop_blocks)) == wanted
-        ]
+        losses = [option.loss_increase_nats for option in self._scores.depth if option.drops == drops]
         return min(losses) if losses else None
 
     def _vocabulary_score(self, kept_count: int) -> float | None:

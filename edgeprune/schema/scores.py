@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeprune.schema.base import SCHEMA_VERSION, Basis, Record
+from edgeprune.schema.recipe import Drops
 
 __all__ = [
     "GENERAL_PREFIX",
@@ -37,10 +38,19 @@ class DepthOption(Record, frozen=True, kw_only=True):
     drop_blocks: tuple[int, ...]
     loss_increase_nats: float
     selector: str
-    """`lorp`, `none`, ..."""
+    """Who chose the set: `lorp`, `shortgpt`, `streamline`, or `halves` (attention and MLP as units of their own)."""
+    drop_attention: tuple[int, ...] = ()
+    """Blocks that lose their attention alone."""
+    drop_mlp: tuple[int, ...] = ()
+    """Blocks that lose their MLP alone."""
     basis: Basis = "measured"
     general_loss_increase_nats: float | None = None
     """The same on general selection text; None where it was not measured."""
+
+    @property
+    def drops(self) -> Drops:
+        """The set, in ascending order."""
+        return Drops(*(tuple(sorted(part)) for part in (self.drop_blocks, self.drop_attention, self.drop_mlp)))
 
 
 class VocabularyOption(Record, frozen=True, kw_only=True):

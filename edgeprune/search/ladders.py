@@ -60,8 +60,10 @@ class Ladders:
         """Every scored set of blocks to drop, and none, with its loss."""
         found: dict[tuple[int, ...], float] = {(): 0.0}
         for option in self._problem.scores.depth:
-            drop = tuple(sorted(option.drop_blocks))
-            loss = self._problem.quality_model.depth_loss(drop)
+            drop = option.drops.blocks
+            loss = self._problem.quality_model.depth_loss(option.drops)
+            if option.drops.attention or option.drops.mlp:
+                continue
             if loss is not None and len(drop) < len(self._problem.spec.blocks):
                 found[drop] = loss
         return found

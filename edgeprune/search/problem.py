@@ -11,7 +11,7 @@ from edgeprune.schema.budget import Budget
 from edgeprune.schema.estimate import Cost
 from edgeprune.schema.lock import Lock
 from edgeprune.schema.model import BlockSpec, ModelSpec, SiteSpec
-from edgeprune.schema.recipe import RankMethod, Recipe
+from edgeprune.schema.recipe import Drops, RankMethod, Recipe
 from edgeprune.schema.scores import Scores
 
 __all__ = ["AccuracyModel", "CostModel", "Limits", "Price", "Problem", "QualityModel"]
@@ -99,8 +99,8 @@ class QualityModel(Protocol):
     def channel_loss(self, block: int, kept_count: int) -> float | None:
         """A block with fewer channels."""
 
-    def depth_loss(self, drop_blocks: tuple[int, ...]) -> float | None:
-        """The model without these blocks."""
+    def depth_loss(self, drops: Drops) -> float | None:
+        """The model without these blocks and halves."""
 
     def vocabulary_loss(self, kept_count: int) -> float | None:
         """The model with fewer tokens."""

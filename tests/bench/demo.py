@@ -34,9 +34,9 @@ import torch  # noqa: E402
 from numpy.typing import NDArray  # noqa: E402
 
 from edgeprune.calibrate.depth_scores import lorp_options  # noqa: E402
+from edgeprune.calibrate.halves import skipped_drops  # noqa: E402
 from edgeprune.calibrate.loss import measure_loss  # noqa: E402
 from edgeprune.calibrate.run import CalibrationRequest, CalibrationResult, calibrate  # noqa: E402
-from edgeprune.calibrate.selection import skipped_blocks  # noqa: E402
 from edgeprune.compress.apply import compress_model  # noqa: E402
 from edgeprune.compress.technique import technique_recipe  # noqa: E402
 from edgeprune.demo.baselines import NgramModel, xz_bits_per_byte  # noqa: E402
@@ -55,7 +55,7 @@ from edgeprune.export.evaluation import tokenize_text, window_spans  # noqa: E40
 from edgeprune.intake.load import LoadedModel, load_model  # noqa: E402
 from edgeprune.pipeline.settings import KERNELS  # noqa: E402
 from edgeprune.schema.events import NullProgress  # noqa: E402
-from edgeprune.schema.recipe import Recipe, SiteEdit  # noqa: E402
+from edgeprune.schema.recipe import Drops, Recipe, SiteEdit  # noqa: E402
 from edgeprune.validate.accuracy import wilson_interval  # noqa: E402
 
 CONTEXT_TOKENS = 512
@@ -227,7 +227,7 @@ def propose_blocks(loaded: LoadedModel, result: CalibrationResult, count: int) -
     windows = selection_windows(loaded)
 
     def loss(blocks: tuple[int, ...]) -> float:
-        with skipped_blocks(loaded, blocks):
+        with skipped_drops(loaded, Drops(blocks=tuple(blocks))):
             nats, scored = measure_loss(loaded, windows)
         return nats / scored
 

@@ -3,10 +3,11 @@ import torch
 from torch import Tensor
 
 from edgeprune.calibrate.capture import capture
-from edgeprune.calibrate.selection import skipped_blocks
+from edgeprune.calibrate.halves import skipped_drops
 from edgeprune.calibrate.statistics import CalibrationStats, input_key
 from edgeprune.errors import CalibrationError
 from edgeprune.intake.load import LoadedModel
+from edgeprune.schema.recipe import Drops
 
 
 def inputs_and_output(loaded: LoadedModel, block: int, role: str, tokens: Tensor) -> tuple[Tensor, Tensor]:
@@ -90,10 +91,10 @@ def test_stability_is_small_for_like_halves_and_large_for_unlike_ones(llama: Loa
     assert small < 0.3 < large
 
 
-def test_skipped_blocks_come_back(llama: LoadedModel, windows: Tensor) -> None:
+def test_skipped_parts_come_back(llama: LoadedModel, windows: Tensor) -> None:
     with torch.no_grad():
         before = llama.model(windows[:1].long()).logits
-        with skipped_blocks(llama, {1}):
+        with skipped_drops(llama, Drops(blocks=(1,))):
             assert not torch.equal(llama.model(windows[:1].long()).logits, before)
         assert torch.equal(llama.model(windows[:1].long()).logits, before)
 

@@ -12,6 +12,7 @@ from edgeprune.calibrate.run import CalibrationRequest, CalibrationResult, calib
 from edgeprune.errors import CalibrationError
 from edgeprune.intake.load import LoadedModel
 from edgeprune.schema.events import Event, NullProgress
+from edgeprune.schema.recipe import Drops
 from edgeprune.schema.scores import Scores
 
 KERNELS = ("fp32", "fp16", "int8_b32_a4", "int4_b32_a4")
@@ -81,7 +82,9 @@ def test_scores_cover_every_site_block_and_kernel(llama: LoadedModel, result: Ca
         assert arrays[f"channel_loss/{block.index}"].shape == (len(scores.channel_counts[position]),)
     assert arrays["kernel_loss/table"].shape == (len(KERNELS),)
     assert {array.dtype for array in arrays.values()} == {np.dtype(np.float64)}
-    assert [option.drop_blocks for option in scores.depth] == [(1,)]
+    named = {(option.selector, option.drops) for option in scores.depth}
+    assert ("lorp", Drops(blocks=(1,))) in named
+    assert named & {("halves", Drops(attention=(1,))), ("halves", Drops(mlp=(1,)))}
     assert scores.vocabulary
     assert [loss.text for loss in scores.dense_losses] == ["domain.selection", "general.selection"]
 

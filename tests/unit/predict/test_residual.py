@@ -5,7 +5,7 @@ import pytest
 
 from edgeprune.predict.quality import QualityModel
 from edgeprune.predict.residual import FAMILIES, Surrogate, fit_surrogate, spearman
-from edgeprune.schema.recipe import KeepChannels, Recipe, SiteEdit
+from edgeprune.schema.recipe import Drops, KeepChannels, Recipe, SiteEdit
 from edgeprune.schema.residuals import Evaluation, Residuals
 from tests.unit.search.builders import make_scores, make_spec
 
@@ -157,8 +157,8 @@ def test_an_excluded_family_has_no_price_but_recipes_with_it_do() -> None:
     scores, arrays = make_scores(spec, channel_counts=(64, 128), depth=[(1,)], vocabulary=[256])
     families = frozenset({"depth", "channels", "lowrank", "laser", "int4", "vocabulary", "tables"})
     model = QualityModel(spec, scores, arrays, excluded=families)
-    assert model.depth_loss((1,)) is None
-    assert model.depth_loss(()) == 0.0
+    assert model.depth_loss(Drops(blocks=(1,))) is None
+    assert model.depth_loss(Drops()) == 0.0
     assert model.channel_loss(0, 64) is None
     assert model.channel_loss(0, 176) == 0.0
     assert model.best_rank_method("blocks.0.q", 8) is None

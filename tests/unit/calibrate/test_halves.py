@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from edgeprune.calibrate.halves import half_drops
 from edgeprune.calibrate.loss import measure_loss
 from edgeprune.calibrate.selection import Selection
-from edgeprune.calibrate.sleb import sleb_drops
 from edgeprune.intake.load import LoadedModel, load_model
 from edgeprune.schema.events import NullProgress
 from edgeprune.schema.recipe import Drops
@@ -47,7 +47,7 @@ def parts(drops: Drops) -> set[tuple[int, str]]:
 
 def test_what_does_nothing_goes_first_and_the_sets_grow(model: LoadedModel) -> None:
     chosen = selection(model)
-    found = sleb_drops(model, chosen, progress=NullProgress())
+    found = half_drops(model, chosen, progress=NullProgress())
     sets = [parts(drops) for drops in found]
     assert {(2, "attention"), (3, "mlp")} in sets
     assert all(smaller < larger for smaller, larger in itertools.pairwise(sets))
@@ -62,5 +62,5 @@ def test_both_halves_of_a_block_are_the_block(model: LoadedModel) -> None:
         site = model.adapter.site(model.adapter.blocks(model.model)[index], role)  # type: ignore[arg-type]
         for parameter in site.parameters():
             parameter.data.zero_()
-    found = sleb_drops(model, selection(model), progress=NullProgress())
+    found = half_drops(model, selection(model), progress=NullProgress())
     assert Drops(blocks=(2, 3)) in found

@@ -1,8 +1,8 @@
-"""SLEB over sub-layers: attention and MLP of every block as units of depth, removed greedily by measured loss.
+"""Halves of blocks, attention and MLP, as units of depth, removed greedily by measured loss.
 
-As published (SLEB, arXiv 2402.09025): at each step the unit goes whose removal, given those already removed, adds the
-least loss on calibration text; the first and the last block are barred. Units are the two halves of a block, as in
-BlockPruner (arXiv 2406.10594), weighed by what they hold: loss added per parameter removed.
+As in SLEB (arXiv 2402.09025) the unit goes next whose removal, given those already removed, adds the least loss on
+text, and the first and the last block stay; as in BlockPruner (arXiv 2406.10594) units are the two halves of a block.
+They are weighed by what they hold: loss added per parameter removed.
 
 Measuring every unit at every step costs units^2 / 2 passes. A unit's rise at an earlier, smaller set is taken as its
 rise now until it comes to the front of the queue, and only then measured again (lazy greedy; Minoux 1978): the result
@@ -26,7 +26,7 @@ from edgeprune.schema.model import MLP_ROLES
 from edgeprune.schema.recipe import Drops
 from edgeprune.shapes import site_parameter_count
 
-__all__ = ["skipped_units", "sleb_drops"]
+__all__ = ["half_drops", "skipped_drops", "skipped_units"]
 
 _PROBE_TOKENS = 2048
 """Selection tokens on which units are compared; the sets that come out are measured on all of them."""
@@ -43,7 +43,7 @@ class Unit(NamedTuple):
     is_mlp: bool
 
 
-def sleb_drops(loaded: LoadedModel, selection: Selection, *, progress: Progress) -> tuple[Drops, ...]:
+def half_drops(loaded: LoadedModel, selection: Selection, *, progress: Progress) -> tuple[Drops, ...]:
     """Growing sets of units, each one unit larger than the last, up to half of the blocks' parameters."""
     sizes = _unit_sizes(loaded)
     limit = _LARGEST_SHARE * sum(sizes.values())
@@ -91,6 +91,14 @@ def skipped_units(loaded: LoadedModel, units: Collection[Unit]) -> Iterator[None
     finally:
         for unit, module in originals.items():
             blocks[unit.block].set_submodule(paths[unit], module)
+
+
+@contextmanager
+def skipped_drops(loaded: LoadedModel, drops: Drops) -> Iterator[None]:
+    """These blocks and halves add nothing to the residual stream while the block runs."""
+    units = [Unit(block, False) for block in (*drops.blocks, *drops.attention)]
+    with skipped_units(loaded, [*units, *(Unit(block, True) for block in (*drops.blocks, *drops.mlp))]):
+        yield
 
 
 def _unit_sizes(loaded: LoadedModel) -> dict[Unit, int]:
