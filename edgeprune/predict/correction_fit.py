@@ -10,7 +10,8 @@ everywhere) and a part of each family's own:
 The most probable theta is found by Gauss-Newton (Rasmussen and Williams, Gaussian Processes for Machine Learning,
 2006, eq. 2.25 and 2.26 give each linear step). With one family and n equal measurements of ratio r,
 log c = n K / (n K + sigma^2) log r. Where measurements contradict each other by more than sigma, their scatter takes
-sigma's place, so that ranges widen.
+sigma's place, so that ranges widen; where they agree with each other but not with a measured profile, the profile is
+held for no better than a data sheet (whichever prior makes the measurements more probable, eq. 2.30 there).
 """
 
 import math
@@ -64,14 +65,12 @@ def _fit(
     fixed = np.array([entry.predicted for entry in residuals]) - parts.sum(axis=1)
     fixed = np.maximum(fixed, 0.0)
     target = np.log([entry.measured for entry in residuals])
-    common, own = prior
-    kernel = common**2 * np.ones((len(FAMILIES),) * 2) + own**2 * np.eye(len(FAMILIES))
-    theta, covariance, misfit = _most_probable(parts, fixed, target, kernel, noise)
-    seen_noise = noise
-    if misfit > noise:
-        seen_noise = misfit
-        theta, covariance, _ = _most_probable(parts, fixed, target, kernel, seen_noise)
-    before = np.sqrt(np.diag(kernel) + noise**2)
+    narrow, wide = (_covariance(*entry) for entry in (prior, PRIOR_DATASHEET[quantity]))
+    scatter = _most_probable(parts, fixed, target, wide, noise)[2]
+    seen_noise = max(noise, scatter)
+    kernel = max((narrow, wide), key=lambda entry: _log_evidence(parts, fixed, target, entry, seen_noise))
+    theta, covariance, _ = _most_probable(parts, fixed, target, kernel, seen_noise)
+    before = np.sqrt(np.diag(narrow) + noise**2)
     after = np.sqrt(np.diag(covariance) + seen_noise**2)
     return [
         CorrectionFactor(
@@ -83,6 +82,19 @@ def _fit(
         )
         for index, family in enumerate(FAMILIES)
     ]
+
+
+def _covariance(common: float, own: float) -> Array:
+    return common**2 * np.ones((len(FAMILIES),) * 2) + own**2 * np.eye(len(FAMILIES))
+
+
+def _log_evidence(parts: Array, fixed: Array, target: Array, kernel: Array, noise: float) -> float:
+    """Log probability of the measurements, up to a constant, around the uncorrected prediction."""
+    total = fixed + parts.sum(axis=1)
+    slopes = parts / total[:, None]
+    covered = slopes @ kernel @ slopes.T + noise**2 * np.eye(len(target))
+    off = target - np.log(total)
+    return float(-0.5 * off @ np.linalg.solve(covered, off) - 0.5 * np.linalg.slogdet(covered)[1])
 
 
 def _most_probable(

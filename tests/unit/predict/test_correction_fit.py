@@ -71,14 +71,21 @@ def test_many_recipes_tell_the_families_apart() -> None:
 
 
 def test_the_first_measurement_corrects_a_data_sheet_nearly_whole_and_a_measured_profile_in_part() -> None:
-    one = [residual({"int4": 1.0, "other": 0.5}, 4.5)]
+    one = [residual({"int4": 1.0, "other": 0.5}, 1.8)]
     sheet, measured = fitted(one, is_datasheet=True), fitted(one, is_datasheet=False)
 
     def predicted(found: dict[str, CorrectionFactor]) -> float:
         return found["int4"].value + 0.5 * found["other"].value
 
-    assert predicted(sheet) == pytest.approx(4.5, rel=0.05)
+    assert predicted(sheet) == pytest.approx(1.8, rel=0.05)
     assert 1.5 < predicted(measured) < predicted(sheet)
+
+
+def test_a_measured_profile_far_off_is_held_for_no_better_than_a_data_sheet() -> None:
+    far = [residual({"int4": 1.0, "other": 0.5}, 6.0)]
+    assert fitted(far)["int4"].value == fitted(far, is_datasheet=True)["int4"].value
+    assert fitted(far)["int4"].value > 3.0
+    assert fitted(far)["int4"].range_factor > 1.0
 
 
 def test_a_family_nobody_measured_takes_what_is_common_and_keeps_more_doubt() -> None:
