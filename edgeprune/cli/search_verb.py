@@ -77,4 +77,9 @@ def _text(result: SearchResult) -> str:
 
 def _proof(chosen: Candidate) -> str:
     gap = "not proved" if chosen.optimality_gap is None else f"proved to {chosen.optimality_gap:.2%} of the optimum"
-    return f"chosen: {gap}; {chosen.basis}"
+    if chosen.measured_relative_loss is None:
+        return f"chosen: {gap}; {chosen.basis}"
+    return (
+        f"chosen: {chosen.basis}; loss {chosen.measured_relative_loss:+.1%} measured on selection text, "
+        f"{chosen.relative_loss:+.1%} predicted"
+    )

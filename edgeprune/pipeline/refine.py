@@ -32,7 +32,7 @@ from edgeprune.schema.residuals import Evaluation, EvaluationTask, Residuals
 from edgeprune.schema.scores import Scores
 from edgeprune.units import format_bytes, format_seconds
 
-__all__ = ["refine_inputs", "refine_stage"]
+__all__ = ["built", "refine_inputs", "refine_stage"]
 
 B = TypeVar("B", Budget, BudgetRequest)
 
@@ -90,6 +90,7 @@ def _tools(run: Run) -> Tools:
     from edgeprune.pipeline.solve import solve_request  # the solver's library loads with it
     from edgeprune.pipeline.variants import choose_without
     from edgeprune.predict.cost import CostModel
+    from edgeprune.predict.general import general_quality_model
     from edgeprune.predict.quality import QualityModel
 
     folder, request = run.folder, run.request
@@ -138,6 +139,7 @@ def _tools(run: Run) -> Tools:
         solve=solve,
         choose=choose,
         quality=lambda residuals: QualityModel(spec, scores, arrays, residuals),
+        general=general_quality_model(spec, scores, arrays),
         measure=_measure(run),
         empty=Residuals(model_hash=spec.model_hash, scores_hash=scores_hash(run)),
     )
@@ -162,7 +164,7 @@ def _measure(run: Run) -> Callable[[Sequence[Recipe], bool], list[Evaluation]]:
         found = {task.key: done for task in tasks if (done := store.get(task.key)) is not None}
         missing = list({task.key: task for task in tasks if task.key not in found}.values())
         count += len(found)
-        for evaluation in _built(run, missing):
+        for evaluation in built(run, missing):
             store.put(evaluation)  # before anything else, so that a run killed now does not repeat it
             found[evaluation.key] = evaluation
             count += 1
@@ -182,7 +184,7 @@ def _measure(run: Run) -> Callable[[Sequence[Recipe], bool], list[Evaluation]]:
     return measure
 
 
-def _built(run: Run, tasks: Sequence[EvaluationTask]) -> Iterator[Evaluation]:
+def built(run: Run, tasks: Sequence[EvaluationTask]) -> Iterator[Evaluation]:
     """Evaluations as they finish.
 
     Raises:

@@ -20,7 +20,7 @@ from edgeprune.predict.residual import fit_surrogate
 from edgeprune.schema.budget import Budget
 from edgeprune.schema.candidate import Candidate, Infeasible, SearchResult
 from edgeprune.schema.recipe import Recipe
-from edgeprune.schema.residuals import Evaluation, Residuals
+from edgeprune.schema.residuals import Evaluation, ResidualFit, Residuals
 from edgeprune.search.quantities import flags, limit_uses, predicted_verdict
 from edgeprune.units import format_fraction
 
@@ -32,6 +32,8 @@ FIRST_ROUND = 5
 LATER_ROUND = 3
 SETTLED = 0.05
 """The front stands still when none of its losses moves by more than this fraction, or by a thousandth of a nat."""
+LEAST_ELSEWHERE = 3
+"""Fewer losses on general text correct nothing."""
 LARGEST_RATIO = 4.0
 """Variants predicted to lose more than this many times the choice's loss are not worth building."""
 MAX_LINEARISATIONS = 4
@@ -54,6 +56,8 @@ class Tools:
     choose: Callable[[Residuals | None, Recipe | None, float, Without], Candidate | None]
     """The same without families of edits, and the best candidate alone."""
     quality: Callable[[Residuals | None], QualityModel]
+    general: QualityModel | None
+    """Losses on general text as they were scored; None where they were not."""
     measure: Callable[[Sequence[Recipe], bool], list[Evaluation]]
     """Evaluations of recipes, in their order; True measures on all of the selection text."""
     empty: Residuals
@@ -108,7 +112,28 @@ class _State:
         sums = [scored.family_losses(evaluation.recipe) or {} for evaluation in done]
         _, fit = fit_surrogate(sums, [evaluation.loss_increase_nats for evaluation in done])
         predicted = tuple(round(entry.predicted_nats, 6) for entry in self.built.values())
-        return replace(self.tools.empty, evaluations=tuple(done), predicted_nats=predicted, fit=fit)
+        return replace(
+            self.tools.empty,
+            evaluations=tuple(done),
+            predicted_nats=predicted,
+            fit=fit,
+            general_fit=self._learned_elsewhere(done),
+        )
+
+    def _learned_elsewhere(self, done: Sequence[Evaluation]) -> ResidualFit | None:
+        scored = self.tools.general
+        if scored is None:
+            return None
+        pairs = [
+            (sums, evaluation.general_loss_increase_nats)
+            for evaluation in done
+            if evaluation.general_loss_increase_nats is not None
+            and (sums := scored.family_losses(evaluation.recipe)) is not None
+        ]
+        if len(pairs) < LEAST_ELSEWHERE:
+            return None
+        _, fit = fit_surrogate([sums for sums, _ in pairs], [measured for _, measured in pairs])
+        return fit
 
 
 def refine(tools: Tools, *, limit: int) -> Refined:

@@ -77,7 +77,7 @@ def solve_request(
             CostModel(device, spec, replace(workload, context_tokens=tokens)) if tokens >= SMALLEST_CONTEXT else None
         ),
         quality_model=QualityModel(spec, scores, arrays, residuals, region=region),
-        general_model=general_quality_model(spec, scores, arrays),
+        general_model=general_quality_model(spec, scores, arrays, residuals, region=region),
         accuracy_model=accuracy_model(residuals),
         budget=budget,
         workload=workload,

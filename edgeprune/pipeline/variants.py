@@ -3,7 +3,9 @@
 from msgspec.structs import replace
 
 from edgeprune.errors import UsageError
+from edgeprune.predict.accuracy import accuracy_model
 from edgeprune.predict.cost import CostModel
+from edgeprune.predict.general import general_quality_model
 from edgeprune.predict.quality import QualityModel
 from edgeprune.schema.budget import Budget, Workload
 from edgeprune.schema.candidate import Candidate
@@ -54,6 +56,8 @@ def choose_without(
         scores=scores,
         cost_model=cost_model,
         quality_model=QualityModel(spec, scores, arrays, residuals, region=region, excluded=families),
+        general_model=general_quality_model(spec, scores, arrays, residuals, region=region),
+        accuracy_model=accuracy_model(residuals),
         budget=budget,
         context_tokens=workload.context_tokens,
         seed=seed,

@@ -8,15 +8,33 @@ from msgspec.structs import replace
 
 from edgeprune.predict.quality import QualityModel
 from edgeprune.schema.model import ModelSpec
+from edgeprune.schema.recipe import Recipe
+from edgeprune.schema.residuals import Residuals
 from edgeprune.schema.scores import GENERAL_PREFIX, ScoreArrays, Scores
 
 __all__ = ["general_quality_model", "general_scores"]
 
 
-def general_quality_model(spec: ModelSpec, scores: Scores, arrays: ScoreArrays) -> QualityModel | None:
-    """Losses of edits on general text; None where they were not scored."""
+def general_quality_model(
+    spec: ModelSpec,
+    scores: Scores,
+    arrays: ScoreArrays,
+    residuals: Residuals | None = None,
+    *,
+    region: Recipe | None = None,
+) -> QualityModel | None:
+    """Losses of edits on general text, corrected by what built recipes lost there; None where they were not scored.
+
+    Args:
+        spec: the dense model.
+        scores: what calibration scored.
+        arrays: beside the scores.
+        residuals: what building recipes taught; None takes the scores as they are.
+        region: as for `QualityModel`.
+    """
     found = general_scores(scores, arrays)
-    return None if found is None else QualityModel(spec, *found)
+    there = None if residuals is None else replace(residuals, fit=residuals.general_fit)
+    return None if found is None else QualityModel(spec, *found, there, region=region)
 
 
 def general_scores(scores: Scores, arrays: ScoreArrays) -> tuple[Scores, ScoreArrays] | None:

@@ -88,4 +88,6 @@ class Residuals(Record, frozen=True, kw_only=True):
     """For each evaluation: the loss increase predicted before that recipe was built."""
     fit: ResidualFit | None = None
     """None when nothing was evaluated."""
+    general_fit: ResidualFit | None = None
+    """The same of the losses on general text; None when fewer than three were measured, or none was scored."""
     notes: tuple[str, ...] = ()

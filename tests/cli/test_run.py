@@ -116,6 +116,24 @@ def test_search_and_report_write_json(cli: Cli, own_run: Path) -> None:
     assert answer.json["verdict"] in ("met", "not_met")
 
 
+def test_search_builds_recipes_only_when_asked(cli: Cli, own_run: Path) -> None:
+    def count() -> int:
+        return len(list((own_run / "evaluations").glob("*.json")))
+
+    before = count()
+    assert before > 0
+    assert cli("search", own_run, "--disk", "90%", "--json").code == 0
+    assert count() == before
+    answer = cli("search", own_run, "--disk", "90%", "--evaluations", "2", "--json")
+    assert answer.code == 0, answer.err
+    assert count() <= before + 2
+    chosen: Any = answer.json["chosen"]
+    assert chosen["measured_loss_increase_nats"] is not None
+    assert "built" in cli("search", own_run, "--disk", "90%", "--evaluations", "2").out
+    assert cli("search", own_run, "--disk", "90%", "--evaluations", "0").code == 0
+    assert count() <= before + 2
+
+
 def test_a_budget_below_the_floor_says_so(cli: Cli, own_run: Path) -> None:
     answer = cli("search", own_run, "--memory", "10MB")
     assert answer.code == 1

@@ -14,11 +14,13 @@ from edgeprune.pipeline.refinement import Refined, Tools, refine
 from edgeprune.pipeline.solve import solve_request
 from edgeprune.pipeline.variants import choose_without
 from edgeprune.predict.cost import CostModel
+from edgeprune.predict.general import general_quality_model
 from edgeprune.predict.quality import QualityModel
 from edgeprune.schema.budget import BudgetRequest, Limit
 from edgeprune.schema.candidate import Candidate, SearchResult
 from edgeprune.schema.recipe import Recipe
 from edgeprune.schema.residuals import Evaluation, Residuals
+from edgeprune.schema.scores import GENERAL_PREFIX
 from edgeprune.search.baselines import plain_recipe
 from edgeprune.search.budget import resolve_budget
 from tests.unit.search.builders import make_device, make_scores, make_spec, make_workload
@@ -30,6 +32,16 @@ SCORES, ARRAYS = make_scores(
 )  # fmt: skip
 WORKLOAD = make_workload(SPEC)
 DEVICE = make_device()
+# General text loses half as much as the domain by every edit, as scored.
+ARRAYS |= {GENERAL_PREFIX + key: 0.5 * losses for key, losses in ARRAYS.items()}
+SCORES = replace(
+    SCORES,
+    dense_losses=(*SCORES.dense_losses, replace(SCORES.dense_losses[0], text="general.selection")),
+    depth=tuple(replace(one, general_loss_increase_nats=0.5 * one.loss_increase_nats) for one in SCORES.depth),
+    vocabulary=tuple(
+        replace(one, general_loss_increase_nats=0.5 * one.loss_increase_nats) for one in SCORES.vocabulary
+    ),
+)
 PLAIN = QualityModel(SPEC, SCORES, ARRAYS)
 DENSE_NATS = 3.0
 
@@ -73,6 +85,9 @@ class Bench:
                 recipe=recipe,
                 loss_increase_nats=self.loss(recipe),
                 relative_loss=self.loss(recipe) / DENSE_NATS,
+                # Really the general text loses as much as the domain does.
+                general_loss_increase_nats=self.loss(recipe),
+                general_relative_loss=self.loss(recipe) / DENSE_NATS,
                 token_limit=2 if is_full else 1,
                 scored_tokens=1,
             )
@@ -81,7 +96,7 @@ class Bench:
 
     def scaled(self, scale: float) -> BudgetRequest:
         if scale == float("inf"):
-            return replace(self.budget, max_loss=None)
+            return replace(self.budget, max_loss=None, max_general_loss=None)
         return (
             self.budget if self.budget.max_loss is None else replace(self.budget, max_loss=self.budget.max_loss * scale)
         )
@@ -112,6 +127,7 @@ class Bench:
             solve=self.solve,
             choose=self.choose,
             quality=lambda residuals: QualityModel(SPEC, SCORES, ARRAYS, residuals),
+            general=general_quality_model(SPEC, SCORES, ARRAYS),
             measure=self.measure,
             empty=Residuals(model_hash=SPEC.model_hash, scores_hash="s"),
         )
@@ -185,6 +201,19 @@ def test_a_recipe_that_is_measured_to_break_the_loss_limit_is_not_taken() -> Non
     assert refined.result.budget.max_loss == 0.02
     # Nor is the limit left unused: a recipe that merely loses nothing is no answer.
     assert chosen.cost.disk_bytes < 0.8 * refined.result.dense.cost.disk_bytes
+
+
+def test_a_limit_on_general_text_holds_as_measured_where_the_scores_were_too_low() -> None:
+    bench = Bench(as_scored, BudgetRequest(max_general_loss=0.01))
+    at_first = bench.solve(None, None, 1.0).chosen
+    assert at_first is not None
+    assert at_first.general_relative_loss is not None
+    assert at_first.general_relative_loss <= 0.01 < bench.loss(at_first.recipe) / DENSE_NATS
+    refined = bench.refine()
+    assert refined.residuals.general_fit is not None
+    chosen = refined.result.chosen
+    assert chosen is not None
+    assert 0.005 < bench.loss(chosen.recipe) / DENSE_NATS <= 0.01
 
 
 def test_limits_that_no_built_recipe_holds_are_infeasible_with_the_nearest_that_is() -> None:
