@@ -244,9 +244,9 @@ def compress(path: Path, *, progress: Progress | None = None) -> CompressOutcome
     """Apply the recipe of a run; writes its `hf` folder."""
     work = _reopen(path, progress)
     _need(work, "intake", "calibrate", "search")
+    recipe = read_recipe(work)  # a recipe that does not fit is refused before the model is looked at
     run_stage(stage_named("compress"), work)
     dense = read_record(work.folder.model, ModelSpec)
-    recipe = read_recipe(work)
     kept = edit_shapes(dense, recipe).parameter_count / dense.parameter_count
     return CompressOutcome(folder=str(work.folder.hf), kept_fraction=kept, recipe=recipe)
 

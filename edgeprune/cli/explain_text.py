@@ -18,7 +18,7 @@ def overview_text(explanation: Explanation) -> str:
     """Everything but the alternatives that were not close."""
     lost = "not predicted" if explanation.relative_loss is None else f"{explanation.relative_loss:+.2%}"
     parts = [
-        f"{explanation.source}: {explanation.device_name}, context {explanation.context_tokens}, loss {lost}, "
+        f"{explanation.source}\n{explanation.device_name}, context {explanation.context_tokens}, loss {lost}, "
         f"budget {explanation.predicted.replace('_', ' ')} as predicted",
         *map(_wrapped, explanation.summary),
         _limits(explanation.limits),
