@@ -34,7 +34,7 @@ from edgeprune.schema.run import RunManifest, RunRequest
 from edgeprune.schema.scores import ScoreArrays, Scores
 from edgeprune.search.problem import Problem
 
-__all__ = ["CONTEXT_TOKENS", "Lab", "Loss", "lab_request", "open_lab"]
+__all__ = ["CONTEXT_TOKENS", "Lab", "Loss", "cache_folder", "lab_folder", "lab_request", "open_lab"]
 
 CONTEXT_TOKENS = 256
 SELECTION_TOKENS = 4096
@@ -132,6 +132,12 @@ def lab_request(folder: Path, *, quick: bool) -> RunRequest:
     )
 
 
+def lab_folder() -> Path | None:
+    """The lab folder; None where EDGEPRUNE_LAB is not set."""
+    named = os.environ.get("EDGEPRUNE_LAB")
+    return None if named is None else Path(named)
+
+
 def cache_folder() -> Path:
     """Where calibrations are kept between runs of the bench."""
     named = os.environ.get("EDGEPRUNE_BENCH_CACHE")
@@ -140,11 +146,11 @@ def cache_folder() -> Path:
 
 def open_lab(*, quick: bool) -> Lab | None:
     """The lab model, calibrated; None where EDGEPRUNE_LAB is not set."""
-    named = os.environ.get("EDGEPRUNE_LAB")
-    if named is None:
+    lab = lab_folder()
+    if lab is None:
         return None
     folder = RunFolder(cache_folder() / ("lab-quick" if quick else "lab"))
-    request = complete_request(lab_request(Path(named), quick=quick))
+    request = complete_request(lab_request(lab, quick=quick))
     manifest = RunManifest(request=request, versions=tool_versions())
     if folder.manifest.is_file():
         manifest = read_record(folder.manifest, RunManifest)
