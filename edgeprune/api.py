@@ -11,24 +11,13 @@ from pathlib import Path
 from msgspec.structs import replace
 
 from edgeprune.artifacts import RunFolder, read_record, write_record
-from edgeprune.errors import InfeasibleBudgetError, UsageError
+from edgeprune.errors import InfeasibleBudgetError
 from edgeprune.pipeline.host import check_needs, predict_needs
-from edgeprune.pipeline.journal import Journal
-from edgeprune.pipeline.recipe_file import adopt_recipe
-from edgeprune.pipeline.request import (
-    check_accuracy_limit,
-    check_output,
-    complete_request,
-    context_tokens,
-    named,
-    open_output,
-    open_run,
-    read_manifest,
-)
+from edgeprune.pipeline.opening import need_stages, open_new_run, reopen_run, run_of
+from edgeprune.pipeline.request import check_accuracy_limit, context_tokens
 from edgeprune.pipeline.settings import EXECUTION_PROVIDERS, read_recipe
 from edgeprune.pipeline.stages import STAGES, stage_named
-from edgeprune.pipeline.table import Run, is_finished, run_stage, run_stages
-from edgeprune.pipeline.versions import tool_versions
+from edgeprune.pipeline.table import is_finished, run_stage, run_stages
 from edgeprune.schema.budget import Budget, BudgetRequest
 from edgeprune.schema.bundle import BundleManifest
 from edgeprune.schema.candidate import SearchResult
@@ -45,8 +34,7 @@ from edgeprune.schema.measurement import ValidationReport
 from edgeprune.schema.model import ModelSpec
 from edgeprune.schema.plan import PlanReport
 from edgeprune.schema.report import RunReport
-from edgeprune.schema.run import CompressOutcome, RunManifest, RunOutcome, RunPreview, RunRequest
-from edgeprune.search.locks import Holds
+from edgeprune.schema.run import CompressOutcome, RunOutcome, RunPreview, RunRequest
 from edgeprune.shapes import edit_shapes
 from edgeprune.units import format_bytes
 
@@ -98,31 +86,9 @@ def profile(
     return measured
 
 
-def _open(request: RunRequest, output: Path | None, progress: Progress) -> tuple[Run, ModelSpec]:
-    """The run folder of a request, with its manifest, ready for the stages; and the shapes of its model."""
-    from edgeprune.intake.source import resolve_model
-    from edgeprune.intake.spec import read_spec
-
-    if output is not None:
-        check_output(output)  # before the model is hashed: a wrong folder is known at once
-    completed = complete_request(request)
-    assert completed.model is not None
-    spec = named(read_spec(resolve_model(completed.model)), completed)
-    completed = adopt_recipe(completed, spec)
-    context_tokens(completed, spec)
-    Holds(spec, completed.locks)  # a mistyped pattern is refused before anything is measured
-    folder = open_output(output, name=spec.name, model_hash=spec.model_hash)
-    if folder.manifest.is_file():
-        manifest = replace(read_manifest(folder), request=completed, versions=tool_versions())
-    else:
-        manifest = RunManifest(request=completed, model_hash=spec.model_hash, versions=tool_versions())
-    run = Run(folder=folder, request=completed, manifest=manifest, progress=Journal(folder.events, progress))
-    return run, spec
-
-
 def preview(request: RunRequest, *, output: Path | None = None) -> RunPreview:
     """What a run would need and which stages it would run; nothing but the empty folder is made."""
-    work, spec = _open(request, output, NullProgress())
+    work, spec = open_new_run(request, output, NullProgress())
     stages: dict[str, str] = {}
     for stage in STAGES:
         finished = all(state == "finished" for state in stages.values()) and is_finished(stage, work)
@@ -143,7 +109,7 @@ def run(request: RunRequest, *, output: Path | None = None, progress: Progress |
     Raises:
         EdgePruneError: as `edgeprune.errors` lists; a budget that cannot be met is an outcome, not an error.
     """
-    work, spec = _open(request, output, progress or NullProgress())
+    work, spec = open_new_run(request, output, progress or NullProgress())
     needs = predict_needs(spec, work.folder.root, worker_count=work.request.worker_count)
     check_needs(needs)
     if work.request.cluster is not None:
@@ -161,30 +127,6 @@ def run(request: RunRequest, *, output: Path | None = None, progress: Progress |
     return RunOutcome(verdict=made.verdict, folder=str(work.folder.root), report=made)
 
 
-def _reopen(path: Path, progress: Progress | None) -> Run:
-    folder = open_run(path)
-    manifest = read_manifest(folder)
-    return Run(
-        folder=folder,
-        request=replace(manifest.request, worker_count=1, cluster=None),  # where the run worked says nothing of now
-        manifest=manifest,
-        progress=Journal(folder.events, progress or NullProgress()),
-    )
-
-
-def _need(work: Run, *names: str) -> None:
-    """Refuse a verb whose inputs no earlier stage has written.
-
-    Raises:
-        UsageError: it names the stage to run.
-    """
-    for name in names:
-        stage = stage_named(name)
-        for path in (*stage.outputs(work), *stage.drafts(work)):
-            if not path.exists():
-                raise UsageError(f"{work.folder.root} holds no {path.name} yet; run the stage `{name}` first.")
-
-
 def search(
     path: Path,
     *,
@@ -192,14 +134,17 @@ def search(
     context: int | None = None,
     locks: Sequence[Lock] | None = None,
     evaluations: int | None = None,
+    worker_count: int = 1,
+    cluster: str | None = None,
     progress: Progress | None = None,
 ) -> SearchResult:
     """Solve again from the scores of a run, with another budget, context or locks when given; needs no torch.
 
-    With `evaluations`, recipes are then built and measured, at most that many, which does need torch.
+    With `evaluations`, recipes are then built and measured, at most that many, which does need torch: here, in
+    `worker_count` processes, or by the workers of a Dask `cluster`.
     """
-    work = _reopen(path, progress)
-    _need(work, "intake", "profile", "calibrate")
+    work = reopen_run(path, progress)
+    need_stages(work, "intake", "profile", "calibrate")
     work.request = replace(work.request, recipe=None)  # asked to solve, so what is solved for is taken
     if budget is not None:
         work.request = replace(work.request, budget=budget)
@@ -209,9 +154,12 @@ def search(
         work.request = replace(work.request, locks=tuple(locks))
     if evaluations is not None:
         work.request = replace(work.request, evaluations=evaluations)
+    work.request = replace(work.request, worker_count=worker_count, cluster=cluster)
     check_accuracy_limit(work.request)
     # An infeasible budget is a result: the record says what binds, and a front door makes it exit code 1.
     with contextlib.closing(work), contextlib.suppress(InfeasibleBudgetError):
+        if cluster is not None:
+            work.executor()  # known before anything is solved
         run_stage(stage_named("search"), work)
         if evaluations is not None:
             run_stage(stage_named("refine"), work)
@@ -232,18 +180,15 @@ def explain(path: Path, *, run: Path | None = None, progress: Progress | None = 
     from edgeprune.pipeline.explain import explain_run  # the solver's library loads with it
 
     is_file = path.is_file()
-    if is_file and run is None and not RunFolder(path.parent).manifest.is_file():
-        raise UsageError(f"{path} stands in no run folder; say which run it is for with --run RUN.")
-    folder = run if run is not None else path.parent if is_file else path
-    work = _reopen(folder, progress)
-    _need(work, "intake", "profile", "calibrate")
+    work = reopen_run(run_of(path) if run is None else run, progress)
+    need_stages(work, "intake", "profile", "calibrate")
     return explain_run(work, recipe_path=path if is_file else None)
 
 
 def compress(path: Path, *, progress: Progress | None = None) -> CompressOutcome:
     """Apply the recipe of a run; writes its `hf` folder."""
-    work = _reopen(path, progress)
-    _need(work, "intake", "calibrate", "search")
+    work = reopen_run(path, progress)
+    need_stages(work, "intake", "calibrate", "search")
     recipe = read_recipe(work)  # a recipe that does not fit is refused before the model is looked at
     run_stage(stage_named("compress"), work)
     dense = read_record(work.folder.model, ModelSpec)
@@ -300,9 +245,7 @@ def plan(
     return plan_models(models, profiled, request=budget or BudgetRequest(), context=context, thread_count=thread_count)
 
 
-def choose(
-    request: ChoiceRequest, *, output: Path | None = None, progress: Progress | None = None
-) -> ChoiceReport:
+def choose(request: ChoiceRequest, *, output: Path | None = None, progress: Progress | None = None) -> ChoiceReport:
     """Which of several models to take on which device; resumes what was finished before."""
     from edgeprune.pipeline.choose import choose_models
 
@@ -361,8 +304,8 @@ def doctor(*, with_families: bool = False) -> DoctorReport:
 
 def export(path: Path, *, progress: Progress | None = None) -> BundleManifest:
     """Export the compressed model of a run and, where they are missing, the baselines."""
-    work = _reopen(path, progress)
-    _need(work, "intake", "profile", "calibrate", "search", "compress")
+    work = reopen_run(path, progress)
+    need_stages(work, "intake", "profile", "calibrate", "search", "compress")
     run_stage(stage_named("export"), work)
     run_stages((stage_named("baselines"),), work)
     return read_record(work.folder.bundle / "edgeprune.json", BundleManifest)
@@ -385,8 +328,8 @@ def validate(
     from edgeprune.pipeline.recalibrate import profile_to_correct, recalibrate_saved
 
     if (path / "manifest.json").is_file():
-        work = _reopen(path, progress)
-        _need(work, "search", "export", "baselines")
+        work = reopen_run(path, progress)
+        need_stages(work, "search", "export", "baselines")
         work.request = replace(
             work.request,
             execution_provider=execution_provider,
@@ -427,7 +370,7 @@ def validate(
 
 def report(path: Path, *, progress: Progress | None = None) -> RunReport:
     """Render the report of a run again; needs no torch."""
-    work = _reopen(path, progress)
-    _need(work, "search", "validate")
+    work = reopen_run(path, progress)
+    need_stages(work, "search", "validate")
     run_stage(stage_named("report"), work)
     return read_record(RunFolder(path).report, RunReport)

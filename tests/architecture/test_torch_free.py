@@ -54,7 +54,9 @@ def test_every_device_module_imports_without_the_host_libraries(tmp_path: Path) 
     assert done.returncode == 0, done.stderr[-2000:]
 
 
-@pytest.mark.parametrize("verb", ["run", "profile", "fit", "plan", "search", "validate", "report", "demo", "doctor"])
+@pytest.mark.parametrize(
+    "verb", ["run", "profile", "fit", "plan", "search", "explain", "validate", "report", "demo", "doctor"]
+)
 def test_help_needs_neither_torch_nor_onnxruntime(verb: str, tmp_path: Path) -> None:
     code = GUARD.format(refused=set(REFUSED) | {"onnxruntime"}, modules=["edgeprune.cli.main"])
     done = run_clean(
