@@ -39,6 +39,10 @@ __all__ = [
 ]
 
 
+_SCORING = 2
+"""Raised when calibration scores more than before, so that an older run's scores are made again."""
+
+
 def _model_folder(run: Run) -> Path:
     from edgeprune.intake.source import resolve_model  # reaches for the hub only when the name is no folder
 
@@ -73,7 +77,8 @@ def calibrate_inputs(run: Run) -> list[object]:
     request = run.request
     groups = (request.domain, request.general, request.evaluation)
     hashes = [[run.hash_of(Path(path)) for path in group] for group in groups]
-    return [run.hash_of(_model_folder(run)), hashes, workload_of(run).context_tokens, request.seed, KERNELS]
+    context = workload_of(run).context_tokens
+    return [run.hash_of(_model_folder(run)), hashes, context, request.seed, KERNELS, _SCORING]
 
 
 def calibrate_stage(run: Run) -> str:
