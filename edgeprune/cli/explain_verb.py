@@ -31,15 +31,13 @@ def command(source: Path, run_folder: Path | None, block: int | None, site: str 
     explanation = api.explain(source, run=run_folder)
     if block is not None:
         explanation = _only_block(explanation, block)
-    if site is not None:
-        choice = _choice(explanation, site)
-        if as_json:
-            write_record_json(choice)
-        else:
-            write_text(choice_text(choice))
-        return 0
+    choice = None if site is None else _choice(explanation, site)
+    if choice is not None:
+        explanation = _only_choice(explanation, choice)
     if as_json:
         write_record_json(explanation)
+    elif choice is not None:
+        write_text(choice_text(choice))
     elif block is not None:
         write_text(block_text(explanation.blocks[0], is_full=True))
     else:
@@ -52,6 +50,16 @@ def _only_block(explanation: Explanation, index: int) -> Explanation:
     if not blocks:
         last = explanation.blocks[-1].index
         raise UsageError(f"--block {index}: the model has no such block; it has blocks 0..{last}.")
+    return replace(explanation, blocks=blocks)
+
+
+def _only_choice(explanation: Explanation, choice: Choice) -> Explanation:
+    """Without the other sites, and without the blocks that do not hold the choice."""
+    blocks = tuple(
+        replace(block, sites=tuple(site for site in block.sites if site == choice))
+        for block in explanation.blocks
+        if choice == block.width or choice in block.sites
+    )
     return replace(explanation, blocks=blocks)
 
 

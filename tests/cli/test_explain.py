@@ -162,8 +162,9 @@ def test_one_block_and_one_site_can_be_asked_for(solved: Path, cli: Cli) -> None
     full = cli("explain", solved, "--block", index)
     assert f"blocks.{index}.q: " in full.out
     assert "beaten" in full.out
-    site = cli("explain", solved, "--site", f"blocks.{index}.q", "--json").json
-    assert site["name"] == f"blocks.{index}.q"
+    site: Any = cli("explain", solved, "--site", f"blocks.{index}.q", "--json").json
+    assert site["schema_version"] == 1
+    assert [choice["name"] for block in site["blocks"] for choice in block["sites"]] == [f"blocks.{index}.q"]
     assert cli("explain", solved, "--site", "tables").out.startswith("tables: ")
     assert cli("explain", solved, "--block", 9).code == 2
     wrong = cli("explain", solved, "--site", f"blocks.{index}.qq")
