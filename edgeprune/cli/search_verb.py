@@ -6,7 +6,14 @@ import click
 
 from edgeprune.cli.diagnostics import TerminalProgress, note
 from edgeprune.cli.limit_text import limit_use_text
-from edgeprune.cli.options import budget_options, context_option, json_option, lock_option, run_argument
+from edgeprune.cli.options import (
+    budget_options,
+    context_option,
+    executor_options,
+    json_option,
+    lock_option,
+    run_argument,
+)
 from edgeprune.cli.output import table, write_record_json, write_text
 from edgeprune.errors import ExitCode
 from edgeprune.schema.budget import BudgetRequest
@@ -23,6 +30,7 @@ __all__ = ["command"]
 @lock_option
 @context_option
 @click.option("--evaluations", type=click.IntRange(min=0), help="Also build and measure at most that many recipes.")
+@executor_options
 @json_option
 def command(
     run_folder: Path,
@@ -30,6 +38,8 @@ def command(
     locks: tuple[Lock, ...] | None,
     context: int | None,
     evaluations: int | None,
+    workers: int,
+    cluster: str | None,
     as_json: bool,
 ) -> int:
     """Solve a run again; limits, or locks, left out altogether keep the run's own (`--lock none` lifts them).
@@ -41,7 +51,14 @@ def command(
     progress = TerminalProgress()
     try:
         result = api.search(
-            run_folder, budget=budget, context=context, locks=locks, evaluations=evaluations, progress=progress
+            run_folder,
+            budget=budget,
+            context=context,
+            locks=locks,
+            evaluations=evaluations,
+            worker_count=workers,
+            cluster=cluster,
+            progress=progress,
         )
     finally:
         progress.close()
@@ -76,10 +93,11 @@ def _text(result: SearchResult) -> str:
 
 
 def _proof(chosen: Candidate) -> str:
-    gap = "not proved" if chosen.optimality_gap is None else f"proved to {chosen.optimality_gap:.2%} of the optimum"
+    gap = chosen.optimality_gap
+    proved = "optimality not proved" if gap is None else f"optimality gap {gap:.2%} (proved)"
     if chosen.measured_relative_loss is None:
-        return f"chosen: {gap}; {chosen.basis}"
+        return f"chosen: {proved}; {chosen.basis}"
     return (
-        f"chosen: {chosen.basis}; loss {chosen.measured_relative_loss:+.1%} measured on selection text, "
+        f"chosen: {proved}; {chosen.basis}; loss {chosen.measured_relative_loss:+.1%} measured on selection text, "
         f"{chosen.relative_loss:+.1%} predicted"
     )
