@@ -7,6 +7,7 @@ from msgspec.structs import replace
 
 from edgeprune.artifacts import atomic_write, read_arrays, read_record, write_record
 from edgeprune.errors import InfeasibleBudgetError
+from edgeprune.pipeline.evaluations import with_measured
 from edgeprune.pipeline.recipe_file import recipe_toml, write_recipe_file
 from edgeprune.pipeline.settings import (
     BASELINES,
@@ -114,7 +115,7 @@ def search_stage(run: Run) -> str:
     """
     from edgeprune.pipeline.solve import solve_request  # the solver's library loads with it
 
-    folder = run.folder
+    folder, residuals = run.folder, stored_residuals(run)
     result = solve_request(
         run.request.budget,
         device=read_record(folder.device, DeviceProfile),
@@ -124,8 +125,9 @@ def search_stage(run: Run) -> str:
         workload=workload_of(run),
         seed=run.request.seed,
         locks=run.request.locks,
-        residuals=stored_residuals(run),
+        residuals=residuals,
     )
+    result = with_measured(result, residuals)
     keep_edited_recipe(run)
     write_record(folder.front, result)
     if run.request.recipe is not None:
@@ -210,7 +212,8 @@ def report_stage(run: Run) -> str:
     spec = dense_spec(run)
     validation = read_record(folder.validation, ValidationReport)
     if folder.recalibration.is_file():
-        validation = replace(validation, recalibration=read_record(folder.recalibration, Recalibration))
+        made = read_record(folder.recalibration, Recalibration)
+        validation = replace(validation, recalibration=made if made.measured_at == validation.created_at else None)
     report = build_report(
         read_record(folder.front, SearchResult),
         validation,

@@ -12,11 +12,12 @@ from edgeprune import __version__
 from edgeprune.artifacts import RunFolder, hash_parts, read_record, write_record
 from edgeprune.errors import ModelError
 from edgeprune.rounding import rounding_key
+from edgeprune.schema.candidate import Candidate, SearchResult
 from edgeprune.schema.kernel import FLOAT32
 from edgeprune.schema.recipe import Recipe
-from edgeprune.schema.residuals import Evaluation, EvaluationTask
+from edgeprune.schema.residuals import Evaluation, EvaluationTask, Residuals
 
-__all__ = ["EvaluationStore", "edits_hash", "keyed"]
+__all__ = ["EvaluationStore", "edits_hash", "keyed", "with_measured"]
 
 _METHOD = 1
 """Raised when measuring changes, so that older results are not taken for new ones."""
@@ -61,6 +62,26 @@ def keyed(task: EvaluationTask) -> EvaluationTask:
         edits,
     )
     return replace(task, key=key, recipe_hash=edits)
+
+
+def with_measured(result: SearchResult, residuals: Residuals | None) -> SearchResult:
+    """The same result, with what was measured beside the candidates that were built before."""
+    if residuals is None:
+        return result
+    built = {evaluation.recipe_hash: evaluation for evaluation in residuals.evaluations}
+
+    def marked(entry: Candidate) -> Candidate:
+        found = built.get(edits_hash(entry.recipe))
+        if found is None:
+            return entry
+        return replace(
+            entry,
+            measured_loss_increase_nats=found.loss_increase_nats,
+            measured_relative_loss=found.relative_loss,
+        )
+
+    chosen = None if result.chosen is None else marked(result.chosen)
+    return replace(result, chosen=chosen, front=tuple(map(marked, result.front)))
 
 
 class EvaluationStore:

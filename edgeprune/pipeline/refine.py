@@ -21,7 +21,7 @@ from edgeprune.pipeline.device_stages import keep_edited_recipe, search_inputs
 from edgeprune.pipeline.evaluations import EvaluationStore, keyed
 from edgeprune.pipeline.recipe_file import write_recipe_file
 from edgeprune.pipeline.refinement import Tools, refine
-from edgeprune.pipeline.settings import dense_spec, scores_hash, workload_of
+from edgeprune.pipeline.settings import dense_spec, scores_hash, stored_residuals, workload_of
 from edgeprune.pipeline.table import Run
 from edgeprune.schema.budget import Budget, BudgetRequest
 from edgeprune.schema.candidate import Candidate, SearchResult
@@ -69,14 +69,16 @@ def refine_stage(run: Run) -> str:
     finally:
         _forget()
     result, residuals = refined.result, refined.residuals
-    write_record(folder.residuals, residuals)
+    if residuals.evaluations or stored_residuals(run) is None:
+        write_record(folder.residuals, residuals)  # what was learned for another budget outlives a search without
     if run.request.recipe is not None:
         write_record(folder.front, result)
         return "a recipe was given, so none was built to choose from"
     keep_edited_recipe(run)
     write_record(folder.front, result)
     if result.chosen is None:
-        raise InfeasibleBudgetError("" if result.infeasible is None else result.infeasible.message)
+        message = "" if result.infeasible is None else result.infeasible.message
+        raise InfeasibleBudgetError(message or "No recipe meets the budget.")
     write_recipe_file(folder.recipe, result.chosen.recipe)
     return _summary(result.chosen, residuals)
 
@@ -146,10 +148,15 @@ def _tools(run: Run) -> Tools:
 
 
 def _scaled(budget: B, scale: float) -> B:
-    """A budget with its limit on the domain's loss scaled; infinity takes every limit on quality away."""
+    """A budget with its limits on loss scaled; infinity takes every limit on quality away."""
     if scale == math.inf:
         return replace(budget, max_loss=None, max_general_loss=None, min_accuracy=None, objective="loss")
-    return budget if budget.max_loss is None else replace(budget, max_loss=budget.max_loss * scale)
+    loss, general = budget.max_loss, budget.max_general_loss
+    return replace(
+        budget,
+        max_loss=None if loss is None else loss * scale,
+        max_general_loss=None if general is None else general * scale,
+    )
 
 
 def _measure(run: Run) -> Callable[[Sequence[Recipe], bool], list[Evaluation]]:

@@ -48,7 +48,7 @@ Without = frozenset[str]
 class Tools:
     """What the loop works with.
 
-    A scale multiplies the limit on the domain's loss; infinity takes every limit on quality away.
+    A scale multiplies the limits on loss; infinity takes every limit on quality away.
     """
 
     solve: Callable[[Residuals | None, Recipe | None, float], SearchResult]
@@ -156,7 +156,7 @@ def refine(tools: Tools, *, limit: int) -> Refined:
         if not pool:
             break
         state.measure(pool, is_full=False)
-        scale = _tightened(state, result, scale)
+        scale = _tightened(state, result.chosen, first.budget, scale)
         before, result = result, _settled(tools, state.residuals, scale)
         if result.chosen is not None and _is_built(state, result.chosen) and not _has_moved(before, result):
             break
@@ -208,18 +208,23 @@ def _neighbours(result: SearchResult, chosen: Candidate) -> list[Candidate]:
     return [*smaller[-1:], *larger[:1]]
 
 
-def _tightened(state: _State, result: SearchResult, scale: float) -> float:
-    """The scale of the loss limit, smaller where the choice was predicted to hold the limit and measured not to."""
-    if result.chosen is None or result.budget.max_loss is None:
+def _tightened(state: _State, candidate: Candidate | None, budget: Budget, scale: float) -> float:
+    """The scale of the limits on loss, smaller where a recipe was predicted to hold them and measured not to."""
+    built = None if candidate is None else state.built.get(edits_hash(candidate.recipe))
+    if built is None or scale == math.inf:
         return scale
-    built = state.built.get(edits_hash(result.chosen.recipe))
-    if built is None or built.evaluation.relative_loss <= result.budget.max_loss or scale == math.inf:
-        return scale
+    done, scales = built.evaluation, [scale]
     corrected = state.tools.quality(state.residuals)
-    predicted = corrected.loss_increase_nats(result.chosen.recipe)
-    if predicted is None or corrected.relative_loss(predicted) > result.budget.max_loss * scale:
-        return scale  # what was learned already keeps the solver from it
-    return scale * TIGHTENING * corrected.relative_loss(predicted) / built.evaluation.relative_loss
+    predicted = corrected.loss_increase_nats(built.candidate.recipe)
+    if budget.max_loss is not None and done.relative_loss > budget.max_loss and predicted is not None:
+        expected = corrected.relative_loss(predicted)
+        # Where what was learned already keeps the solver from it, nothing is to be tightened.
+        if expected <= budget.max_loss * scale:
+            scales.append(TIGHTENING * min(scale, expected / done.relative_loss))
+    general = done.general_relative_loss
+    if budget.max_general_loss is not None and general is not None and general > budget.max_general_loss:
+        scales.append(TIGHTENING * scale * budget.max_general_loss / general)
+    return min(scales)
 
 
 def _finished(state: _State, first: SearchResult, scale: float) -> Refined:
@@ -232,9 +237,7 @@ def _finished(state: _State, first: SearchResult, scale: float) -> Refined:
         if entry is None:
             break
         state.measure([entry], is_full=True)
-        built = state.built[edits_hash(entry.recipe)]
-        if budget.max_loss is not None and built.evaluation.relative_loss > budget.max_loss:
-            scale = min(scale, 1.0) * TIGHTENING * budget.max_loss / built.evaluation.relative_loss
+        scale = _tightened(state, entry, budget, scale)
     if state.residuals is None:
         return Refined(result=first, residuals=state.tools.empty)  # nothing to build: no recipe at all is within limits
     allowed = [entry for entry in state.built.values() if entry.is_full and _is_allowed(entry, budget)]

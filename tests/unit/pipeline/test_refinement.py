@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import pytest
 from msgspec.structs import replace
 
-from edgeprune.pipeline.evaluations import edits_hash
+from edgeprune.pipeline.evaluations import edits_hash, with_measured
 from edgeprune.pipeline.refinement import Refined, Tools, refine
 from edgeprune.pipeline.solve import solve_request
 from edgeprune.pipeline.variants import choose_without
@@ -97,8 +97,11 @@ class Bench:
     def scaled(self, scale: float) -> BudgetRequest:
         if scale == float("inf"):
             return replace(self.budget, max_loss=None, max_general_loss=None)
-        return (
-            self.budget if self.budget.max_loss is None else replace(self.budget, max_loss=self.budget.max_loss * scale)
+        loss, general = self.budget.max_loss, self.budget.max_general_loss
+        return replace(
+            self.budget,
+            max_loss=None if loss is None else loss * scale,
+            max_general_loss=None if general is None else general * scale,
         )
 
     def solve(self, residuals: Residuals | None, region: Recipe | None, scale: float) -> SearchResult:
@@ -256,6 +259,23 @@ def test_a_loss_limit_the_scores_hold_infeasible_may_be_met_when_built() -> None
     assert refined.result.chosen is not None
     assert refined.result.predicted == "met"
     assert refined.result.infeasible is None
+
+
+def test_a_later_search_is_corrected_and_knows_what_was_built() -> None:
+    bench = Bench(blocks_are_cheap, disk(0.35))
+    residuals = bench.refine().residuals
+    plain = bench.solve(None, None, 1.0)
+    again = with_measured(bench.solve(residuals, None, 1.0), residuals)
+    assert plain.chosen is not None
+    assert again.chosen is not None
+    # Corrected predictions are nearer to the truth, without anything being built.
+    for entry in again.front:
+        if 0.02 < bench.loss(entry.recipe) < 0.3:
+            assert entry.loss_increase_nats == pytest.approx(bench.loss(entry.recipe), rel=0.25)
+    built = {evaluation.recipe_hash for evaluation in residuals.evaluations}
+    for entry in (again.chosen, *again.front):
+        assert (entry.measured_loss_increase_nats is not None) == (edits_hash(entry.recipe) in built)
+    assert with_measured(plain, None) == plain
 
 
 def test_the_same_inputs_give_the_same_answer() -> None:
