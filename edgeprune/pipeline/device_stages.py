@@ -180,6 +180,7 @@ def validate_stage(run: Run) -> str:
     from edgeprune.profile.conditions import read_conditions  # the pipeline hands validation its eyes on the machine
     from edgeprune.validate.run import validate_bundles
 
+    run.close()  # idle workers still hold their memory, and what follows measures this machine
     result = read_record(run.folder.front, SearchResult)
     report = validate_bundles(
         bundles_of(run),
