@@ -59,7 +59,13 @@ def recalibrate_saved(
     corrected, rows = recalibrate_profile(profile, report, manifests)
     path = save_profile(replace(corrected, name=name), name)
     assert corrected.corrections is not None  # set just above
-    return Recalibration(profile_name=name, path=str(path), rows=rows, factors=corrected.corrections.factors)
+    return Recalibration(
+        profile_name=name,
+        path=str(path),
+        measured_at=report.created_at,
+        rows=rows,
+        factors=corrected.corrections.factors,
+    )
 
 
 def recalibrate_profile(

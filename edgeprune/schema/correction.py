@@ -69,5 +69,7 @@ class Recalibration(Record, frozen=True, kw_only=True):
     profile_name: str
     path: str
     """Where the recalibrated profile was written."""
+    measured_at: str
+    """`created_at` of the validation it was made from: another validation has nothing to do with it."""
     rows: tuple[ResidualRow, ...]
     factors: tuple[CorrectionFactor, ...]

@@ -4,8 +4,13 @@ from pathlib import Path
 
 import platformdirs
 import pytest
+from msgspec.structs import replace
 
+from edgeprune.artifacts import RunFolder, read_record, write_record
+from edgeprune.pipeline.recalibrate import profile_to_correct, recalibrate_saved
 from edgeprune.profile.store import load_profile
+from edgeprune.schema.device import DeviceProfile
+from edgeprune.schema.measurement import ValidationReport
 from tests.cli.conftest import Cli
 from tests.device.decoder_graph import TinyDecoder, write_bundle
 
@@ -45,3 +50,20 @@ def test_an_unknown_profile_is_refused_before_anything_is_measured(cli: Cli, bun
     assert answer.code == 2
     assert "Unknown device 'nowhere'" in answer.err
     assert "validate" not in answer.err.split("edgeprune:")[0]
+
+
+@pytest.mark.slow
+def test_a_report_shows_a_recalibration_only_beside_the_validation_it_was_made_from(cli: Cli, own_run: Path) -> None:
+    folder = RunFolder(own_run)
+    measured = read_record(folder.validation, ValidationReport)
+    labels = {"dense", "int8", "int4"}
+    bundles = {"recipe": folder.bundle} | {label: folder.baseline(label) for label in labels}
+    device = profile_to_correct("mine", fallback=read_record(folder.device, DeviceProfile))
+    made = recalibrate_saved(device, "mine", measured, bundles)
+    assert {row.label for row in made.rows} == {*labels, "recipe"}
+    write_record(folder.recalibration, made)
+    assert cli("report", own_run).code in (0, 1)
+    assert "## Recalibration of mine" in (own_run / "report.md").read_text()
+    write_record(folder.recalibration, replace(made, measured_at="another day"))
+    assert cli("report", own_run).code in (0, 1)
+    assert "Recalibration" not in (own_run / "report.md").read_text()
