@@ -1,22 +1,26 @@
 """The lab model, calibrated once for all sections, in a run folder that a second run of the bench finds finished.
 
 The folder is made by the pipeline's own stages (intake, profile, calibrate), so its content is keyed by the content of
-model and texts. It lies under `EDGEPRUNE_BENCH_CACHE`, or under `tests/bench/results/cache`. Domain is the medical
+model and texts. It lies under `EDGEPRUNE_BENCH_CACHE`, or under `tests/bench/results/cache`; with
+`EDGEPRUNE_BENCH_KEEP=1` what lies there is taken even where a stage has changed since. Domain is the medical
 text of the lab; what is reported is measured on `medicine.valid.jsonl`, which nothing selects on.
 """
 
 import os
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 from edgeprune.artifacts import RunFolder, read_arrays, read_record, write_record
-from edgeprune.calibrate.corpus import read_split
+from edgeprune.calibrate.corpus import encode, read_split
 from edgeprune.calibrate.loss import cut_windows, measure_loss
 from edgeprune.calibrate.statistics import CalibrationStats
+from edgeprune.calibrate.token_bytes import token_byte_lengths
 from edgeprune.compress.apply import compress_model
 from edgeprune.intake.load import LoadedModel, load_model
+from edgeprune.pipeline.evaluations import keyed
 from edgeprune.pipeline.journal import Journal
 from edgeprune.pipeline.request import complete_request
 from edgeprune.pipeline.settings import workload_of
@@ -30,6 +34,7 @@ from edgeprune.schema.device import DeviceProfile
 from edgeprune.schema.events import Event, NullProgress
 from edgeprune.schema.model import ModelSpec
 from edgeprune.schema.recipe import Recipe
+from edgeprune.schema.residuals import EvaluationTask
 from edgeprune.schema.run import RunManifest, RunRequest
 from edgeprune.schema.scores import ScoreArrays, Scores
 from edgeprune.search.problem import Problem
@@ -37,8 +42,6 @@ from edgeprune.search.problem import Problem
 __all__ = ["CONTEXT_TOKENS", "Lab", "Loss", "cache_folder", "lab_folder", "lab_request", "open_lab"]
 
 CONTEXT_TOKENS = 256
-SELECTION_TOKENS = 4096
-REPORT_TOKENS = 8192
 
 
 class _Told(NullProgress):
@@ -51,21 +54,25 @@ class _Told(NullProgress):
 
 @dataclass(frozen=True)
 class Loss:
-    """Nats per token of the dense tokenizer on one fixed set of documents."""
+    """Loss on one fixed set of documents; a trimmed vocabulary cuts them into other tokens, so it is taken per byte."""
 
     documents: tuple[str, ...]
-    dense_tokens: int
-    """Tokens the dense model scores there: losses of trimmed vocabularies are divided by the same number."""
-    dense_nats: float
+    dense_nats_per_byte: float
+    bytes_per_token: float
+    """Of the dense tokenizer, over what it scores."""
 
     def increase(self, model: LoadedModel) -> float:
-        """Nats per dense token that a model loses more than the dense one."""
-        return self.total(model) / self.dense_tokens - self.dense_nats
+        """Nats per token of the dense tokenizer that a model loses more than the dense one."""
+        return (nats_per_byte(model, self.documents)[0] - self.dense_nats_per_byte) * self.bytes_per_token
 
-    def total(self, model: LoadedModel) -> float:
-        """Nats over all documents."""
-        windows = cut_windows([list(model.tokenizer.encode(text).ids) for text in self.documents], CONTEXT_TOKENS)
-        return measure_loss(model, windows)[0]
+
+def nats_per_byte(model: LoadedModel, documents: Sequence[str]) -> tuple[float, float]:
+    """Loss per scored byte, and scored bytes per scored token."""
+    windows = cut_windows(encode(model.tokenizer, documents), CONTEXT_TOKENS)
+    nats, count = measure_loss(model, windows)
+    lengths = token_byte_lengths(model.tokenizer)
+    scored_bytes = sum(int(lengths[window[1:]].sum()) for window in windows)
+    return nats / scored_bytes, scored_bytes / count
 
 
 @dataclass(frozen=True)
@@ -104,6 +111,26 @@ class Lab:
         """The compressed model, weights as the bundle holds them."""
         return compress_model(self.loaded, recipe, self.stats, progress=NullProgress())
 
+    def task(self, recipe: Recipe, *, token_limit: int) -> EvaluationTask:
+        """The evaluation of a recipe on selection text, as `refine` asks for it."""
+        folder = self.run.folder
+        assert self.run.request.model is not None
+        return keyed(
+            EvaluationTask(
+                key="",
+                recipe_hash="",
+                model=self.run.request.model,
+                model_hash=self.spec.model_hash,
+                stats=str(folder.stats),
+                stats_hash=self.run.hash_of(folder.stats),
+                texts=str(folder.texts),
+                texts_hash=self.run.hash_of(folder.texts),
+                window_tokens=CONTEXT_TOKENS,
+                token_limit=token_limit,
+                recipe=recipe,
+            )
+        )
+
     def loss(self, part: str, *, limit_tokens: int) -> Loss:
         """Domain loss on the first documents of `select` or `report`, up to about that many tokens."""
         documents: list[str] = []
@@ -112,10 +139,8 @@ class Lab:
             if count >= limit_tokens:
                 break
             documents.append(text)
-            count += len(self.loaded.tokenizer.encode(text).ids)
-        windows = cut_windows([list(self.loaded.tokenizer.encode(text).ids) for text in documents], CONTEXT_TOKENS)
-        nats, scored = measure_loss(self.loaded, windows)
-        return Loss(tuple(documents), scored, nats / scored)
+            count += len(encode(self.loaded.tokenizer, [text])[0])
+        return Loss(tuple(documents), *nats_per_byte(self.loaded, documents))
 
 
 def lab_request(folder: Path, *, quick: bool) -> RunRequest:
@@ -157,7 +182,8 @@ def open_lab(*, quick: bool) -> Lab | None:
     run = Run(folder=folder, request=request, manifest=manifest, progress=Journal(folder.events, _Told()))
     folder.root.mkdir(parents=True, exist_ok=True)
     write_record(folder.manifest, manifest)
-    run_stages(tuple(map(stage_named, ("intake", "profile", "calibrate"))), run)
+    if os.environ.get("EDGEPRUNE_BENCH_KEEP") != "1" or not folder.scores.is_file():
+        run_stages(tuple(map(stage_named, ("intake", "profile", "calibrate"))), run)
     return Lab(
         run=run,
         spec=read_record(folder.model, ModelSpec),
