@@ -1,12 +1,16 @@
 """`--workers` and `--cluster`: refused in one sentence where they cannot be, and never part of a result."""
 
+import contextlib
 import os
+import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
 import edgeprune
@@ -52,3 +56,39 @@ def test_no_workers_and_two_places_at_once_are_bad_usage(inputs: Inputs, nobody:
     none = run_process(*arguments, "--workers", 0)
     assert (none.returncode, none.stdout) == (2, "")
     assert "--workers" in none.stderr
+
+
+def workers_of(pid: int) -> list[psutil.Process]:
+    with contextlib.suppress(psutil.NoSuchProcess):
+        children = psutil.Process(pid).children(recursive=True)
+        return [child for child in children if "edgeprune.runtime.executor.child" in child.cmdline()]
+    return []
+
+
+@pytest.mark.slow
+def test_an_interruption_is_exit_130_and_leaves_no_worker(inputs: Inputs, tmp_path: Path) -> None:
+    root = str(Path(edgeprune.__file__).resolve().parents[1])
+    arguments = [
+        "run", inputs.model, "--domain", inputs.domain, "--general", inputs.domain, "--device", "raspberry-pi-5",
+        "--context", "128", "--workers", "2", "-o", tmp_path / "out",
+    ]  # fmt: skip
+    with subprocess.Popen(
+        [sys.executable, "-m", "edgeprune", *map(str, arguments)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=dict(os.environ, PYTHONPATH=root),
+        start_new_session=True,  # as from a terminal, the signal goes to the command alone: workers have their own
+    ) as command:
+        deadline_s = time.monotonic() + 300.0
+        while len(workers := workers_of(command.pid)) < 2:
+            assert command.poll() is None, command.communicate()
+            assert time.monotonic() < deadline_s, "no workers were started"
+            time.sleep(0.05)
+        command.send_signal(signal.SIGINT)
+        out, err = command.communicate(timeout=120)
+    assert (command.returncode, out) == (130, "")
+    assert err.strip().splitlines()[-1].startswith("edgeprune: interrupted")
+    assert "Traceback" not in err
+    _, alive = psutil.wait_procs(workers, timeout=30)
+    assert not alive
