@@ -14,7 +14,7 @@ from edgeprune.artifacts import RunFolder, read_record, write_record
 from edgeprune.errors import InfeasibleBudgetError
 from edgeprune.pipeline.host import check_needs, predict_needs
 from edgeprune.pipeline.opening import need_stages, open_new_run, reopen_run, run_of
-from edgeprune.pipeline.request import check_accuracy_limit, context_tokens
+from edgeprune.pipeline.request import check_budget, context_tokens
 from edgeprune.pipeline.settings import EXECUTION_PROVIDERS, read_recipe
 from edgeprune.pipeline.stages import STAGES, stage_named
 from edgeprune.pipeline.table import is_finished, run_stage, run_stages
@@ -155,7 +155,7 @@ def search(
     if evaluations is not None:
         work.request = replace(work.request, evaluations=evaluations)
     work.request = replace(work.request, worker_count=worker_count, cluster=cluster)
-    check_accuracy_limit(work.request)
+    check_budget(work.request)
     # An infeasible budget is a result: the record says what binds, and a front door makes it exit code 1.
     with contextlib.closing(work), contextlib.suppress(InfeasibleBudgetError):
         if cluster is not None:

@@ -8,11 +8,12 @@ from edgeprune.artifacts import RunFolder, read_record
 from edgeprune.errors import UsageError
 from edgeprune.schema.model import ModelSpec
 from edgeprune.schema.run import RunManifest, RunRequest
+from edgeprune.search.budget import require_loss_limit
 
 __all__ = [
     "DEMO_NAME",
     "SMALLEST_CONTEXT",
-    "check_accuracy_limit",
+    "check_budget",
     "check_output",
     "complete_request",
     "context_tokens",
@@ -52,7 +53,7 @@ def complete_request(request: RunRequest) -> RunRequest:
             "(files or folders of txt, md, jsonl or parquet)."
         )
     _check_exist(request)
-    check_accuracy_limit(request)
+    check_budget(request)
     model = request.model
     assert model is not None
     return replace(
@@ -66,12 +67,18 @@ def complete_request(request: RunRequest) -> RunRequest:
     )
 
 
-def check_accuracy_limit(request: RunRequest) -> None:
-    """A least accuracy needs something to be right about.
+def check_budget(request: RunRequest) -> None:
+    """Refuse limits that nothing could ever meet, before any work is done.
 
     Raises:
-        UsageError: there are no questions.
+        UsageError: an accuracy without questions, the memory of a GPU that is not used, an objective without a limit.
     """
+    require_loss_limit(request.budget)
+    if request.budget.device_memory is not None and request.execution_provider == "cpu":
+        raise UsageError(
+            "--device-memory limits the memory of a GPU, and this run computes on the processor; add --ep cuda, or "
+            "limit --memory."
+        )
     if request.budget.min_accuracy is not None and request.questions is None:
         raise UsageError(
             "--min-accuracy needs questions to answer; give a task file with --questions (JSON lines: prompt, choices, "

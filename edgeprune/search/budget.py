@@ -11,7 +11,7 @@ from edgeprune.schema.budget import Budget, BudgetRequest, Limit
 from edgeprune.schema.estimate import Cost
 from edgeprune.units import format_bytes
 
-__all__ = ["DEFAULT_DISK_FRACTION", "resolve_budget"]
+__all__ = ["DEFAULT_DISK_FRACTION", "require_loss_limit", "resolve_budget"]
 
 DEFAULT_DISK_FRACTION = 0.6
 
@@ -25,7 +25,12 @@ def resolve_budget(
         UsageError: a percentage of something the profile does not tell, a reserve that leaves nothing, a limit on the
             memory of an accelerator that is not there, or an objective without a limit on the loss.
     """
-    _check_objective(request, dense)
+    require_loss_limit(request)
+    if request.objective == "latency" and dense.decode_s.value is None:
+        raise UsageError(
+            "--objective latency needs times, which this profile does not tell; profile the device with "
+            "`edgeprune profile`."
+        )
     sizes = (request.memory, request.device_memory, request.latency, request.first_token, request.disk)
     qualities = (request.max_loss, request.max_general_loss, request.min_accuracy)
     if all(limit is None for limit in (*sizes, *qualities)):
@@ -65,18 +70,16 @@ def resolve_budget(
     )
 
 
-def _check_objective(request: BudgetRequest, dense: Cost) -> None:
-    if request.objective == "loss":
-        return
-    if request.max_loss is None:
+def require_loss_limit(request: BudgetRequest) -> None:
+    """Least memory or latency is asked for at a given loss.
+
+    Raises:
+        UsageError: no loss is given.
+    """
+    if request.objective != "loss" and request.max_loss is None:
         raise UsageError(
             f"--objective {request.objective} needs --max-loss, or the worst recipe there is would be the best one; "
             "say how much may be lost, such as --max-loss 2%."
-        )
-    if request.objective == "latency" and dense.decode_s.value is None:
-        raise UsageError(
-            "--objective latency needs times, which this profile does not tell; profile the device with "
-            "`edgeprune profile`."
         )
 
 

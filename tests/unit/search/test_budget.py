@@ -1,6 +1,7 @@
 """Budget arithmetic."""
 
 import pytest
+from msgspec.structs import replace
 
 from edgeprune.errors import UsageError
 from edgeprune.schema.budget import BudgetRequest, Limit
@@ -84,3 +85,37 @@ def test_a_reserve_must_leave_something_and_needs_a_limit() -> None:
         resolve(BudgetRequest(memory=Limit(absolute=5e6), reserve_bytes=5_000_000))
     with pytest.raises(UsageError, match="give both"):
         resolve(BudgetRequest(disk=Limit(absolute=5e6), reserve_bytes=5_000_000))
+
+
+def on_gpu(entry: Cost, device_bytes: float, prefill_s: float) -> Cost:
+    return replace(
+        entry, device_memory_bytes=Estimate(value=device_bytes, low=device_bytes), prefill_s=Estimate(value=prefill_s)
+    )
+
+
+def test_percentages_of_accelerator_memory_and_first_token_are_of_the_dense_models() -> None:
+    request = BudgetRequest(
+        device_memory=Limit(percent_of_dense=0.5),
+        first_token=Limit(percent_of_dense=0.25),
+        max_general_loss=0.05,
+        min_accuracy=0.7,
+    )
+    budget = resolve_budget(request, on_gpu(DENSE, 8e9, 2.0), INT8, 0)
+    assert budget.device_memory_bytes == 4_000_000_000
+    assert budget.first_token_s == pytest.approx(0.5)
+    assert (budget.device_memory_percent_of_dense, budget.first_token_percent_of_dense) == (0.5, 0.25)
+    assert (budget.max_general_loss, budget.min_accuracy) == (0.05, 0.7)
+
+
+def test_accelerator_memory_is_refused_where_there_is_no_accelerator() -> None:
+    with pytest.raises(UsageError, match="this profile has none"):
+        resolve_budget(BudgetRequest(device_memory=Limit(absolute=1e9)), DENSE, INT8, 0)
+
+
+def test_an_objective_needs_a_loss_limit_and_latency_needs_times() -> None:
+    with pytest.raises(UsageError, match="--objective memory needs --max-loss"):
+        resolve_budget(BudgetRequest(disk=Limit(absolute=1e6), objective="memory"), DENSE, INT8, 0)
+    untimed = cost(disk=1, memory=1.0, peak=1.0, decode=None)
+    with pytest.raises(UsageError, match="--objective latency needs times"):
+        resolve_budget(BudgetRequest(max_loss=0.1, objective="latency"), untimed, INT8, 0)
+    assert resolve_budget(BudgetRequest(max_loss=0.1, objective="memory"), DENSE, INT8, 0).objective == "memory"
