@@ -57,16 +57,19 @@ MENU = tuple(
 )
 
 
-def trained_model(folder: Path, texts: Path, *, steps: int) -> Path:
+def trained_model(
+    folder: Path, texts: Path, *, steps: int, blocks: int = 3, hidden: int = HIDDEN, width: int = WIDTH
+) -> Path:
     """A folder with the model, trained once."""
-    target = folder / f"tiny-{hash_parts(steps, texts.read_bytes().hex())[:12]}"
+    target = folder / f"tiny-{hash_parts(steps, blocks, hidden, width, texts.read_bytes().hex())[:12]}"
     if (target / "trained").is_file():
         return target
     write_tiny_llama(
         target,
-        hidden_size=HIDDEN,
-        intermediate_size=WIDTH,
-        head_dim=32,
+        num_hidden_layers=blocks,
+        hidden_size=hidden,
+        intermediate_size=width,
+        head_dim=hidden // 4,
         num_attention_heads=4,
         num_key_value_heads=2,
     )
