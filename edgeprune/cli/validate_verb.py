@@ -96,4 +96,4 @@ def _recalibration(made: Recalibration) -> str:
     factors = ", ".join(
         f"{factor.quantity} {factor.family} x{factor.value:.2f}" for factor in made.factors if factor.count
     )
-    return table(head, rows) + f"\ncorrections: {factors or 'none'}"
+    return "\n".join([table(head, rows), f"corrections: {factors or 'none'}", *made.notes])

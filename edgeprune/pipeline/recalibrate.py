@@ -65,7 +65,19 @@ def recalibrate_saved(
         measured_at=report.created_at,
         rows=rows,
         factors=corrected.corrections.factors,
+        notes=_disturbances(report),
     )
+
+
+def _disturbances(report: ValidationReport) -> tuple[str, ...]:
+    """A busy or hot device is slower than it will be: its corrections would be too."""
+    from edgeprune.profile.conditions import disturbances
+    from edgeprune.runtime.threads import usable_core_count
+
+    before, after = report.conditions_before, report.conditions_after
+    if before is None or after is None:
+        return ()
+    return tuple(disturbances(before, after, usable_core_count=usable_core_count()))
 
 
 def recalibrate_profile(

@@ -117,9 +117,11 @@ def _recalibration(report: RunReport) -> str:
         for row in made.rows
     ]
     head = ["model", "quantity", "predicted", "measured", "error", "recalibrated", "error after"]
-    return (
-        f"## Recalibration of {_plain(made.profile_name)}\n\n{_table(head, rows)}\n\n"
-        "The last column is of the measurements the corrections were fitted to."
+    return f"## Recalibration of {_plain(made.profile_name)}\n\n{_table(head, rows)}\n\n" + " ".join(
+        (
+            "The last column is of the measurements the corrections were fitted to.",
+            *(_plain(text) for text in made.notes),
+        )
     )
 
 

@@ -73,3 +73,5 @@ class Recalibration(Record, frozen=True, kw_only=True):
     """`created_at` of the validation it was made from: another validation has nothing to do with it."""
     rows: tuple[ResidualRow, ...]
     factors: tuple[CorrectionFactor, ...]
+    notes: tuple[str, ...] = ()
+    """What may have disturbed the measurements, one sentence each."""

@@ -12,6 +12,7 @@ from edgeprune.errors import UsageError
 from edgeprune.pipeline.recalibrate import profile_to_correct, recalibrate_profile, recalibrate_saved
 from edgeprune.predict.cost import CostModel
 from edgeprune.profile.store import load_profile, save_profile
+from edgeprune.schema.device import Conditions
 from edgeprune.schema.measurement import ValidationReport
 from edgeprune.validate.bundle import read_manifest
 from tests.device.decoder_graph import TinyDecoder, write_bundle
@@ -108,3 +109,19 @@ def test_a_saved_profile_without_corrections_still_reads() -> None:
     del fields["corrections"]
     path.write_text(json.dumps(fields))
     assert load_profile("older").corrections is None
+
+
+def test_a_busy_machine_is_told_beside_its_corrections(bundle: Path, measured: ValidationReport) -> None:
+    calm = Conditions(governor=None, temperature_c=None, is_throttled=False, load_1min=0.0)
+    busy = replace(calm, load_1min=500.0)
+    notes = [
+        recalibrate_saved(
+            profile_to_correct(SHEET),
+            SHEET,
+            replace(measured, conditions_before=before, conditions_after=calm),
+            {"recipe": bundle},
+        ).notes
+        for before in (calm, busy)
+    ]
+    assert notes[0] == ()
+    assert "load 500" in notes[1][0]

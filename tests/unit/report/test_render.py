@@ -93,7 +93,9 @@ def test_a_recalibration_shows_the_error_before_and_after() -> None:
         label="recipe", quantity="decode", unit="s", before=0.02, measured=0.016, error_before=0.25, after=0.0164,
         error_after=0.025,
     )  # fmt: skip
-    made = Recalibration(profile_name="board", path="board.json", measured_at="now", rows=(row,), factors=())
+    made = Recalibration(
+        profile_name="board", path="board.json", measured_at="now", rows=(row,), factors=(), notes=("Busy.",)
+    )
     plain, corrected = make_report(), make_report(make_validation(recalibration=made))
     for render in (render_markdown, render_html):
         assert "Recalibration" not in render(plain)
@@ -101,3 +103,4 @@ def test_a_recalibration_shows_the_error_before_and_after() -> None:
         assert "Recalibration of board" in document
         assert "+25.0" in document
         assert "+2.5" in document
+        assert "Busy." in document
