@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from edgeprune.demo.paths import DEMO_DOMAINS
-from tests.bench.demo import criterion, greedy_blocks, judge_dense, markdown, pooled, rise, rise_samples
+from tests.bench.demo_figures import criterion, greedy_blocks, judge_dense, markdown, pooled, rise, rise_samples
 
 DENSE = (np.array([10.0, 20.0, 30.0]), np.array([5.0, 10.0, 15.0]))
 
@@ -86,12 +86,13 @@ def test_markdown_has_a_column_for_each_domain() -> None:
     rises = dict.fromkeys((*DEMO_DOMAINS, "all"), 1.5)
     figures = _found(dense=0.3, frequent=0.95, rare=0.5) | {
         "svd_half_rank_rise": rises,
-        "depth": {"proposals": {"lorp": {"blocks": [2, 3, 5]}}, "chosen": "lorp", "rise": rises},
+        "depth": [{"blocks": [2, 3, 5], "rise": rises}, {"blocks": [2, 3, 5, 6], "rise": rises}],
         "domain_pruning": {"kept_fraction": {"law": 0.8}, "rise": {"law": rises}},
     }
     lines = markdown(figures).splitlines()
     assert lines[0] == "| | law | medicine | finance | general |"
     assert {line.count("|") for line in lines} == {6}
     assert "| accuracy, rare facts | 0.50 | 0.50 | 0.50 | - |" in lines
-    assert "| without blocks 2, 3, 5 | +150% | +150% | +150% | +150% |" in lines
-    assert "| pruned for law, 80% kept | +150% | +150% | +150% | +150% |" in lines
+    assert "| without blocks 2, 3, 5 | +150.0% | +150.0% | +150.0% | +150.0% |" in lines
+    assert "| without blocks 2, 3, 5, 6 | +150.0% | +150.0% | +150.0% | +150.0% |" in lines
+    assert "| pruned for law, 80% kept | +150.0% | +150.0% | +150.0% | +150.0% |" in lines
