@@ -36,7 +36,7 @@ def refused(answer: object, code: int, *words: str) -> None:
         (["--latency", "5"], ["--latency", "no unit", "12ms"]),
         (["--latency", "5MB"], ["--latency", "unknown unit"]),
         (["--max-loss", "much"], ["--max-loss", "0.02"]),
-        (["--max-general-loss", "-1"], ["--max-general-loss", "0.02"]),
+        (["--max-general-loss", "-1"], ["--max-general-loss", "zero or more"]),
         (["--device-memory", "2"], ["--device-memory", "no unit"]),
         (["--device-memory", "2GB"], ["--device-memory", "--ep cuda"]),
         (["--first-token", "5MB"], ["--first-token", "unknown unit"]),
