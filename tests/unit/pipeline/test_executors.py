@@ -1,6 +1,8 @@
 """The same recipe, byte by byte, in one process, in two, and on a cluster of two workers."""
 
 import contextlib
+import os
+import signal
 import socket
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,9 +17,10 @@ from edgeprune.pipeline.evaluations import edits_hash
 from edgeprune.pipeline.request import complete_request
 from edgeprune.pipeline.stages import STAGES
 from edgeprune.pipeline.table import Run, hash_tree, is_finished, run_stages
+from edgeprune.runtime.executor.processes import ProcessExecutor
 from edgeprune.schema.budget import BudgetRequest, Limit
 from edgeprune.schema.candidate import SearchResult
-from edgeprune.schema.events import NullProgress
+from edgeprune.schema.events import Event, NullProgress, Progress
 from edgeprune.schema.recipe import Recipe
 from edgeprune.schema.residuals import Residuals
 from edgeprune.schema.run import RunManifest, RunRequest
@@ -41,7 +44,7 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> Inputs:
     return Inputs(model=write_tiny_llama(root / "model"), domain=write_domain(root / "domain.jsonl"))
 
 
-def open_run(inputs: Inputs, root: Path, **where: object) -> Run:
+def open_run(inputs: Inputs, root: Path, *, progress: Progress | None = None, **where: object) -> Run:
     request = RunRequest(
         model=str(inputs.model),
         device="raspberry-pi-5",
@@ -58,7 +61,7 @@ def open_run(inputs: Inputs, root: Path, **where: object) -> Run:
         folder=RunFolder(root),
         request=completed,
         manifest=RunManifest(request=completed),
-        progress=NullProgress(),
+        progress=progress or NullProgress(),
     )
 
 
@@ -89,6 +92,31 @@ def here(inputs: Inputs, tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
 @pytest.mark.slow
 def test_two_processes_give_the_recipe_of_one(inputs: Inputs, here: RunFolder, tmp_path: Path) -> None:
     assert_same(finish(open_run(inputs, tmp_path / "run", worker_count=2)), here)
+
+
+class Killer(NullProgress):
+    """Kills every worker when the first recipe has been measured."""
+
+    def __init__(self) -> None:
+        self.run: Run | None = None
+        self.killed: list[int] = []
+
+    def emit(self, event: Event) -> None:
+        if self.run is None or self.killed or (event.stage, event.kind) != ("refine", "stage_advanced"):
+            return
+        executor = self.run.executor()
+        assert isinstance(executor, ProcessExecutor)
+        self.killed = list(executor.worker_pids)
+        for pid in self.killed:
+            os.kill(pid, signal.SIGKILL)
+
+
+@pytest.mark.slow
+def test_workers_killed_between_evaluations_change_nothing(inputs: Inputs, here: RunFolder, tmp_path: Path) -> None:
+    killer = Killer()
+    killer.run = open_run(inputs, tmp_path / "run", worker_count=2, progress=killer)
+    assert_same(finish(killer.run), here)
+    assert len(killer.killed) == 2
 
 
 @pytest.mark.slow
