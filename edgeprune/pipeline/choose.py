@@ -18,18 +18,15 @@ from edgeprune.pipeline.choose_candidates import ChoiceModel, bounded, check_req
 from edgeprune.pipeline.choose_devices import PlacedDevice, named_devices, place_devices
 from edgeprune.pipeline.choose_rows import Measured, predicted_rows, with_measurements
 from edgeprune.pipeline.host import check_needs, predict_needs
-from edgeprune.pipeline.journal import Journal
-from edgeprune.pipeline.request import read_manifest
+from edgeprune.pipeline.opening import open_new_run
 from edgeprune.pipeline.solve import solve_request
 from edgeprune.pipeline.stages import STAGES
 from edgeprune.pipeline.table import Run, run_stages
-from edgeprune.pipeline.versions import tool_versions
 from edgeprune.schema.candidate import SearchResult
 from edgeprune.schema.choice import ChoiceReport, ChoiceRequest, ChoiceRow, DeviceChoice, ModelStatus
 from edgeprune.schema.device import DeviceProfile
 from edgeprune.schema.events import Event, Progress
 from edgeprune.schema.measurement import ValidationReport
-from edgeprune.schema.run import RunManifest
 from edgeprune.schema.scores import Scores
 from edgeprune.search.rank_models import advise, rank_rows
 
@@ -99,21 +96,18 @@ def _open_folder(output: Path, request: ChoiceRequest) -> None:
 
 
 def _run_of(model: ChoiceModel, request: ChoiceRequest, device: PlacedDevice, progress: Progress) -> Run:
-    folder = model.folder
-    folder.root.mkdir(parents=True, exist_ok=True)
-    run = replace(model.request, device=str(device.path.absolute()), budget=request.budget)
-    if folder.manifest.is_file():
-        manifest = replace(read_manifest(folder), request=run, versions=tool_versions())
-    else:
-        manifest = RunManifest(request=run, model_hash=model.spec.model_hash, versions=tool_versions())
-    write_record(folder.manifest, manifest)
-    return Run(folder=folder, request=run, manifest=manifest, progress=Journal(folder.events, progress))
+    wanted = replace(model.request, device=str(device.path.absolute()), budget=request.budget)
+    run, _ = open_new_run(wanted, model.folder.root, progress)
+    write_record(run.folder.manifest, run.manifest)
+    return run
 
 
 def _search(model: ChoiceModel, request: ChoiceRequest, devices: Sequence[PlacedDevice], progress: Progress) -> None:
     """Calibrate once, search for every device."""
     check_needs(predict_needs(model.spec, model.folder.root))
-    progress.emit(Event(kind="noted", stage=_STAGE, message=f"{model.name}: calibrated and searched"))
+    progress.emit(
+        Event(kind="noted", stage=_STAGE, message=f"{model.name}: calibrated once, searched for every device")
+    )
     run = _run_of(model, request, devices[0], progress)
     stages = tuple(stage for stage in STAGES if stage.name in _PREDICTED)
     with contextlib.closing(run), contextlib.suppress(InfeasibleBudgetError):  # the front says what binds
