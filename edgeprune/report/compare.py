@@ -115,7 +115,8 @@ def _row(
     for name, bits in _texts(measured, predicted, dense_bits).items():
         found.append(_quantity(f"bits_per_byte.{name}", "bits", *bits))
     for accuracy in () if measured is None else measured.accuracy:
-        entry = _quantity(f"accuracy.{accuracy.name}", "fraction", accuracy.accuracy, None)
+        expected_accuracy = None if predicted is None else predicted.accuracy
+        entry = _quantity(f"accuracy.{accuracy.name}", "fraction", accuracy.accuracy, expected_accuracy)
         found.append(replace(entry, low=accuracy.low, high=accuracy.high))
     if predicted is not None:
         count = float(predicted.cost.parameter_count)
@@ -144,6 +145,7 @@ def _predicted(cost: Cost) -> dict[str, float | None]:
         "peak_rss_bytes": cost.peak_rss_bytes.value,
         "model_memory_bytes": cost.model_memory_bytes.value,
         "prefill_s": cost.prefill_s.value,
+        "time_to_first_token_s": cost.prefill_s.value,
         "decode_s": cost.decode_s.value,
     }
 
@@ -151,12 +153,13 @@ def _predicted(cost: Cost) -> dict[str, float | None]:
 def _texts(
     measured: BundleMeasurement | None, predicted: Candidate | None, dense_bits: dict[str, float]
 ) -> dict[str, tuple[float | None, float | None]]:
-    """Name -> measured and predicted bits-per-byte; the prediction is for domain text, which losses were scored on."""
+    """Name -> measured and predicted bits-per-byte; predicted for the texts losses were scored on."""
     found: dict[str, tuple[float | None, float | None]] = {}
     for name in dict.fromkeys([*dense_bits, *_bits_per_byte(measured)]):
         expected = None
-        if name == "domain" and predicted is not None and predicted.label != "dense" and name in dense_bits:
-            expected = dense_bits[name] * (1.0 + predicted.relative_loss)
+        if predicted is not None and predicted.label != "dense" and name in dense_bits:
+            rise = {"domain": predicted.relative_loss, "general": predicted.general_relative_loss}.get(name)
+            expected = None if rise is None else dense_bits[name] * (1.0 + rise)
         found[name] = (_bits_per_byte(measured).get(name), expected)
     return found
 

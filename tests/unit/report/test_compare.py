@@ -1,13 +1,17 @@
 """Every number of the report says where it comes from, and stands beside its prediction."""
 
 import pytest
+from msgspec.structs import replace
 
 from edgeprune.report.blocks import block_rows, vocabulary_text
+from edgeprune.report.compare import build_report
 from edgeprune.report.text import quantity_of
+from edgeprune.schema.measurement import TextResult
 from edgeprune.schema.recipe import KeepTokens, Recipe, SiteEdit
 from edgeprune.schema.report import Quantity, RunReport
 from edgeprune.shapes import edit_shapes
 from tests.unit.report.builders import BITS, SPEC, make_measurement, make_report, make_validation
+from tests.unit.search.builders import make_device, make_scores
 
 
 def entry(report: RunReport, label: str, name: str) -> Quantity:
@@ -38,14 +42,16 @@ def test_measured_numbers_have_their_prediction_and_its_error_beside_them() -> N
 
 
 def test_what_was_not_measured_is_marked_estimated_or_missing_and_never_zero() -> None:
-    validation = make_validation(measurements=(make_measurement("dense"), make_measurement("recipe", decode_s=None)))
+    recipe = replace(make_measurement("recipe", decode_s=None), load_time_s=None)
+    validation = make_validation(measurements=(make_measurement("dense"), recipe))
     report = make_report(validation)
     unmeasured = entry(report, "recipe", "decode_s")
     assert unmeasured.basis == "estimated"
     assert unmeasured.value == unmeasured.predicted
     assert unmeasured.relative_error is None
     assert entry(report, "int8", "disk_bytes").basis == "estimated"
-    assert entry(report, "recipe", "time_to_first_token_s").value is None
+    assert entry(report, "recipe", "time_to_first_token_s").basis == "estimated"
+    assert entry(report, "recipe", "load_time_s").value is None
 
 
 def test_predicted_bits_per_byte_start_from_the_measured_dense_ones() -> None:
@@ -53,6 +59,35 @@ def test_predicted_bits_per_byte_start_from_the_measured_dense_ones() -> None:
     assert report.search.chosen is not None
     found = entry(report, "recipe", "bits_per_byte.domain")
     assert found.predicted == pytest.approx(BITS["dense"] * (1.0 + report.search.chosen.relative_loss))
+
+
+def test_general_text_and_accuracy_stand_beside_their_predictions() -> None:
+    report = make_report()
+    chosen = report.search.chosen
+    assert chosen is not None
+    told = replace(report.search, chosen=replace(chosen, general_relative_loss=0.1, accuracy=0.55))
+    texts = {
+        label: tuple(
+            TextResult(name=name, bits_per_byte=bits, loss_nats=2.0, scored_token_count=10, scored_bytes=30)
+            for name, bits in (("domain", 1.0), ("general", general))
+        )
+        for label, general in (("dense", 2.0), ("recipe", 2.3))
+    }
+    measured = tuple(replace(make_measurement(label), texts=found) for label, found in texts.items())
+    other = build_report(
+        told,
+        make_validation(measurements=measured),
+        dense_spec=SPEC,
+        edited_spec=edit_shapes(SPEC, chosen.recipe),
+        scores=make_scores(SPEC)[0],
+        device=make_device(),
+        versions={},
+        created_at="",
+    )
+    general = entry(other, "recipe", "bits_per_byte.general")
+    assert general.value == 2.3
+    assert general.predicted == pytest.approx(2.2)
+    assert entry(other, "recipe", "accuracy.exam").predicted == 0.55
 
 
 def test_accuracy_keeps_its_interval() -> None:
@@ -63,9 +98,6 @@ def test_accuracy_keeps_its_interval() -> None:
 
 def test_a_recipe_edited_by_hand_has_no_predictions_beside_it() -> None:
     report = make_report()
-    from edgeprune.report.compare import build_report
-    from tests.unit.search.builders import make_device, make_scores
-
     edited = edit_shapes(SPEC, Recipe(model_hash=SPEC.model_hash, context_tokens=64, drop_blocks=(0,)))
     other = build_report(
         report.search,
