@@ -1,7 +1,7 @@
 """Predicts what the work needs on this machine, so that a refusal comes before the first minute is spent.
 
-Memory: the libraries, the float32 model twice (dense and edited), float64 Grams of every site input twice (both
-halves of the calibration text), and the logits of one calibration batch; each worker process beside this one has its
+Memory: the libraries, the float32 model twice (dense and edited), float64 Grams of every site input twice
+(domain and general text), and the logits of one calibration batch; each worker process beside this one has its
 own libraries, model, Grams and logits. Disk: one float32 folder, the float32 dense bundle, 8-bit and 4-bit bundles, the
 chosen bundle (at most the dense one) and the statistics; or, before all these, the parts of an unfinished calibration.
 """
