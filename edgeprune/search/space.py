@@ -90,6 +90,10 @@ def build_menu(problem: Problem, recipes: Sequence[Recipe]) -> Space:
     return _Builder(problem, recipes).build()
 
 
+_Paid = dict[int, tuple[Price, tuple[float, ...]]]
+"""Identity of a price -> the price, kept alive so that no other one gets its identity, and what was read of it."""
+
+
 class _Builder:
     """Collects columns and groups in a fixed order, so that equal inputs give equal programs."""
 
@@ -97,7 +101,7 @@ class _Builder:
         self._problem = problem
         self._is_whole = recipes is not None
         self._columns: list[Column] = []
-        self._paid: dict[int, tuple[float, ...]] = {}
+        self._paid: _Paid = {}
         self._groups: list[Group] = []
         self._holds = Holds(problem.spec, problem.locks)
         self._ladders = Ladders(problem, self._holds, recipes=recipes)
@@ -273,7 +277,7 @@ def narrowed_site(site: SiteSpec, kept: int | None) -> SiteSpec | None:
     return replace(site, in_features=kept) if site.role == "down" else replace(site, out_features=kept)
 
 
-def without_dominated(columns: list[Column], paid: dict[int, tuple[float, ...]] | None = None) -> list[Column]:
+def without_dominated(columns: list[Column], paid: _Paid | None = None) -> list[Column]:
     """Columns of one group that no other one beats or equals in loss and in every resource; order kept.
 
     `paid` keeps what was read of prices, by their identity, for columns of other groups with the same ones.
@@ -285,8 +289,8 @@ def without_dominated(columns: list[Column], paid: dict[int, tuple[float, ...]] 
     for column in columns:
         assert column.price is not None  # only priced columns are compared
         if id(column.price) not in paid:
-            paid[id(column.price)] = _resources(column.price)
-        keys.append((column.loss_nats, column.general_nats, *paid[id(column.price)]))
+            paid[id(column.price)] = (column.price, _resources(column.price))
+        keys.append((column.loss_nats, column.general_nats, *paid[id(column.price)][1]))
     kept = undominated(np.array(keys))
     return [columns[index] for index in kept]
 
