@@ -31,6 +31,7 @@ sys.path.insert(0, str(REPOSITORY))
 
 import numpy as np  # noqa: E402
 import torch  # noqa: E402
+from numpy.typing import NDArray  # noqa: E402
 
 from edgeprune.calibrate.halves import skipped_drops  # noqa: E402
 from edgeprune.calibrate.loss import measure_loss  # noqa: E402
@@ -93,11 +94,12 @@ def measure_dense(loaded: LoadedModel, training: dict[str, Any]) -> dict[str, An
     """Bits-per-byte and accuracy of the dense model, and what cheap methods need."""
     world = World(training["seed"])
     count: int = training["tokens"]
-    tokens: list[int] = []
+    chunks: list[NDArray[np.int64]] = []
     stream = world.training_documents()
-    while len(tokens) < count:
-        tokens += encode_documents(loaded.tokenizer, [next(stream)[1] for _ in range(1024)])
-    ngrams = NgramModel(np.array(tokens[:count], dtype=np.int64), loaded.tokenizer.get_vocab_size())
+    while sum(map(len, chunks)) < count:
+        texts = [next(stream)[1] for _ in range(4096)]
+        chunks.append(np.array(encode_documents(loaded.tokenizer, texts), dtype=np.int64))
+    ngrams = NgramModel(np.concatenate(chunks)[:count], loaded.tokenizer.get_vocab_size())
     bits: dict[str, dict[str, float]] = {}
     for domain in DEMO_DOMAINS:
         texts = documents(domain, "report")
@@ -297,6 +299,8 @@ def main() -> int:
     parser.add_argument("--markdown", action="store_true", help="print the table of the last run; measure nothing")
     options = parser.parse_args()
     if options.markdown:
+        if not options.output.is_file():
+            parser.error(f"there is no {options.output} yet; run without --markdown first")
         print(markdown(json.loads(options.output.read_text(encoding="utf-8"))))
         return 0
     torch.set_num_threads(options.threads)
