@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import os
 import subprocess
 import sys
 import time
@@ -10,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import edgeprune
+from edgeprune.runtime.isolate import child_environment
 
 __all__ = ["LocalCluster", "local_cluster"]
 
@@ -23,21 +22,16 @@ class LocalCluster:
 
 
 @contextlib.contextmanager
-def local_cluster(
-    folder: Path, *, worker_count: int = 2, preload: Path | None = None, modules: Path | None = None
-) -> Iterator[LocalCluster]:
+def local_cluster(folder: Path, *, worker_count: int = 2, preload: Path | None = None) -> Iterator[LocalCluster]:
     """Start a scheduler on a free port and its workers; all end with the block.
 
     Args:
         folder: where Dask keeps its files.
         worker_count: workers, each a process with one thread.
         preload: a script that each worker runs before it works.
-        modules: a folder that each worker can import from.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    root = Path(edgeprune.__file__).resolve().parents[1]
-    paths = [str(path) for path in (modules, root) if path is not None]
-    environment = dict(os.environ, PYTHONPATH=os.pathsep.join(paths), OMP_NUM_THREADS="1")
+    environment = child_environment(1)
     found = folder / "scheduler.json"
     started: list[subprocess.Popen[bytes]] = []
 

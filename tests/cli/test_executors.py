@@ -1,7 +1,6 @@
 """`--workers` and `--cluster`: refused in one sentence where they cannot be, and never part of a result."""
 
 import contextlib
-import os
 import signal
 import socket
 import subprocess
@@ -13,7 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-import edgeprune
+from edgeprune.runtime.isolate import child_environment
 from tests.cli.conftest import Inputs
 
 
@@ -27,12 +26,11 @@ def nobody() -> Iterator[str]:
 
 def run_process(*arguments: object) -> "subprocess.CompletedProcess[str]":
     """A process of its own: what libraries say when it ends is part of stderr."""
-    root = str(Path(edgeprune.__file__).resolve().parents[1])
     return subprocess.run(
         [sys.executable, "-m", "edgeprune", *map(str, arguments)],
         capture_output=True,
         text=True,
-        env=dict(os.environ, PYTHONPATH=root),
+        env=child_environment(None),
         timeout=300,
     )
 
@@ -67,7 +65,6 @@ def workers_of(pid: int) -> list[psutil.Process]:
 
 @pytest.mark.slow
 def test_an_interruption_is_exit_130_and_leaves_no_worker(inputs: Inputs, tmp_path: Path) -> None:
-    root = str(Path(edgeprune.__file__).resolve().parents[1])
     arguments = [
         "run", inputs.model, "--domain", inputs.domain, "--general", inputs.domain, "--device", "raspberry-pi-5",
         "--context", "128", "--workers", "2", "-o", tmp_path / "out",
@@ -77,7 +74,7 @@ def test_an_interruption_is_exit_130_and_leaves_no_worker(inputs: Inputs, tmp_pa
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        env=dict(os.environ, PYTHONPATH=root),
+        env=child_environment(None),
         start_new_session=True,  # as from a terminal, the signal goes to the command alone: workers have their own
     ) as command:
         deadline_s = time.monotonic() + 300.0

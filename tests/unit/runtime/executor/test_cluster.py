@@ -19,7 +19,7 @@ pytest.importorskip("distributed", reason="the extra `cluster` is not installed"
 @pytest.fixture
 def cluster(task_folder: Path, tmp_path: Path) -> Iterator[LocalCluster]:
     """Two workers whose own list allows the tests' tasks."""
-    with local_cluster(tmp_path / "dask", preload=task_folder / "test_allow.py", modules=task_folder) as found:
+    with local_cluster(tmp_path / "dask", preload=task_folder / "test_allow.py") as found:
         yield found
 
 
