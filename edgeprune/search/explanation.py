@@ -171,7 +171,9 @@ def _summary(
         if missed:
             lines.append(f"As written it is predicted to miss the limit on {' and '.join(missed)}.")
     else:
-        lines.append("This is the search's own choice.")
+        measured = optimum.measured_relative_loss
+        built = "" if measured is None else f" It was built, and measured to lose {format_fraction(measured)}."
+        lines.append(f"This is the search's own choice.{built}")
     if going is None:
         lines.append("No prices could be told at its optimum, so alternatives are compared by loss alone.")
         return tuple(lines)
