@@ -58,7 +58,7 @@ def depth_options(
                 Event(
                     kind="stage_advanced",
                     stage="calibrate",
-                    message=f"without {_count(drops):g} blocks: {increase:+.3f} nats a token",
+                    message=f"without {drops.block_count:g} blocks: {increase:+.3f} nats a token",
                     done_fraction=0.5 + 0.2 * number / len(proposals),
                 )
             )
@@ -88,7 +88,3 @@ def _block_proposals(loaded: LoadedModel, similarity: NDArray[np.float64]) -> It
         for selector, positions in named.items():
             if len(positions) == count and not ends & set(positions):
                 yield selector, Drops(blocks=tuple(loaded.block_indices[position] for position in positions))
-
-
-def _count(drops: Drops) -> float:
-    return len(drops.blocks) + (len(drops.attention) + len(drops.mlp)) / 2

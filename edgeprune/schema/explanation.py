@@ -47,6 +47,8 @@ class Alternative(Record, frozen=True, kw_only=True):
     kept_count: int | None = None
     """Channels or tokens that stay; None where all do."""
     drop_blocks: tuple[int, ...] | None = None
+    drop_attention: tuple[int, ...] = ()
+    drop_mlp: tuple[int, ...] = ()
     """None for choices inside the model."""
     loss_nats: float | None
     """Predicted; None when it was never scored."""
@@ -88,7 +90,7 @@ class BlockExplanation(Record, frozen=True, kw_only=True):
     memory_bytes: float
     decode_s: float | None
     width: Choice | None
-    """None when the block is dropped."""
+    """None when its MLP is dropped."""
     sites: tuple[Choice, ...] = ()
     sentence: str
 

@@ -21,6 +21,24 @@ class Drops(NamedTuple):
     mlp: tuple[int, ...] = ()
     """Blocks that lose their MLP alone."""
 
+    @property
+    def block_count(self) -> float:
+        """How many blocks go, a half counting as one half."""
+        return len(self.blocks) + (len(self.attention) + len(self.mlp)) / 2
+
+    def lacks_attention(self, block: int) -> bool:
+        """Whether the block's attention goes, alone or with the block."""
+        return block in self.blocks or block in self.attention
+
+    def lacks_mlp(self, block: int) -> bool:
+        """Whether the block's MLP goes, alone or with the block."""
+        return block in self.blocks or block in self.mlp
+
+    def __str__(self) -> str:
+        parts = [str(block) for block in self.blocks]
+        parts += [f"{block}.attention" for block in self.attention]
+        return " ".join([*parts, *(f"{block}.mlp" for block in self.mlp)]) or "none"
+
 
 class KeepTokens(Record, frozen=True, kw_only=True):
     """Vocabulary rows that stay; the ids follow from the calibration token counts, in order of use."""

@@ -86,7 +86,7 @@ class Allocator:
         self._has_prefill = all(price.prefill_high_s(0.0) is not None for price in priced)
         self._groups = _group_rows(space)
         self._depth_columns = tuple(
-            position for position, column in enumerate(space.columns) if column.drop_blocks is not None
+            position for position, column in enumerate(space.columns) if column.drops is not None
         )
         self._slowest_s = max(1e-12, _largest_total(self._streaming, space))
 
@@ -96,14 +96,14 @@ class Allocator:
         return self._has_prefill
 
     def least_loss(
-        self, limits: Limits, *, gap: float = RELATIVE_GAP, drop_count: int | None = None
+        self, limits: Limits, *, gap: float = RELATIVE_GAP, drop_count: float | None = None
     ) -> Allocation | None:
         """The allocation with the least loss within the limits (ties broken by time); None when there is none.
 
         Args:
             limits: what must hold.
             gap: relative gap to prove.
-            drop_count: only recipes that drop that many blocks; None leaves that open.
+            drop_count: only recipes that drop that many blocks, halves counted as such; None leaves that open.
 
         Raises:
             DeviceError: the solver stopped without an answer.
@@ -192,12 +192,12 @@ class Allocator:
         *,
         gap: float,
         loosened: frozenset[str] = frozenset(),
-        drop_count: int | None = None,
+        drop_count: float | None = None,
     ) -> Allocation | None:
         branch = tuple(
             position
             for position in self._depth_columns
-            if drop_count is None or len(self._space.columns[position].drop_blocks or ()) == drop_count
+            if drop_count is None or _block_count(self._space.columns[position]) == drop_count
         )
         solution = solve(self._program(limit_rows, cost, loosened, branch), gap=gap, seed=self._seed)
         if solution is None:
@@ -254,3 +254,7 @@ def _largest_total(values: _Array, space: Space) -> float:
     groups = np.array([column.group for column in space.columns])
     np.maximum.at(best, groups, values)
     return float(best.sum())
+
+
+def _block_count(column: Column) -> float:
+    return 0.0 if column.drops is None else column.drops.block_count

@@ -10,10 +10,9 @@ from msgspec.structs import replace
 
 from edgeprune.schema.explanation import Alternative, Choice, LimitPrice, Standing
 from edgeprune.schema.lock import Lock
-from edgeprune.schema.model import ModelSpec
-from edgeprune.schema.recipe import SiteEdit
+from edgeprune.schema.model import MLP_ROLES, ModelSpec
+from edgeprune.schema.recipe import Drops, SiteEdit
 from edgeprune.search.going_prices import GoingPrices
-from edgeprune.search.locks import MLP_ROLES
 from edgeprune.search.menu import Menu, Taken
 from edgeprune.search.reasons import choice_sentence, nats, reason
 from edgeprune.search.space import Column, without_dominated
@@ -52,9 +51,14 @@ class Alternatives:
         self._outer = {
             block.index: [site.name for site in block.sites if site.name not in self._inner] for block in spec.blocks
         }
-        self._values: dict[int, float] = {}
+        self._values: dict[tuple[int, bool], float] = {}
         self._depth: Choice | None = None
         self._peaks_while_loading = loading > sum(price.running_high_bytes for price in known)
+
+    @property
+    def drops(self) -> Drops:
+        """Blocks and halves the recipe drops."""
+        return self._taken.drops
 
     def is_inner(self, site: str) -> bool:
         """Whether a site's shape follows the width, whose figures then hold the site's."""
@@ -72,7 +76,7 @@ class Alternatives:
         return self._choice("tables", list(self._menu.tables.values()), self._taken.tables, locks)
 
     def width(self, block: int) -> Choice | None:
-        """Channels of a block; None when it is dropped."""
+        """Channels of a block; None when its MLP is dropped."""
         if block not in self._taken.widths:
             return None
         options = list(self._menu.widths[block].values())
@@ -90,7 +94,7 @@ class Alternatives:
     def depth_without(self, block: int) -> str:
         """What speaks for a kept block, or against a dropped one, in words."""
         choice = self.depth()
-        is_kept = block in self._taken.widths
+        is_kept = block not in self._taken.drops.blocks
         others = [
             option
             for option in choice.alternatives
@@ -153,7 +157,8 @@ class Alternatives:
         column = self._menu.column(position)
         columns = [self._menu.column(at) for at in pieces]
         priced = self._priced(position, pieces)
-        own = None if column.drop_blocks is not None else columns
+        own = None if column.drops is not None else columns
+        drops = (None, (), ()) if column.drops is None else column.drops
         times = [None if each.price is None else each.price.decode_high_s(self._share) for each in columns]
         known = [time for time in times if time is not None]
         return Alternative(
@@ -167,7 +172,9 @@ class Alternatives:
             if column.tables is None
             else column.tables[1],
             kept_count=column.channels[1] if column.channels else column.tables[0] if column.tables else None,
-            drop_blocks=column.drop_blocks,
+            drop_blocks=drops[0],
+            drop_attention=drops[1],
+            drop_mlp=drops[2],
             loss_nats=sum(each.loss_nats for each in columns),
             disk_bytes=None if own is None else sum(each.price.disk_bytes for each in own if each.price is not None),
             memory_bytes=None if own is None else sum(map(self._memory, own)),
@@ -199,21 +206,29 @@ class Alternatives:
         if self._going is None:
             return None
         column = self._menu.column(position)
-        if column.drop_blocks is None:
+        drops = column.drops
+        if drops is None:
             return float(sum(self._going.priced_nats[at] for at in pieces))
-        kept = [block for block in self._menu.widths if block not in column.drop_blocks]
-        return float(self._going.priced_nats[position]) + sum(map(self._block_value, kept))
+        kept = [self._attention_value(block) for block in self._menu.widths if not drops.lacks_attention(block)]
+        kept += [self._mlp_value(block) for block in self._menu.widths if not drops.lacks_mlp(block)]
+        return float(self._going.priced_nats[position]) + sum(kept)
 
-    def _block_value(self, block: int) -> float:
-        """The least a kept block costs at the going prices."""
-        if block not in self._values:
+    def _attention_value(self, block: int) -> float:
+        """The least a kept attention costs at the going prices."""
+        if (block, False) not in self._values:
+            options = [self._menu.site_options(name, None) for name in self._outer[block]]
+            self._values[block, False] = sum(map(self._least, options))
+        return self._values[block, False]
+
+    def _mlp_value(self, block: int) -> float:
+        """The least a kept MLP costs at the going prices."""
+        if (block, True) not in self._values:
             widths = [
                 self._weight(at) + sum(map(self._least, self._menu.inner(at)))
                 for at in self._usable(list(self._menu.widths[block].values()))
             ]
-            outer = sum(self._least(self._menu.site_options(name, None)) for name in self._outer[block])
-            self._values[block] = outer + min(widths)
-        return self._values[block]
+            self._values[block, True] = min(widths)
+        return self._values[block, True]
 
     def _least(self, options: list[int]) -> float:
         return min(map(self._weight, self._usable(options)))
@@ -280,8 +295,8 @@ def _is_worse(chosen: Alternative, option: Alternative) -> bool:
 
 
 def _label(column: Column, spec: ModelSpec) -> str:
-    if column.drop_blocks is not None:
-        return f"drop {' '.join(map(str, column.drop_blocks))}" if column.drop_blocks else "drop none"
+    if column.drops is not None:
+        return f"drop {column.drops}"
     if column.tables is not None:
         kept, kernel = column.tables
         return f"{kernel}, {'all' if kept is None else f'{kept:,}'} tokens"

@@ -95,7 +95,9 @@ def objective_of(budget: Budget, limits: Limits) -> Objective:
     return "memory" if only_quality else "loss"
 
 
-def choose(problem: Problem, space: Space, allocator: Allocator, *, drop_count: int | None = None) -> Candidate | None:
+def choose(
+    problem: Problem, space: Space, allocator: Allocator, *, drop_count: float | None = None
+) -> Candidate | None:
     """The best candidate within the budget; None when nothing is within it.
 
     Args:

@@ -31,10 +31,10 @@ QUALITIES = frozenset({"loss", "general loss", "accuracy"})
 def concessions(problem: Problem, space: Space, allocator: Allocator) -> tuple[Concession, ...]:
     """Those that help, in the order of the table above."""
     found = [*_limits(problem, space, allocator)]
-    dropped = {len(entry.recipe.drop_blocks) for concession, entry in found if concession.kind == "limit"}
+    dropped = {entry.recipe.drops.block_count for concession, entry in found if concession.kind == "limit"}
     blocks = _blocks(problem, space, allocator)
     # Where loosening the loss already drops as many blocks, it is the same concession.
-    extra = [] if blocks is None or len(blocks[1].recipe.drop_blocks) in dropped else [blocks[0]]
+    extra = [] if blocks is None or blocks[1].recipe.drops.block_count in dropped else [blocks[0]]
     return (*(concession for concession, _ in found), *_context(problem), *extra, *_locks(problem))
 
 
@@ -85,7 +85,9 @@ def _blocks(problem: Problem, space: Space, allocator: Allocator) -> tuple[Conce
     free = dataclasses.replace(
         problem, budget=replace(problem.budget, max_loss=None, max_general_loss=None, min_accuracy=None)
     )
-    counts = sorted({len(column.drop_blocks) for column in space.columns if column.drop_blocks})
+    counts = sorted(
+        {column.drops.block_count for column in space.columns if column.drops is not None and any(column.drops)}
+    )
     tried = [choose(free, space, allocator, drop_count=count) for count in counts]
     best = min(
         (entry for entry in tried if entry is not None), key=lambda entry: entry.loss_increase_nats, default=None
@@ -93,10 +95,10 @@ def _blocks(problem: Problem, space: Space, allocator: Allocator) -> tuple[Conce
     if best is None:
         return None
     solved = dataclasses.replace(problem, budget=loosened(problem.budget, best, only=QUALITIES))
-    count = len(best.recipe.drop_blocks)
+    count = best.recipe.drops.block_count
     if choose(solved, space, allocator) is None:
         return None
-    return _concession(solved, best, "blocks", f"drop {count} block{'s' if count > 1 else ''}"), best
+    return _concession(solved, best, "blocks", f"drop {count:g} block{'s' if count > 1 else ''}"), best
 
 
 def _locks(problem: Problem) -> Iterator[Concession]:
@@ -121,8 +123,8 @@ def _moved(quantity: Quantity, before: Budget, after: Budget) -> str:
 
 
 def _concession(problem: Problem, found: Candidate, kind: ConcessionKind, what: str) -> Concession:
-    count = len(found.recipe.drop_blocks)
-    dropped = f", {count} block{'s' if count > 1 else ''} dropped" if count and kind != "blocks" else ""
+    count = found.recipe.drops.block_count
+    dropped = f", {count:g} block{'s' if count > 1 else ''} dropped" if count and kind != "blocks" else ""
     return Concession(
         kind=kind,
         message=f"{what}: loss {found.relative_loss:+.1%}{dropped}",

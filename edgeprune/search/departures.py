@@ -4,27 +4,23 @@ from collections.abc import Iterable
 
 from edgeprune.schema.explanation import Alternative, Departure
 from edgeprune.search.alternatives import Alternatives
-from edgeprune.search.menu import Menu, Taken
+from edgeprune.search.menu import Taken
 
 __all__ = ["departures"]
 
 
-def departures(menu: Menu, written: Taken, optimal: Taken, options: Alternatives) -> tuple[Departure, ...]:
+def departures(written: Taken, optimal: Taken, options: Alternatives) -> tuple[Departure, ...]:
     """One entry for each choice that differs; blocks only one of the two keeps are part of the set dropped.
 
     Args:
-        menu: all options.
         written: what the recipe takes.
         optimal: what the search took.
         options: figures of options in the written recipe's company.
     """
     found: list[Departure] = []
     pairs: list[tuple[str, int | None, int | None]] = [("tables", written.tables, optimal.tables)]
-    for block in menu.problem.spec.blocks:
-        if block.index not in written.widths or block.index not in optimal.widths:
-            continue
-        pairs.append((f"block.{block.index} width", written.widths[block.index], optimal.widths[block.index]))
-        pairs += [(site.name, written.sites[site.name], optimal.sites[site.name]) for site in block.sites]
+    own, others = _pieces(written), _pieces(optimal)
+    pairs += [(name, own[name], others[name]) for name in own if name in others]
     for name, first, second in pairs:
         before, after = options.alone(name, second, optimal), options.alone(name, first, written)
         if (before.label, before.standing) != (after.label, after.standing):
@@ -47,10 +43,11 @@ def _departure(name: str, written: Alternative, optimal: Alternative) -> Departu
 
 
 def _depth(written: Taken, optimal: Taken, options: Alternatives) -> Departure:
-    """The sets of blocks, with everything in the blocks that only one of the two keeps."""
+    """The sets of blocks and halves, with everything in what only one of the two keeps."""
     first, second = options.alone("depth", written.depth, written), options.alone("depth", optimal.depth, optimal)
-    more = _block_pieces(written, set(written.widths) - set(optimal.widths), options)
-    less = _block_pieces(optimal, set(optimal.widths) - set(written.widths), options)
+    own, others = _pieces(written), _pieces(optimal)
+    more = [options.alone(name, at, written) for name, at in own.items() if name not in others]
+    less = [options.alone(name, at, optimal) for name, at in others.items() if name not in own]
     return Departure(
         name="depth",
         written=first.label,
@@ -63,10 +60,11 @@ def _depth(written: Taken, optimal: Taken, options: Alternatives) -> Departure:
     )  # fmt: skip
 
 
-def _block_pieces(taken: Taken, blocks: set[int], options: Alternatives) -> list[Alternative]:
-    names = [(f"block.{block} width", taken.widths[block]) for block in sorted(blocks)]
-    names += [(name, at) for name, at in taken.sites.items() if int(name.split(".")[1]) in blocks]
-    return [options.alone(name, at, taken) for name, at in names]
+def _pieces(taken: Taken) -> dict[str, int | None]:
+    """Choice -> column, of the widths and sites a recipe keeps, block by block."""
+    found = {f"block.{block} width": (block, 0, at) for block, at in taken.widths.items()}
+    found |= {name: (int(name.split(".")[1]), 1, at) for name, at in taken.sites.items()}
+    return {name: found[name][2] for name in sorted(found, key=lambda name: found[name][:2])}
 
 
 def _less(first: float | None, second: float | None) -> float | None:

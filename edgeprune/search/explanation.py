@@ -1,10 +1,12 @@
 """`explain_recipe`: every choice of a recipe beside its alternatives, at the prices its limits charge."""
 
+from collections.abc import Sequence
+
 from msgspec.structs import replace
 
 from edgeprune.schema.candidate import Candidate
 from edgeprune.schema.explanation import BlockExplanation, Choice, Explanation, LimitPrice
-from edgeprune.schema.recipe import Recipe
+from edgeprune.schema.recipe import Drops, Recipe
 from edgeprune.search.alternatives import Alternatives
 from edgeprune.search.candidates import candidate
 from edgeprune.search.departures import departures
@@ -45,7 +47,7 @@ def explain_recipe(
     limits = _limits(problem, written, going, is_scored=scored is not None)
     is_edited = taken != best
     options = Alternatives(menu, taken, going, limits, is_edited=is_edited)
-    moved = departures(menu, taken, best, options) if is_edited else ()
+    moved = departures(taken, best, options) if is_edited else ()
     return Explanation(
         source=source,
         recipe=recipe,
@@ -68,8 +70,8 @@ def explain_recipe(
 
 
 def _block(problem: Problem, options: Alternatives, index: int) -> BlockExplanation:
-    width = options.width(index)
-    if width is None:
+    drops = options.drops
+    if index in drops.blocks:
         return BlockExplanation(
             index=index,
             is_dropped=True,
@@ -80,10 +82,19 @@ def _block(problem: Problem, options: Alternatives, index: int) -> BlockExplanat
             width=None,
             sentence=f"dropped: {options.depth_without(index)}",
         )
+    width = options.width(index)
     block = next(block for block in problem.spec.blocks if block.index == index)
-    sites = tuple(options.site(site.name) for site in block.sites)
+    sites = tuple(
+        options.site(site.name)
+        for site in block.sites
+        if not (drops.lacks_mlp(index) if options.is_inner(site.name) else drops.lacks_attention(index))
+    )
+    choices = sites if width is None else (width, *sites)
     # The width's own figures hold its sites already.
-    pieces = [width.chosen, *(site.chosen for site in sites if not options.is_inner(site.name))]
+    pieces = [
+        *([] if width is None else [width.chosen]),
+        *(site.chosen for site in sites if not options.is_inner(site.name)),
+    ]
     losses = [piece.loss_nats for piece in pieces]
     known = [loss for loss in losses if loss is not None]
     times = [piece.decode_s for piece in pieces if piece.decode_s is not None]
@@ -96,11 +107,17 @@ def _block(problem: Problem, options: Alternatives, index: int) -> BlockExplanat
         decode_s=sum(times) if len(times) == len(pieces) else None,
         width=width,
         sites=sites,
-        sentence=f"kept: {options.depth_without(index)}. {_closest_call([width, *sites])}",
+        sentence=f"{_kept(drops, index)}: {options.depth_without(index)}. {_closest_call(choices)}",
     )
 
 
-def _closest_call(choices: list[Choice]) -> str:
+def _kept(drops: Drops, block: int) -> str:
+    if drops.lacks_attention(block):
+        return "its MLP alone is kept"
+    return "its attention alone is kept" if drops.lacks_mlp(block) else "kept"
+
+
+def _closest_call(choices: Sequence[Choice]) -> str:
     """The sentence of the choice that was decided by the least."""
     known = [
         (choice.alternatives[0].margin_nats, position)

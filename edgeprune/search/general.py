@@ -2,7 +2,6 @@
 
 from typing import TYPE_CHECKING
 
-from edgeprune.schema.recipe import Drops
 from edgeprune.search.problem import QualityModel
 
 if TYPE_CHECKING:
@@ -14,8 +13,8 @@ __all__ = ["general_loss"]
 def general_loss(model: QualityModel, column: "Column") -> float | None:
     """Nats per token that taking a column adds on general text; None when one of its edits was not scored there."""
     parts: list[float | None] = []
-    if column.drop_blocks is not None:
-        parts.append(model.depth_loss(Drops(blocks=column.drop_blocks)))
+    if column.drops is not None:
+        parts.append(model.depth_loss(column.drops))
     if column.tables is not None:
         kept, kernel = column.tables
         parts.append(0.0 if kept is None else model.vocabulary_loss(kept))

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from edgeprune.schema.kernel import FLOAT32
 from edgeprune.schema.model import BlockSpec, SiteSpec
-from edgeprune.schema.recipe import RankMethod, Recipe
+from edgeprune.schema.recipe import Drops, RankMethod, Recipe
 from edgeprune.search.locks import Holds
 from edgeprune.search.problem import Problem
 from edgeprune.shapes import break_even_rank
@@ -56,28 +56,29 @@ class Ladders:
         ] or [FLOAT32]
         self._edits = [edit for recipe in self._recipes for edit in recipe.sites]
 
-    def scored_depth(self) -> dict[tuple[int, ...], float]:
-        """Every scored set of blocks to drop, and none, with its loss."""
-        found: dict[tuple[int, ...], float] = {(): 0.0}
+    def scored_depth(self) -> dict[Drops, float]:
+        """Every scored set of blocks and halves to drop, and none, with its loss."""
+        found: dict[Drops, float] = {Drops(): 0.0}
         for option in self._problem.scores.depth:
-            drop = option.drops.blocks
             loss = self._problem.quality_model.depth_loss(option.drops)
-            if option.drops.attention or option.drops.mlp:
-                continue
-            if loss is not None and len(drop) < len(self._problem.spec.blocks):
-                found[drop] = loss
+            attends = any(not option.drops.lacks_attention(block.index) for block in self._problem.spec.blocks)
+            if loss is not None and attends:
+                found[option.drops] = loss
         return found
 
-    def depth(self) -> dict[tuple[int, ...], float]:
-        """Sets of blocks the search may drop, thinned to the most promising ones."""
+    def depth(self) -> dict[Drops, float]:
+        """Sets of blocks and halves the search may drop, thinned to the most promising ones."""
         losses = self.scored_depth()
         if self._is_whole:
             return losses
-        kept = sorted(filter(self._holds.allows_depth, losses), key=lambda drop: (len(drop), losses[drop], drop))
+        kept = sorted(filter(self._holds.allows_depth, losses), key=lambda drop: (drop.block_count, losses[drop], drop))
         if len(kept) > MAX_DEPTH_OPTIONS:
             # The least loss at each count first: further sets of a count rarely win.
-            ranks = {drop: sum(1 for other in kept[: kept.index(drop)] if len(other) == len(drop)) for drop in kept}
-            kept = sorted(kept, key=lambda drop: (ranks[drop], len(drop)))[:MAX_DEPTH_OPTIONS]
+            ranks = {
+                drop: sum(1 for other in kept[:position] if other.block_count == drop.block_count)
+                for position, drop in enumerate(kept)
+            }
+            kept = sorted(kept, key=lambda drop: (ranks[drop], drop.block_count))[:MAX_DEPTH_OPTIONS]
             self.is_restricted = True
         return {drop: losses[drop] for drop in kept}
 

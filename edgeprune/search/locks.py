@@ -13,11 +13,11 @@ from fnmatch import fnmatchcase
 from edgeprune.errors import UsageError
 from edgeprune.schema.kernel import parse_kernel
 from edgeprune.schema.lock import Lock, read_bound
-from edgeprune.schema.model import ModelSpec, SiteSpec
+from edgeprune.schema.model import MLP_ROLES, ModelSpec, SiteSpec
+from edgeprune.schema.recipe import Drops
 
-__all__ = ["MLP_ROLES", "Holds", "refusal"]
+__all__ = ["Holds", "refusal"]
 
-MLP_ROLES = ("gate", "up", "down")
 WHOLE = ("table", "vocabulary", "depth")
 BLOCK_ACTIONS = ("keep", "drop")
 
@@ -78,11 +78,11 @@ class Holds:
         """Whether embedding and head may be stored under a kernel."""
         return all(_allows_form(lock.action, None, kernel, 0) for lock in self._whole["table"])
 
-    def allows_depth(self, drop: Iterable[int]) -> bool:
-        """Whether exactly these blocks may be dropped."""
-        dropped = set(drop)
-        return not (dropped and self._whole["depth"]) and all(
-            (lock.action != "keep" or index not in dropped) and (lock.action != "drop" or index in dropped)
+    def allows_depth(self, drops: Drops) -> bool:
+        """Whether exactly these blocks and halves may be dropped; a block that is kept keeps both halves."""
+        touched = {*drops.blocks, *drops.attention, *drops.mlp}
+        return not (touched and self._whole["depth"]) and all(
+            (lock.action != "keep" or index not in touched) and (lock.action != "drop" or index in drops.blocks)
             for index, locks in self._blocks.items()
             for lock in locks
         )

@@ -7,7 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeprune.schema.kernel import FLOAT32
-from edgeprune.schema.recipe import Recipe, SiteEdit
+from edgeprune.schema.model import MLP_ROLES
+from edgeprune.schema.recipe import Drops, Recipe, SiteEdit
 from edgeprune.search.locks import Holds
 from edgeprune.search.problem import Problem
 from edgeprune.search.space import Column, build_menu, narrowed_site
@@ -19,14 +20,16 @@ __all__ = ["Menu", "Taken"]
 class Taken:
     """The columns a recipe takes; None where it does what was never scored."""
 
+    drops: Drops
+    """Blocks and halves that go."""
     depth: int | None
     tables: int | None
     widths: dict[int, int | None]
-    """Kept block -> column."""
+    """Block with an MLP -> column."""
     sites: dict[str, int | None]
-    """Site of a kept block -> column."""
+    """Kept site -> column."""
     forms: dict[str, SiteEdit]
-    """Site of a kept block -> its form, scored or not."""
+    """Kept site -> its form, scored or not."""
 
     def columns(self) -> tuple[int, ...]:
         """All that are known."""
@@ -46,16 +49,16 @@ class Menu:
         self.problem = problem
         self.space = build_menu(problem, recipes)
         self.holds = Holds(problem.spec, problem.locks)
-        self.depth: dict[tuple[int, ...], int] = {}
-        """Dropped blocks -> column."""
+        self.depth: dict[Drops, int] = {}
+        """Dropped blocks and halves -> column."""
         self.tables: dict[tuple[int | None, str], int] = {}
         """Kept tokens and kernel -> column."""
         self.widths: dict[int, dict[int | None, int]] = {block.index: {} for block in problem.spec.blocks}
         """Block -> kept channels -> column."""
         self._sites: dict[tuple[str, int | None], list[int]] = {}
         for position, column in enumerate(self.space.columns):
-            if column.drop_blocks is not None:
-                self.depth[column.drop_blocks] = position
+            if column.drops is not None:
+                self.depth[column.drops] = position
             elif column.tables is not None:
                 self.tables[column.tables] = position
             elif column.channels is not None:
@@ -87,23 +90,27 @@ class Menu:
         spec = self.problem.spec
         counts = {entry.block: entry.kept_count for entry in recipe.keep_channels}
         edits = {edit.name: edit for edit in recipe.sites}
+        drops = recipe.drops
         widths: dict[int, int | None] = {}
         sites: dict[str, int | None] = {}
         forms: dict[str, SiteEdit] = {}
         for block in spec.blocks:
-            if block.index in recipe.drop_blocks:
-                continue
             count = counts.get(block.index, block.intermediate_size)
             width = self.widths[block.index].get(None if count == block.intermediate_size else count)
-            widths[block.index] = width
+            if not drops.lacks_mlp(block.index):
+                widths[block.index] = width
             for site in block.sites:
+                lacks = drops.lacks_mlp if site.role in MLP_ROLES else drops.lacks_attention
+                if lacks(block.index):
+                    continue
                 form = edits.get(site.name, SiteEdit(name=site.name, kernel=FLOAT32))
                 forms[site.name] = form
                 found = [at for at in self.site_options(site.name, width) if _is_form(self.column(at).site, form)]
                 sites[site.name] = found[0] if found else None
         kept = None if recipe.keep_tokens is None else recipe.keep_tokens.kept_count
         return Taken(
-            depth=self.depth.get(tuple(sorted(recipe.drop_blocks))),
+            drops=drops,
+            depth=self.depth.get(drops),
             tables=self.tables.get((None if kept == spec.vocab_size else kept, recipe.table_kernel)),
             widths=widths,
             sites=sites,
@@ -116,8 +123,8 @@ class Menu:
         sites = {site.name: site for block in spec.blocks for site in block.sites}
 
         def is_open(column: Column) -> bool:
-            if column.drop_blocks is not None:
-                return holds.allows_depth(column.drop_blocks)
+            if column.drops is not None:
+                return holds.allows_depth(column.drops)
             if column.tables is not None:
                 return holds.allows_tokens(column.tables[0]) and holds.allows_table(column.tables[1])
             if column.channels is not None:

@@ -14,21 +14,27 @@ then those another option of the same group beats in every resource and in loss:
 import dataclasses
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 from msgspec.structs import replace
 
 from edgeprune.errors import UsageError
 from edgeprune.schema.kernel import FLOAT32
-from edgeprune.schema.model import BlockSpec, SiteSpec
-from edgeprune.schema.recipe import KeepChannels, KeepTokens, Recipe, SiteEdit
+from edgeprune.schema.model import MLP_ROLES, BlockSpec, SiteSpec
+from edgeprune.schema.recipe import Drops, KeepChannels, KeepTokens, Recipe, SiteEdit
 from edgeprune.search.dominance import undominated
 from edgeprune.search.general import general_loss
+from edgeprune.search.joint_price import JointPrice
 from edgeprune.search.ladders import Ladders, rank_ladder
-from edgeprune.search.locks import MLP_ROLES, Holds, refusal
+from edgeprune.search.locks import Holds, refusal
 from edgeprune.search.problem import Price, Problem
+from edgeprune.shapes import attention_only, mlp_only
 
 __all__ = ["Column", "Group", "Space", "build_menu", "build_space", "narrowed_site", "to_recipe", "without_dominated"]
+
+Paid: TypeAlias = dict[int, tuple[Price, tuple[float, ...]]]
+"""Identity of a price -> the price, held so that its identity stays its own, and what it takes of every resource."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,7 +46,7 @@ class Column:
     price: Price | None
     general_nats: float = 0.0
     """Loss on general text; 0 where nothing limits that."""
-    drop_blocks: tuple[int, ...] | None = None
+    drops: Drops | None = None
     tables: tuple[int | None, str] | None = None
     """Kept tokens (None: all) and kernel."""
     channels: tuple[int, int | None] | None = None
@@ -90,10 +96,6 @@ def build_menu(problem: Problem, recipes: Sequence[Recipe]) -> Space:
     return _Builder(problem, recipes).build()
 
 
-_Paid = dict[int, tuple[Price, tuple[float, ...]]]
-"""Identity of a price -> the price, kept alive so that no other one gets its identity, and what was read of it."""
-
-
 class _Builder:
     """Collects columns and groups in a fixed order, so that equal inputs give equal programs."""
 
@@ -101,16 +103,20 @@ class _Builder:
         self._problem = problem
         self._is_whole = recipes is not None
         self._columns: list[Column] = []
-        self._paid: _Paid = {}
+        self._paid: Paid = {}
         self._groups: list[Group] = []
+        self._joints: dict[tuple[int, int], JointPrice] = {}
         self._holds = Holds(problem.spec, problem.locks)
         self._ladders = Ladders(problem, self._holds, recipes=recipes)
 
     def build(self) -> Space:
-        dropping = self._add_depth()
+        sets = self._add_depth()
         self._add_tables()
         for block in self._problem.spec.blocks:
-            self._add_block(block, off=dropping.get(block.index, ()))
+            without_attention = tuple(at for at, drops in sets.items() if drops.lacks_attention(block.index))
+            self._add_attention(block, off=without_attention)
+            without_mlp = tuple(at for at, drops in sets.items() if drops.lacks_mlp(block.index))
+            self._add_mlp(block, off=without_mlp)
         prices = [column.price for column in self._columns if column.price is not None]
         return Space(
             columns=tuple(self._columns),
@@ -138,22 +144,19 @@ class _Builder:
         pairs = [(column, general_loss(model, column)) for column in columns]
         return [dataclasses.replace(column, general_nats=loss) for column, loss in pairs if loss is not None]
 
-    def _add_depth(self) -> dict[int, tuple[int, ...]]:
-        """Depth options; gives for each block the columns that drop it."""
+    def _add_depth(self) -> dict[int, Drops]:
+        """Depth options; column -> what it drops."""
         group = self._group()
         losses = self._ladders.depth()
         if not losses:
-            scored = [" ".join(map(str, drop)) or "none" for drop in sorted(self._ladders.scored_depth())]
+            scored = [str(drops) for drops in sorted(self._ladders.scored_depth())]
             raise refusal(self._holds.of_whole("depth"), "the blocks to drop, of which scored are", scored)
-        dropping: dict[int, tuple[int, ...]] = {}
-        for column in self._elsewhere(
-            Column(group=group, loss_nats=loss, price=None, drop_blocks=drop) for drop, loss in losses.items()
-        ):
-            position = len(self._columns)
-            self._columns.append(column)
-            for block in column.drop_blocks or ():
-                dropping[block] = (*dropping.get(block, ()), position)
-        return dropping
+        columns = self._elsewhere(
+            Column(group=group, loss_nats=loss, price=None, drops=drops) for drops, loss in losses.items()
+        )
+        start = len(self._columns)
+        self._columns.extend(columns)
+        return {at: column.drops for at, column in enumerate(columns, start) if column.drops is not None}
 
     def _add_tables(self) -> None:
         problem, holds = self._problem, self._holds
@@ -176,13 +179,19 @@ class _Builder:
             raise refusal((*holds.of_whole("table"), *holds.of_whole("vocabulary")), "the tables", menu)
         self._add(columns)
 
-    def _add_block(self, block: BlockSpec, *, off: tuple[int, ...]) -> None:
-        for site in block.sites:
-            if site.role not in MLP_ROLES:
-                columns = self._site_columns(site, self._group(off=off))
-                if not columns:
-                    raise self._no_form(site)
-                self._add(columns)
+    def _add_attention(self, block: BlockSpec, *, off: tuple[int, ...]) -> None:
+        """The sites of the attention; what it costs beside them stands with the last one, its output projection."""
+        half = self._problem.cost_model.block_price(attention_only(self._problem.spec, block))
+        sites = [site for site in block.sites if site.role not in MLP_ROLES]
+        for site in sites:
+            columns = self._site_columns(site, self._group(off=off), beside=half if site is sites[-1] else None)
+            if not columns:
+                raise self._no_form(site)
+            self._add(columns)
+
+    def _add_mlp(self, block: BlockSpec, *, off: tuple[int, ...]) -> None:
+        """Widths with what the MLP costs beside its sites, and the sites at each width."""
+        half = mlp_only(self._problem.spec, block)
         group = self._group(off=off)
         # A width at which locks leave some site without a form is no option; its sites would have no column to take.
         widths: list[tuple[Column, list[SiteSpec]]] = []
@@ -191,7 +200,7 @@ class _Builder:
             loss = 0.0 if kept is None else self._problem.quality_model.channel_loss(block.index, kept)
             sites = [narrowed for site in block.sites if (narrowed := narrowed_site(site, kept)) is not None]
             if loss is not None and all(map(self._has_form, sites)):
-                price = self._problem.cost_model.block_price(replace(block, intermediate_size=width))
+                price = self._problem.cost_model.block_price(replace(half, intermediate_size=width))
                 column = Column(group=group, loss_nats=loss, price=price, channels=(block.index, kept))
                 widths += [(column, sites) for column in self._elsewhere([column])]
         if not widths:
@@ -201,6 +210,9 @@ class _Builder:
         for switch, (_, sites) in zip(switches, widths, strict=True):
             for site in sites:
                 self._add(self._site_columns(site, self._group(switch=switch)))
+
+    def _joint(self, price: Price, beside: Price) -> JointPrice:
+        return self._joints.setdefault((id(price), id(beside)), JointPrice(price, beside))
 
     def _has_form(self, site: SiteSpec) -> bool:
         return self._is_whole or not self._holds.of_site(site.name) or bool(self._site_columns(site, 0))
@@ -219,7 +231,7 @@ class _Builder:
         locks = tuple(dict.fromkeys((*self._holds.of_block(block.index), *sites)))
         return refusal(locks, f"the width of block {block.index}", [*menu, f"all {block.intermediate_size}"])
 
-    def _site_columns(self, site: SiteSpec, group: int) -> list[Column]:
+    def _site_columns(self, site: SiteSpec, group: int, *, beside: Price | None = None) -> list[Column]:
         problem = self._problem
         columns = []
         for rank, method, rank_loss in self._ladders.forms(site):
@@ -227,11 +239,12 @@ class _Builder:
                 kernel_loss = problem.quality_model.kernel_loss(site.name, kernel, is_factored=rank is not None)
                 if kernel_loss is None or not (self._is_whole or self._holds.allows_site(site, rank, kernel)):
                     continue
+                price = problem.cost_model.site_price(site, kernel=kernel, rank=rank)
                 columns.append(
                     Column(
                         group=group,
                         loss_nats=rank_loss + kernel_loss,
-                        price=problem.cost_model.site_price(site, kernel=kernel, rank=rank),
+                        price=price if beside is None else self._joint(price, beside),
                         site=SiteEdit(name=site.name, kernel=kernel, rank=rank, method=method),
                     )
                 )
@@ -240,14 +253,14 @@ class _Builder:
 
 def to_recipe(problem: Problem, taken: Iterable[Column], *, technique: str = "auto") -> Recipe:
     """The recipe that these columns stand for; sites left dense in float32 are not listed."""
-    drop: tuple[int, ...] = ()
+    drops = Drops()
     tokens: KeepTokens | None = None
     table_kernel = FLOAT32
     channels: list[KeepChannels] = []
     sites: list[SiteEdit] = []
     for column in taken:
-        if column.drop_blocks is not None:
-            drop = column.drop_blocks
+        if column.drops is not None:
+            drops = column.drops
         elif column.tables is not None:
             kept, table_kernel = column.tables
             tokens = None if kept is None else KeepTokens(kept_count=kept)
@@ -260,7 +273,9 @@ def to_recipe(problem: Problem, taken: Iterable[Column], *, technique: str = "au
         technique=technique,
         context_tokens=problem.context_tokens,
         seed=problem.seed,
-        drop_blocks=drop,
+        drop_blocks=drops.blocks,
+        drop_attention=drops.attention,
+        drop_mlp=drops.mlp,
         keep_tokens=tokens,
         keep_channels=tuple(channels),
         table_kernel=table_kernel,
@@ -277,10 +292,10 @@ def narrowed_site(site: SiteSpec, kept: int | None) -> SiteSpec | None:
     return replace(site, in_features=kept) if site.role == "down" else replace(site, out_features=kept)
 
 
-def without_dominated(columns: list[Column], paid: _Paid | None = None) -> list[Column]:
+def without_dominated(columns: list[Column], paid: Paid | None = None) -> list[Column]:
     """Columns of one group that no other one beats or equals in loss and in every resource; order kept.
 
-    `paid` keeps what was read of prices, by their identity, for columns of other groups with the same ones.
+    `paid` keeps what was read of prices for columns of other groups with the same ones.
     """
     if not columns:
         return []
@@ -289,7 +304,7 @@ def without_dominated(columns: list[Column], paid: _Paid | None = None) -> list[
     for column in columns:
         assert column.price is not None  # only priced columns are compared
         if id(column.price) not in paid:
-            paid[id(column.price)] = (column.price, _resources(column.price))
+            paid[id(column.price)] = column.price, _resources(column.price)
         keys.append((column.loss_nats, column.general_nats, *paid[id(column.price)][1]))
     kept = undominated(np.array(keys))
     return [columns[index] for index in kept]

@@ -15,7 +15,7 @@ from edgeprune.predict.interval import Interval
 from edgeprune.predict.price import FREE, Price
 from edgeprune.predict.quality import QualityModel
 from edgeprune.schema.budget import Budget
-from edgeprune.schema.recipe import SiteEdit
+from edgeprune.schema.recipe import Drops, SiteEdit
 from edgeprune.schema.scores import ScoreArrays
 from edgeprune.search.allocate import Allocator
 from edgeprune.search.baselines import plain_recipe
@@ -131,7 +131,7 @@ def _resolve(problem: Problem, arrays: ScoreArrays, repeats: int) -> float:
 def bare_space(blocks: int, *, seed: int, sites: int = 7, options: int = 16) -> Space:
     """A multiple choice whose sizes, times and losses are noisy functions of the share kept."""
     rng = np.random.default_rng(seed)
-    columns = [Column(group=0, loss_nats=0.0, price=None, drop_blocks=())]
+    columns = [Column(group=0, loss_nats=0.0, price=None, drops=Drops())]
     groups = [Group()]
     for _ in range(blocks * sites):
         size, energy = rng.choice([2.4e6, 0.8e6, 6.3e6]), rng.lognormal(-3.0, 1.0) / blocks

@@ -19,6 +19,7 @@ from edgeprune.schema.device import (
 )
 from edgeprune.schema.kernel import parse_kernel, stored_bytes
 from edgeprune.schema.model import BlockSpec, ModelSpec, SiteRole, SiteSpec, site_name
+from edgeprune.schema.recipe import Drops
 from edgeprune.schema.scores import (
     CalibrationSummary,
     DepthOption,
@@ -216,7 +217,7 @@ def make_scores(
     kernels: Sequence[str] = KERNELS,
     seed: int = 0,
     channel_counts: Sequence[int] = (),
-    depth: Sequence[tuple[int, ...]] = (),
+    depth: Sequence[tuple[int, ...] | Drops] = (),
     vocabulary: Sequence[int] = (),
     methods: Sequence[str] = ("lowrank", "laser"),
 ) -> tuple[Scores, ScoreArrays]:
@@ -257,7 +258,14 @@ def make_scores(
         rank_methods=tuple(methods),
         channel_counts=tuple(tuple(sorted(channel_counts)) for _ in spec.blocks) if channel_counts else (),
         depth=tuple(
-            DepthOption(drop_blocks=drop, loss_increase_nats=0.15 * len(drop) ** 1.3, selector="lorp") for drop in depth
+            DepthOption(
+                drop_blocks=drops.blocks,
+                drop_attention=drops.attention,
+                drop_mlp=drops.mlp,
+                loss_increase_nats=0.15 * drops.block_count**1.3,
+                selector="lorp",
+            )
+            for drops in (drop if isinstance(drop, Drops) else Drops(blocks=drop) for drop in depth)
         ),
         vocabulary=tuple(
             VocabularyOption(

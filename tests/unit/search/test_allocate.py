@@ -7,12 +7,15 @@ import pytest
 from edgeprune.predict.cost import CostModel
 from edgeprune.predict.quality import QualityModel
 from edgeprune.schema.budget import Budget
+from edgeprune.schema.recipe import Drops
 from edgeprune.search.allocate import Allocator
 from edgeprune.search.ladders import rank_ladder
 from edgeprune.search.problem import Limits, Problem
 from edgeprune.search.space import Column, Space, build_space, to_recipe
 from edgeprune.shapes import break_even_rank
 from tests.unit.search.builders import make_device, make_scores, make_spec, make_workload
+
+DEPTH: list[tuple[int, ...] | Drops] = [(1,), (0, 1), Drops(attention=(2,)), Drops(blocks=(1,), mlp=(0,))]
 
 
 def tiny_problem(seed: int) -> Problem:
@@ -30,7 +33,7 @@ def tiny_problem(seed: int) -> Problem:
     kernels = ("fp32", "int8_b32_a4", "int4_b32_a4")
     counts = (32,) if seed % 2 else ()
     scores, arrays = make_scores(
-        spec, kernels=kernels, seed=seed, channel_counts=counts, depth=[(1,), (0, 1)], vocabulary=[64], methods=()
+        spec, kernels=kernels, seed=seed, channel_counts=counts, depth=DEPTH, vocabulary=[64], methods=()
     )
     return Problem(
         spec=spec,
@@ -104,6 +107,36 @@ def test_the_answer_equals_brute_force_under_every_kind_of_limit(seed: int) -> N
         best = min(entry[0] for entry in feasible)
         # Ties are broken by time, which may weigh up to a ten-thousandth of a nat.
         assert totals(space, answer.taken)[0] == pytest.approx(best, abs=2e-4, rel=2e-4)
+
+
+def test_what_the_solver_adds_up_is_what_the_recipe_costs() -> None:
+    spec = make_spec(blocks=3)
+    scores, arrays = make_scores(spec, channel_counts=(64, 128), depth=DEPTH, vocabulary=[256])
+    problem = Problem(
+        spec=spec,
+        scores=scores,
+        cost_model=CostModel(make_device(), spec, make_workload(spec)),
+        quality_model=QualityModel(spec, scores, arrays),
+        budget=Budget(),
+        context_tokens=64,
+        seed=0,
+    )
+    space = build_space(problem)
+    allocator = Allocator(space, floor_bytes=60_000_000, seed=0)
+    smallest = allocator.nearest(Limits(disk_bytes=1.0))
+    assert smallest is not None
+    bottom = totals(space, smallest.taken)[1]
+    seen = set()
+    for share in (1.001, 1.05, 1.15, 1.3, 1.6, 2.5):
+        answer = allocator.least_loss(Limits(disk_bytes=share * bottom))
+        assert answer is not None
+        recipe = to_recipe(problem, answer.taken)
+        seen.add(recipe.drops)
+        cost = problem.cost_model.cost(recipe)
+        assert cost.disk_bytes == totals(space, answer.taken)[1]
+        assert cost.model_memory_bytes.high == pytest.approx(totals(space, answer.taken)[2])
+        assert problem.quality_model.loss_increase_nats(recipe) == pytest.approx(totals(space, answer.taken)[0])
+    assert any(drops.attention or drops.mlp for drops in seen)
 
 
 def test_the_nearest_allocation_has_the_least_worst_violation() -> None:
