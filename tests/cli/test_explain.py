@@ -8,10 +8,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from edgeprune.artifacts import read_record
+from edgeprune.pipeline.device_stages import search_inputs
+from edgeprune.pipeline.opening import reopen_run
 from edgeprune.pipeline.recipe_file import read_recipe_file
+from edgeprune.pipeline.stages import stage_named
+from edgeprune.pipeline.table import is_finished
 from edgeprune.schema.candidate import SearchResult
+from edgeprune.schema.lock import parse_locks
 from edgeprune.schema.model import ModelSpec
 from edgeprune.schema.recipe import Recipe
 from tests.cli.conftest import Cli
@@ -102,6 +108,23 @@ def test_locks_stay_with_the_run_until_they_are_lifted(solved: Path, cli: Cli) -
     again = cli("search", solved, "--disk", "200kB", "--json")
     assert again.json["locks"] == answer.json["locks"]
     assert cli("search", solved, "--lock", "none", "--json").json["locks"] == []
+
+
+def test_locks_recipe_and_context_are_in_the_key_of_a_search(solved: Path) -> None:
+    work = reopen_run(solved, None)
+    stage, asked = stage_named("search"), work.request
+    assert is_finished(stage, work)
+    for changed in (
+        replace(asked, locks=parse_locks(["depth=none"])),
+        replace(asked, recipe=str(solved / "recipe.toml")),
+        replace(asked, context_tokens=96),
+    ):
+        work.request = changed
+        assert not is_finished(stage, work)
+    work.request = replace(asked, recipe=str(solved / "recipe.toml"))
+    before = search_inputs(work)
+    edit(solved, "seed = 0", "seed = 1")
+    assert search_inputs(work) != before
 
 
 @pytest.mark.parametrize(
