@@ -20,7 +20,7 @@ from edgeprune.pipeline.settings import (
 from edgeprune.pipeline.table import Run
 from edgeprune.pipeline.versions import tool_versions
 from edgeprune.schema.budget import Budget
-from edgeprune.schema.candidate import SearchResult
+from edgeprune.schema.candidate import Candidate, SearchResult
 from edgeprune.schema.correction import Recalibration
 from edgeprune.schema.device import DeviceProfile
 from edgeprune.schema.measurement import ValidationReport
@@ -128,7 +128,7 @@ def search_stage(run: Run) -> str:
         residuals=residuals,
     )
     result = with_measured(result, residuals)
-    keep_edited_recipe(run)
+    keep_edited_recipe(run, result.chosen)
     write_record(folder.front, result)
     if run.request.recipe is not None:
         atomic_write(folder.recipe, Path(run.request.recipe).read_bytes())
@@ -152,13 +152,17 @@ def _limits_quality(budget: Budget) -> bool:
     return any(limit is not None for limit in (budget.max_loss, budget.max_general_loss, budget.min_accuracy))
 
 
-def keep_edited_recipe(run: Run) -> None:
-    """Before a new recipe is written: move one the user has edited aside, since nothing of theirs may be lost."""
+def keep_edited_recipe(run: Run, chosen: Candidate | None) -> None:
+    """Before a new recipe is written: move one the user has edited aside, since nothing of theirs may be lost.
+
+    What was written for the candidate itself, by a run stopped before its front was, is nobody's edit.
+    """
     folder = run.folder
     if not (folder.recipe.is_file() and folder.front.is_file()):
         return
     before, text = read_record(folder.front, SearchResult), folder.recipe.read_bytes()
-    if before.chosen is None or text != recipe_toml(before.chosen.recipe).encode():
+    ours = [recipe_toml(entry.recipe).encode() for entry in (before.chosen, chosen) if entry is not None]
+    if text not in ours:
         atomic_write(folder.recipe.with_name("recipe.edited.toml"), text)
 
 

@@ -74,12 +74,13 @@ def refine_stage(run: Run) -> str:
     if run.request.recipe is not None:
         write_record(folder.front, result)
         return "a recipe was given, so none was built to choose from"
-    keep_edited_recipe(run)
+    if result.chosen is not None:
+        keep_edited_recipe(run, result.chosen)
+        write_recipe_file(folder.recipe, result.chosen.recipe)
     write_record(folder.front, result)
     if result.chosen is None:
         message = "" if result.infeasible is None else result.infeasible.message
         raise InfeasibleBudgetError(message or "No recipe meets the budget.")
-    write_recipe_file(folder.recipe, result.chosen.recipe)
     return _summary(result.chosen, residuals)
 
 
