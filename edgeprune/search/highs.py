@@ -1,4 +1,4 @@
-"""HiGHS, asked so that its answer is exact, quick and the same every time: the one file that imports highspy.
+"""HiGHS, asked so that its answer is exact, quick and the same every time; only `relaxation` imports highspy besides.
 
 A program whose columns include a *branch* (exactly one of a few columns is taken, here the depth options) is solved
 branch by branch, the one with the lowest bound first. A branch goes through these steps and no further than needed:

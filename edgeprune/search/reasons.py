@@ -46,7 +46,8 @@ def reason(
         return "one of the two was never scored"
     more = other.loss_nats - chosen.loss_nats
     if other.margin_nats is None or chosen.priced_nats is None or other.priced_nats is None:
-        return f"loses {nats(abs(more))} {'more' if more > 0 else 'less'}"
+        said = f"loses {nats(abs(more))} {'more' if more > 0 else 'less'}"
+        return said if misses is None else f"{said}, but misses {misses}"
     charge = (other.priced_nats - other.loss_nats) - (chosen.priced_nats - chosen.loss_nats)
     if other.drop_blocks is not None:
         freed = more - other.margin_nats

@@ -276,3 +276,21 @@ def test_a_looser_relaxation_never_makes_limits_worth_more() -> None:
     assert first is not None
     assert second is not None
     assert first > second
+
+
+def test_without_prices_loss_and_limits_alone_are_compared(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rows that the relaxation cannot meet have no duals: nothing is made up in their place."""
+    monkeypatch.setattr("edgeprune.search.going_prices.relax", lambda *_, **__: None)
+    explanation = explained(make_problem(Budget(disk_bytes=DISK)))
+    assert explanation.bound_nats is None
+    assert explanation.limits[0].nats_per_unit is None
+    assert any("No prices" in line for line in explanation.summary)
+    for choice in site_choices(explanation):
+        for option in choice.alternatives:
+            assert option.margin_nats is None
+            assert option.priced_nats is None
+            fits = (option.disk_bytes or 0) - (choice.chosen.disk_bytes or 0) <= DISK - (
+                explanation.limits[0].predicted or 0.0
+            )
+            if option.standing == "open":
+                assert ("misses disk" in option.reason) != fits
