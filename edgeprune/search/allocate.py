@@ -218,7 +218,9 @@ class Allocator:
             if row.name in loosened:
                 indices.append(count)
                 values.append(-1.0)
-            rows.add(indices, values, -INFINITY, row.bound / row.reference - SOLVER_TOLERANCE)
+            # Nothing is below a limit of zero, which only what costs nothing meets.
+            tolerance = SOLVER_TOLERANCE if row.bound > 0.0 else 0.0
+            rows.add(indices, values, -INFINITY, row.bound / row.reference - tolerance)
         return Program(cost, INFINITY if loosened else 0.0, rows, branch)
 
 

@@ -20,7 +20,7 @@ from edgeprune.search.candidates import allocated
 from edgeprune.search.choose import choose, limits_of, variants
 from edgeprune.search.loosen import loosened
 from edgeprune.search.problem import Limits, Problem
-from edgeprune.search.quantities import Quantity, limited
+from edgeprune.search.quantities import Quantity, limited, predicted_verdict
 from edgeprune.search.space import Space, build_space
 
 __all__ = ["concessions", "nearest_allocation"]
@@ -60,7 +60,7 @@ def _limits(problem: Problem, space: Space, allocator: Allocator) -> Iterator[tu
         reached = allocated(problem, nearest, quantity.name, basis="nearest")
         budget = loosened(problem.budget, reached, only=frozenset({quantity.name}))
         solved = dataclasses.replace(problem, budget=budget)
-        found = None if budget == problem.budget else choose(solved, space, allocator)
+        found = None if budget == problem.budget else _within(solved, choose(solved, space, allocator))
         if found is not None:
             yield _concession(solved, found, "limit", _moved(quantity, problem.budget, budget)), found
 
@@ -96,7 +96,7 @@ def _blocks(problem: Problem, space: Space, allocator: Allocator) -> tuple[Conce
         return None
     solved = dataclasses.replace(problem, budget=loosened(problem.budget, best, only=QUALITIES))
     count = best.recipe.drops.block_count
-    if choose(solved, space, allocator) is None:
+    if _within(solved, choose(solved, space, allocator)) is None:
         return None
     return _concession(solved, best, "blocks", f"drop {count:g} block{'s' if count > 1 else ''}"), best
 
@@ -111,7 +111,13 @@ def _locks(problem: Problem) -> Iterator[Concession]:
 
 def _solve(problem: Problem) -> Candidate | None:
     space = build_space(problem)
-    return choose(problem, space, Allocator(space, floor_bytes=problem.cost_model.floor_bytes, seed=problem.seed))
+    allocator = Allocator(space, floor_bytes=problem.cost_model.floor_bytes, seed=problem.seed)
+    return _within(problem, choose(problem, space, allocator))
+
+
+def _within(problem: Problem, found: Candidate | None) -> Candidate | None:
+    """The candidate where it is within the limits as a whole too; single edits need not add up to that."""
+    return None if found is None or predicted_verdict(found, problem.budget) == "not_met" else found
 
 
 def _moved(quantity: Quantity, before: Budget, after: Budget) -> str:

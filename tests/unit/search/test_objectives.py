@@ -6,14 +6,17 @@ import random
 import pytest
 from msgspec.structs import replace
 
+from edgeprune.predict.accuracy import AccuracyModel
 from edgeprune.predict.cost import CostModel
 from edgeprune.predict.quality import QualityModel
 from edgeprune.schema.budget import Budget
+from edgeprune.schema.candidate import SearchResult
 from edgeprune.schema.device import AcceleratorInfo
 from edgeprune.search.allocate import Allocator
 from edgeprune.search.choose import choose
 from edgeprune.search.general import general_loss
 from edgeprune.search.problem import Limits, Problem
+from edgeprune.search.solve import search
 from edgeprune.search.space import Column, Space, build_space
 from tests.unit.search.builders import make_device, make_scores, make_spec, make_workload
 from tests.unit.search.test_allocate import every_allocation, tiny_problem, totals
@@ -138,3 +141,60 @@ def test_an_objective_of_memory_still_holds_every_limit() -> None:
     assert entry.cost.decode_s.high <= 1.5e-4  # type: ignore[attr-defined]
     _, none = solve_tiny(Budget(max_loss=0.05, memory_bytes=60_500_000, objective="memory"))
     assert none is None
+
+
+def solve_with_accuracy(min_accuracy: float, disk_bytes: int | None = None) -> SearchResult:
+    problem = tiny_problem(1)
+    scores, arrays = make_scores(
+        problem.spec,
+        kernels=problem.scores.kernels,
+        seed=1,
+        channel_counts=(32,),
+        depth=[(1,), (0, 1)],
+        vocabulary=[64],
+        methods=(),
+    )
+    return search(
+        problem.spec,
+        scores,
+        arrays,
+        cost_model=problem.cost_model,
+        quality_model=problem.quality_model,
+        # 0.9 at no loss, falling by 0.1 for each tenth of a nat.
+        accuracy_model=AccuracyModel([0.0, 0.1, 0.4], [0.9, 0.8, 0.5]),
+        budget=Budget(min_accuracy=min_accuracy, disk_bytes=disk_bytes),
+        workload=make_workload(problem.spec),
+        device_name="bench",
+        seed=0,
+    )
+
+
+def test_a_least_accuracy_allows_the_loss_at_which_it_is_expected() -> None:
+    strict, loose = solve_with_accuracy(0.85), solve_with_accuracy(0.6)
+    for result, allowed in ((strict, 0.05), (loose, 0.3)):
+        assert result.chosen is not None
+        assert result.chosen.loss_increase_nats <= allowed + 1e-9
+        assert result.chosen.accuracy == pytest.approx(0.9 - result.chosen.loss_increase_nats, abs=1e-9)
+        assert result.predicted == "met"
+        assert not result.notes
+    # With quality alone limited the least memory is taken, so a lower accuracy buys a smaller model.
+    assert loose.chosen is not None
+    assert strict.chosen is not None
+    assert (loose.chosen.cost.peak_rss_bytes.high or 0.0) < (strict.chosen.cost.peak_rss_bytes.high or 0.0)
+
+
+def test_an_accuracy_no_built_recipe_reached_is_infeasible_and_says_so() -> None:
+    result = solve_with_accuracy(0.95, disk_bytes=10**9)
+    assert result.chosen is None
+    assert result.infeasible is not None
+    assert result.infeasible.binding == ("accuracy",)
+    assert "accuracy 95.0 %: no recipe that was built and asked reached it" in result.infeasible.message
+    offer = result.infeasible.concessions[0]
+    assert offer.message.startswith("--min-accuracy 0.95 -> 0.9")
+    assert solve_with_accuracy(offer.budget.min_accuracy or 0.0, disk_bytes=10**9).predicted == "met"
+
+
+def test_a_loss_of_nothing_is_met_by_what_loses_nothing() -> None:
+    _, entry = solve_tiny(Budget(max_loss=0.0))
+    assert entry is not None
+    assert entry.relative_loss == 0.0  # type: ignore[attr-defined]
