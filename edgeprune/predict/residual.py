@@ -4,8 +4,9 @@ A recipe's predicted losses are summed by family (`FAMILIES`): s_g. The loss it 
 
     T(s) = sum_g a_g s_g + sum_{g <= h} b_gh s_g s_h                                              (1)
 
-with a_g >= 0 fitted towards 1 and b_gh towards 0. Each evaluation weighs by its relative error, with measurement noise
-as the floor of what is taken for an error:
+with a_g >= 0 fitted towards 1 and b_gh >= 0 towards 0, so that T never falls when an edit is added. In the products s_g
+counts up to the largest value measured: what two families do to each other beyond that, nothing tells. Each evaluation
+weighs by its relative error, with measurement noise as the floor of what is taken for an error:
 
     sum_i ((T(s_i) - m_i) / (m_i + noise))^2 + A sum_g (a_g - 1)^2 + B sum_gh (b_gh r)^2          (2)
 
@@ -56,17 +57,19 @@ class Surrogate:
 
     multipliers: Mapping[str, float]
     interactions: Mapping[tuple[str, str], float]
+    largest: Mapping[str, float]
+    """Family -> largest sum measured; a family that lacks here has no bound."""
 
     @classmethod
     def of(cls, record: ResidualFit) -> "Surrogate":
         """The surrogate that a record holds."""
         pairs = {(g, h): b for key, b in record.interactions.items() for g, h in [key.split("*")]}
-        return cls(multipliers=record.multipliers, interactions=pairs)
+        return cls(multipliers=record.multipliers, interactions=pairs, largest=record.largest_sums)
 
     def total(self, sums: Sums) -> float:
         """Loss increase of a recipe, nats per token."""
         linear = sum(self.multipliers.get(family, 1.0) * value for family, value in sums.items())
-        paired = sum(b * sums.get(g, 0.0) * sums.get(h, 0.0) for (g, h), b in self.interactions.items())
+        paired = sum(b * self._known(g, sums) * self._known(h, sums) for (g, h), b in self.interactions.items())
         return linear + paired  # eq. (1)
 
     def linearised(self, sums: Sums) -> dict[str, float]:
@@ -74,15 +77,17 @@ class Surrogate:
         slopes = {family: self._slope(family, sums) for family in FAMILIES}
         linear = sum(slopes[family] * value for family, value in sums.items())
         scale = self.total(sums) / linear if linear > 0.0 else 1.0
-        # Far from what was measured a negative interaction could turn the total around; then the gradient stands.
-        scale = scale if scale > 0.0 else 1.0
         return {family: slope * scale for family, slope in slopes.items()}
 
     def _slope(self, family: str, sums: Sums) -> float:
         slope = self.multipliers.get(family, 1.0)
-        for (g, h), b in self.interactions.items():
-            slope += b * ((g == family) * sums.get(h, 0.0) + (h == family) * sums.get(g, 0.0))
+        if sums.get(family, 0.0) <= self.largest.get(family, np.inf):
+            for (g, h), b in self.interactions.items():
+                slope += b * ((g == family) * self._known(h, sums) + (h == family) * self._known(g, sums))
         return max(SMALLEST_MULTIPLIER, slope)
+
+    def _known(self, family: str, sums: Sums) -> float:
+        return min(sums.get(family, 0.0), self.largest.get(family, np.inf))
 
 
 def fit_surrogate(sums: Sequence[Sums], measured: Sequence[float]) -> tuple[Surrogate, ResidualFit]:
@@ -106,6 +111,7 @@ def fit_surrogate(sums: Sequence[Sums], measured: Sequence[float]) -> tuple[Surr
     surrogate = Surrogate(
         multipliers=dict(zip(names, map(float, weights[: len(names)]), strict=True)),
         interactions={pair: float(b) for pair, b in zip(pairs, weights[len(names) :], strict=True) if b != 0.0},
+        largest={FAMILIES[index]: float(table[:, index].max()) for index in used},
     )
     rank = error = None
     if len(target) >= 3:
@@ -114,6 +120,7 @@ def fit_surrogate(sums: Sequence[Sums], measured: Sequence[float]) -> tuple[Surr
     record = ResidualFit(
         multipliers={family: round(value, 6) for family, value in surrogate.multipliers.items()},
         interactions={f"{g}*{h}": round(value, 6) for (g, h), value in surrogate.interactions.items()},
+        largest_sums=dict(surrogate.largest),
         evaluation_count=len(target),
         spearman=rank,
         median_relative_error=error,
@@ -148,9 +155,8 @@ class _Problem:
 
     def __init__(self, table: _Array, target: _Array) -> None:
         self._count = table.shape[1]
-        pairs = list(combinations_with_replacement(range(self._count), 2))
-        products = np.array([table[:, g] * table[:, h] for g, h in pairs]).reshape(len(pairs), len(table)).T
-        self._features = np.hstack([table, products])
+        self._table = table
+        self._features = _features(table, table)
         self._target = target
         self._weight = 1.0 / (np.maximum(target, 0.0) + NOISE_NATS)
         self._typical = max(NOISE_NATS, float(np.median(target))) if len(target) else 1.0
@@ -168,7 +174,7 @@ class _Problem:
         matrix = np.vstack([self._features[kept][:, is_free] * weight[:, None], np.diag(root)])
         goal = np.concatenate([self._target[kept] * weight, root * prior])
         found = np.zeros(self._features.shape[1])
-        found[is_free] = _bounded(matrix, goal, self._count)
+        found[is_free] = _bounded(matrix, goal)
         return found
 
     def best_ridges(self, kept: _Indices) -> tuple[float, float]:
@@ -194,22 +200,31 @@ class _Problem:
         return np.array(predicted)
 
     def _predicted(self, kept: _Indices, index: int, ridges: tuple[float, float]) -> float:
-        return float(self._features[index] @ self.solve(kept, ridges))
+        row = self._table[index : index + 1]
+        known = np.minimum(row, self._table[kept].max(axis=0, initial=0.0))
+        return float(_features(row, known)[0] @ self.solve(kept, ridges))
 
 
-def _bounded(matrix: _Array, goal: _Array, bounded_count: int) -> _Array:
-    """Least squares with the first `bounded_count` unknowns at least zero: those that would fall below are held there.
+def _features(table: _Array, known: _Array) -> _Array:
+    """[n, families + pairs] the sums, and the products of what of them is known."""
+    pairs = list(combinations_with_replacement(range(table.shape[1]), 2))
+    products = np.array([known[:, g] * known[:, h] for g, h in pairs]).reshape(len(pairs), len(table)).T
+    return np.hstack([table, products])
 
-    One at a time, the lowest first, and never freed: with the pull towards one a bound hardly ever binds.
+
+def _bounded(matrix: _Array, goal: _Array) -> _Array:
+    """Least squares with all unknowns at least zero: those that would fall below are held there.
+
+    All of them at once, and never freed: not always the optimum, but always a fit, the same every time, and quick
+    enough to be made some thousand times.
     """
     free = np.ones(matrix.shape[1], dtype=bool)
     while True:
         found = np.zeros(matrix.shape[1])
         found[free] = np.linalg.lstsq(matrix[:, free], goal, rcond=None)[0]
-        low = np.flatnonzero(found[:bounded_count] < 0.0)
-        if not len(low):
+        if not np.any(found < 0.0):
             return found
-        free[low[np.argmin(found[low])]] = False
+        free &= found >= 0.0
 
 
 def _ranks(values: _Array) -> _Array:

@@ -69,6 +69,8 @@ class ResidualFit(Record, frozen=True, kw_only=True):
     """Family -> what its predicted losses are multiplied by."""
     interactions: dict[str, float] = msgspec.field(default_factory=dict)
     """`family*family` -> coefficient of the product of their predicted losses, in 1 / nats."""
+    largest_sums: dict[str, float] = msgspec.field(default_factory=dict)
+    """Family -> largest predicted loss that was measured; in products its losses count up to this."""
     evaluation_count: int
     spearman: float | None = None
     """Leave-one-out: rank correlation of predicted and measured increases; None below three evaluations."""

@@ -1,5 +1,7 @@
 """The surrogate finds multipliers and interactions that are known, and says honestly how well it predicts."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 
@@ -82,7 +84,8 @@ def test_multipliers_never_fall_below_zero() -> None:
 def test_the_linearisation_is_exact_where_it_was_made_and_points_the_right_way() -> None:
     surrogate = Surrogate(
         multipliers=TRUE,
-        interactions={("channels", "lowrank"): 4.0, ("lowrank", "lowrank"): 1.0, ("depth", "int4"): -0.5},
+        interactions={("channels", "lowrank"): 4.0, ("lowrank", "lowrank"): 1.0, ("depth", "int4"): 0.5},
+        largest={},
     )
     at = {"depth": 0.1, "channels": 0.2, "lowrank": 0.1, "int4": 0.05}
     weights = surrogate.linearised(at)
@@ -96,6 +99,18 @@ def test_the_linearisation_is_exact_where_it_was_made_and_points_the_right_way()
     ratios = [weights[family] / slope(family) for family in TRUE]
     assert ratios == pytest.approx([ratios[0]] * len(ratios), rel=1e-4)
     assert set(weights) == set(FAMILIES)
+
+
+def test_beyond_what_was_measured_an_interaction_stays_and_no_edit_ever_makes_a_loss_smaller() -> None:
+    """Measured losses that saturate must not make the surrogate turn around further out."""
+    sums = [{"int4": value, "channels": value} for value in np.linspace(0.01, 0.1, 12)]
+    for bend in (-4.0, 4.0):
+        surrogate, _ = fit_surrogate(sums, [2.0 * s["int4"] + bend * s["int4"] ** 2 for s in sums])
+        totals = [surrogate.total({"int4": value, "channels": value}) for value in np.linspace(0.0, 3.0, 50)]
+        assert all(later > earlier for earlier, later in pairwise(totals))
+        # From the last measured point on the total grows as its linear part does, not with the square.
+        slope = surrogate.multipliers["int4"] + surrogate.multipliers["channels"]
+        assert totals[-1] - totals[-2] == pytest.approx(slope * 3.0 / 49)
 
 
 @pytest.mark.parametrize(
