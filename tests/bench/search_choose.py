@@ -124,7 +124,8 @@ def _fronts(choice: Path, device: DeviceProfile) -> dict[str, list[tuple[Candida
             if allocation is not None:
                 entries.append(allocated(problem, allocation, "front", basis="exact"))
         bits = next(entry.bits_per_byte for entry in scores.dense_losses if entry.text == "domain.selection")
-        found[spec.name] = [(entry, bits * (1.0 + entry.relative_loss)) for entry in entries]
+        # `choose` calls a model by the name of its run folder.
+        found[folder.root.name] = [(entry, bits * (1.0 + entry.relative_loss)) for entry in entries]
     return found
 
 

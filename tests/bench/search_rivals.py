@@ -36,7 +36,7 @@ __all__ = ["run"]
 EVALUATIONS = 20
 SEEDS = (0, 1, 2)
 WORST_NATS = 2.0
-SMALLEST, LARGEST = 0.12, 1.0
+SMALLEST, LARGEST = 0.15, 1.0
 """Our disk limits as shares of plain int8's size."""
 KERNEL_STEPS = ("int8_b32_a4", "int8_b128_a4", "int4_b32_a4", "int4_b64_a4", "int4_b128_a4", "fp16")
 
@@ -107,14 +107,15 @@ def run(claims: Claims, *, quick: bool) -> None:
 
 
 def our_points(lab: Lab, evaluate: Evaluator, count: int) -> list[Point]:
-    """Half of the evaluations on the solver's front as predicted, half after the surrogate has learned from them."""
+    """Every second size as predicted; then the sizes between, after the surrogate has learned from the first."""
     problem = lab.problem()
     plain = problem.cost_model.cost(plain_recipe(lab.spec, "int8_b32_a4", context_tokens=256, seed=0)).disk_bytes
     scored = QualityModel(lab.spec, lab.scores, lab.arrays)
     residuals: Residuals | None = None
     points: list[Point] = []
-    for part in (count - count // 2, count // 2):
-        for share in np.geomspace(SMALLEST, LARGEST, part):
+    shares = np.geomspace(LARGEST, SMALLEST, count)
+    for part in (shares[::2], shares[1::2]):
+        for share in part:
             region: Recipe | None = None
             for _ in range(1 if residuals is None else 3):
                 chosen = choose_without(
