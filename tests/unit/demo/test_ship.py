@@ -5,15 +5,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from edgeprune.artifacts import hash_file
-from edgeprune.demo import ship as script
 from edgeprune.demo.paths import demo_choice_path, demo_device_path, demo_model_path
-from edgeprune.demo.ship import QUESTION_GROUPS, document_bits_per_byte, question_groups, ship
+from edgeprune.demo.ship import QUESTION_GROUPS, document_bits_per_byte, question_groups
 from edgeprune.errors import CalibrationError
 from edgeprune.intake.load import load_model
 from edgeprune.intake.spec import read_spec
 from edgeprune.pipeline.demo import read_demo
-from edgeprune.schema.run import RunRequest
 from edgeprune.search.baselines import PLAIN_INT4, plain_recipe
 from edgeprune.shapes import edit_shapes
 from edgeprune.validate.bundle import open_bundle
@@ -92,28 +89,3 @@ def test_a_uniform_model_needs_the_logarithm_of_its_vocabulary_for_each_token(tm
     scored_tokens = len(encoding.ids) - math.ceil(len(encoding.ids) / 16)
     expected = scored_tokens * math.log2(512) / (len(document.encode()) - first_bytes)
     assert document_bits_per_byte(loaded, [document], window_tokens=16) == pytest.approx(expected)
-
-
-@pytest.mark.slow
-def test_shipping_twice_gives_the_same_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    words = TINY_TEXT.split()
-    texts = [f"Case {number}. " + " ".join(words[number % 90 : number % 90 + 60]) for number in range(120)]
-    domain, report, questions = (tmp_path / f"{name}.jsonl" for name in ("domain", "report", "questions"))
-    domain.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts[:-4]), encoding="utf-8")
-    report.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts[-4:]), encoding="utf-8")
-    lines = demo_choice_path("law").read_text(encoding="utf-8").splitlines()
-    questions.write_text("\n".join([*lines[:2], *lines[-2:]]), encoding="utf-8")
-    monkeypatch.setattr(script, "demo_text_path", lambda domain, split: report)
-    monkeypatch.setattr(script, "demo_choice_path", lambda domain: questions)
-    model = write_tiny_llama(tmp_path / "model", dtype="bfloat16")
-    request = RunRequest(model=str(model), domain=(str(domain),), context_tokens=128)
-    first = ship(tmp_path / "first", request)
-    assert first == ship(tmp_path / "second", request)
-    assert {path.name for path in (tmp_path / "first").iterdir()} == {
-        "demo.json", "model.json", "scores.json", "scores.npz", "int4",
-    }  # fmt: skip
-    assert hash_file(tmp_path / "first" / "demo.json") == hash_file(tmp_path / "second" / "demo.json")
-    data = read_demo(tmp_path / "first")
-    assert data.manifest.context_tokens == 128
-    assert {entry.question_count for entry in open_bundle(data.bundle).manifest.choices} == {2}
-    assert set(data.arrays) >= {f"kernel_loss/{site.name}" for block in data.spec.blocks for site in block.sites}
