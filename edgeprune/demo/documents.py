@@ -21,6 +21,7 @@ from edgeprune.demo.lexicon import (
 )
 from edgeprune.demo.medicine import MEDICINE
 from edgeprune.demo.questions import question_text
+from edgeprune.demo.references import References
 from edgeprune.demo.voices import Genre, Section, Voice
 
 __all__ = ["VOICES", "write_document"]
@@ -86,6 +87,7 @@ class _Report:
         self._told: list[Fact] = facts.draw_facts_of(self._entity, draw, draw.between(2, 4))
         self._mentioned = False
         self._slots = self._draw_slots(table)
+        self._references = References()
 
     def text(self) -> str:
         """The whole document."""
@@ -131,7 +133,7 @@ class _Report:
     def _sentence(self, template: str) -> str:
         if "{entity}" in template:
             self._mentioned = True
-        return sentence_case(self._say(template))
+        return sentence_case(self._say(self._references.resolve(template)))
 
     def _say(self, template: str) -> str:
         return expand(template, self._draw, self._slots)
