@@ -69,6 +69,9 @@ def command(
     if result.chosen is None:
         note(f"edgeprune: {result.infeasible.message if result.infeasible else 'no recipe meets the budget.'}")
         return int(ExitCode.NOT_MET)
+    if result.predicted == "not_met":
+        note("edgeprune: the recipe as a whole is predicted to miss a limit; build more of them with --evaluations.")
+        return int(ExitCode.NOT_MET)
     return int(ExitCode.MET)
 
 

@@ -161,7 +161,7 @@ def test_a_folder_that_is_no_run(cli: Cli, tmp_path: Path, verb: str) -> None:
         ("drop_blocks = [0, 1, 2]", "every block"),
         ('table_kernel = "int3_b32_a4"', "int3_b32_a4"),
         ("colour = 3", "colour"),
-        ("drop_blocks = [", "line"),
+        ("drop_blocks = [", "not TOML"),
     ],
 )
 def test_an_edited_recipe_that_does_not_fit(cli: Cli, own_run: Path, line: str, word: str) -> None:
