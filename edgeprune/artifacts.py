@@ -29,7 +29,6 @@ __all__ = [
     "resolve_inside",
     "write_arrays",
     "write_record",
-    "write_toml",
 ]
 
 T = TypeVar("T")
@@ -151,12 +150,6 @@ def read_record(path: Path, kind: type[T], *, error: type[Exception] = ModelErro
         raise error(f"{path} is not a valid {kind.__name__} ({problem}); write it again.") from problem
 
 
-def write_toml(path: Path, record: Any) -> None:
-    """Write a record as TOML, atomically; fields that are None are left out."""
-    builtins = msgspec.to_builtins(record, order="deterministic")
-    atomic_write(path, msgspec.toml.encode(_without_none(builtins)))
-
-
 def read_toml(path: Path, kind: type[T]) -> T:
     """Read a record from TOML.
 
@@ -218,14 +211,6 @@ def _check_version(version: object, path: Path, error: type[Exception]) -> None:
             f"{path} has schema version {version}, this EdgePrune reads up to {SCHEMA_VERSION}; "
             "use the EdgePrune that wrote it."
         )
-
-
-def _without_none(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _without_none(item) for key, item in value.items() if item is not None}
-    if isinstance(value, (list, tuple)):
-        return [_without_none(item) for item in value]
-    return value
 
 
 class RunFolder:

@@ -15,6 +15,7 @@ from typing import TypeVar
 from edgeprune.artifacts import hash_file, read_arrays, read_record, resolve_inside
 from edgeprune.demo.paths import DEVICE_BUNDLE, DEVICE_MANIFEST, demo_device_path
 from edgeprune.errors import ModelError
+from edgeprune.pipeline.device_stages import attention_shapes, site_shapes
 from edgeprune.pipeline.request import context_tokens
 from edgeprune.pipeline.settings import EXECUTION_PROVIDERS
 from edgeprune.pipeline.solve import solve_request
@@ -22,7 +23,7 @@ from edgeprune.predict.cost import CostModel
 from edgeprune.profile.conditions import read_conditions
 from edgeprune.profile.host import read_cpu
 from edgeprune.profile.store import load_profile
-from edgeprune.schema.base import Basis, Verdict
+from edgeprune.schema.base import Basis, Verdict, worst_verdict
 from edgeprune.schema.budget import BudgetRequest, Workload
 from edgeprune.schema.candidate import SearchResult
 from edgeprune.schema.demo import DemoFigure, DemoManifest, DemoReport
@@ -130,8 +131,10 @@ def run_demo(
         notes.append(elsewhere)
     elif validates:
         validation = clock.timed("validate", lambda: _validate(data, thread_count, progress), lambda it: it.verdict)
+    predicted: Verdict = "not_met" if result.chosen is None else result.predicted
     return DemoReport(
-        verdict=_verdict(result, validation),
+        # Neither stands for the other: the budget is predicted, and only the shipped bundle is measured.
+        verdict=worst_verdict([predicted] if validation is None else [predicted, validation.verdict]),
         notice=NOTICE,
         device_name=profile.name,
         context_tokens=workload.context_tokens,
@@ -171,17 +174,14 @@ def _profile(device: str | None, spec: ModelSpec, thread_count: int | None, prog
         return load_profile(device)
     from edgeprune.profile.run import profile_device  # onnxruntime, which a named profile does not need
 
-    shapes = {(site.in_features, site.out_features) for block in spec.blocks for site in block.sites}
     return profile_device(
         name="this-device",
         quick=True,
         disk_path=Path(tempfile.gettempdir()),
         progress=progress,
         thread_count=thread_count,
-        shapes=tuple(sorted(shapes | {(spec.hidden_size, spec.vocab_size)})),
-        attention_shapes=tuple(
-            dict.fromkeys((block.num_heads, block.num_kv_heads, block.head_dim) for block in spec.blocks)
-        ),
+        shapes=site_shapes(spec),
+        attention_shapes=attention_shapes(spec),
     )
 
 
@@ -211,12 +211,6 @@ def _validate(data: DemoData, thread_count: int | None, progress: Progress) -> V
 
 def _front_size(result: SearchResult) -> str:
     return f"{len(result.front)} recipes on the front"
-
-
-def _verdict(result: SearchResult, validation: ValidationReport | None) -> Verdict:
-    if result.chosen is None:
-        return "not_met"
-    return result.predicted if validation is None else validation.verdict
 
 
 def _figures(

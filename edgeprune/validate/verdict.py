@@ -20,7 +20,7 @@ from collections.abc import Mapping, Sequence
 
 from msgspec.structs import replace
 
-from edgeprune.schema.base import Verdict
+from edgeprune.schema.base import Verdict, worst_verdict
 from edgeprune.schema.budget import Budget
 from edgeprune.schema.bundle import BundleManifest
 from edgeprune.schema.measurement import BundleMeasurement, Check, TextResult
@@ -143,10 +143,7 @@ def check_parity(manifest: BundleManifest, chosen: BundleMeasurement) -> tuple[C
 
 def overall(checks: Sequence[Check]) -> Verdict:
     """`not_met` if any limit is, otherwise `unmeasured` if any is, otherwise `met`."""
-    verdicts = {check.verdict for check in checks}
-    if "not_met" in verdicts:
-        return "not_met"
-    return "unmeasured" if "unmeasured" in verdicts else "met"
+    return worst_verdict(check.verdict for check in checks)
 
 
 def _check(quantity: str, limit: float, measured: float | None, unit: str) -> Check:

@@ -15,7 +15,6 @@ from edgeprune.artifacts import (
     resolve_inside,
     write_arrays,
     write_record,
-    write_toml,
 )
 from edgeprune.errors import ModelError, UsageError
 from edgeprune.schema.recipe import KeepChannels, Recipe, SiteEdit
@@ -29,10 +28,8 @@ RECIPE = Recipe(
 )
 
 
-def test_a_recipe_survives_toml_and_json(tmp_path: Path) -> None:
-    write_toml(tmp_path / "recipe.toml", RECIPE)
+def test_a_recipe_survives_json(tmp_path: Path) -> None:
     write_record(tmp_path / "recipe.json", RECIPE)
-    assert read_toml(tmp_path / "recipe.toml", Recipe) == RECIPE
     assert read_record(tmp_path / "recipe.json", Recipe) == RECIPE
 
 

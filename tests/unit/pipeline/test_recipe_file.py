@@ -35,7 +35,12 @@ def line_with(text: str, piece: str) -> int:
 
 
 @pytest.mark.parametrize(
-    "recipe", [RECIPE, Recipe(model_hash=SPEC.model_hash, context_tokens=72, technique='a "b" \\ \x7f é\n')]
+    "recipe",
+    [
+        RECIPE,
+        Recipe(model_hash=SPEC.model_hash, context_tokens=72, technique='a "b" \\ \x7f é\n'),
+        Recipe(model_hash=SPEC.model_hash, context_tokens=72, drop_attention=(0, 2), drop_mlp=(1,)),
+    ],
 )
 def test_what_is_written_is_read_back_with_its_comments(recipe: Recipe, tmp_path: Path) -> None:
     path = tmp_path / "recipe.toml"
