@@ -35,7 +35,7 @@ def compress_single(
     from edgeprune.calibrate.run import CalibrationRequest, calibrate  # torch: after the flags are known to be good
     from edgeprune.compress.apply import compress_model
     from edgeprune.compress.save import save_hf
-    from edgeprune.compress.technique import technique_recipe
+    from edgeprune.compress.techniques.table import technique_recipe
     from edgeprune.intake.load import load_model
     from edgeprune.intake.source import resolve_model
 

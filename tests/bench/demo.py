@@ -37,7 +37,7 @@ from edgeprune.calibrate.halves import skipped_drops  # noqa: E402
 from edgeprune.calibrate.loss import measure_loss  # noqa: E402
 from edgeprune.calibrate.run import CalibrationRequest, CalibrationResult, calibrate  # noqa: E402
 from edgeprune.compress.apply import compress_model  # noqa: E402
-from edgeprune.compress.technique import technique_recipe  # noqa: E402
+from edgeprune.compress.techniques.table import technique_recipe  # noqa: E402
 from edgeprune.demo.baselines import NgramModel, xz_bits_per_byte  # noqa: E402
 from edgeprune.demo.evaluation import bits_per_byte, question_accuracy  # noqa: E402
 from edgeprune.demo.model import WINDOW_TOKENS  # noqa: E402

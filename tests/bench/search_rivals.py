@@ -16,7 +16,7 @@ import numpy as np
 import optuna
 
 from edgeprune.compress.apply import compress_model
-from edgeprune.compress.technique import technique_recipe
+from edgeprune.compress.techniques.table import technique_recipe
 from edgeprune.errors import UsageError
 from edgeprune.pipeline.evaluations import edits_hash
 from edgeprune.pipeline.variants import choose_without

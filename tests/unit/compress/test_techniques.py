@@ -7,7 +7,7 @@ import pytest
 from msgspec.structs import replace
 
 from edgeprune.compress.allocate import Menu, allocate
-from edgeprune.compress.technique import technique_recipe
+from edgeprune.compress.techniques.table import technique_recipe
 from edgeprune.errors import UsageError
 from edgeprune.schema.model import BlockSpec, ModelSpec, SiteSpec
 from edgeprune.schema.recipe import Recipe
