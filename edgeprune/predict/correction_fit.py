@@ -9,13 +9,16 @@ everywhere) and a part of each family's own:
 
 The most probable theta is found by Gauss-Newton (Rasmussen and Williams, Gaussian Processes for Machine Learning,
 2006, eq. 2.25 and 2.26 give each linear step). With one family and n equal measurements of ratio r,
-log c = n K / (n K + sigma^2) log r. Where measurements contradict each other by more than sigma, their scatter takes
-sigma's place, so that ranges widen; where they agree with each other but not with a measured profile, the profile is
-held for no better than a data sheet (whichever prior makes the measurements more probable, eq. 2.30 there).
+log c = n K / (n K + sigma^2) log r. Sigma is what is usual on shared machines, weighed against how far the measurements
+scatter here: the mean of a scaled inverse chi-squared distribution that begins with `NOISE_WEIGHT` observations of the
+usual (Gelman et al., Bayesian Data Analysis, 3rd edition, section 3.2). Ranges widen where measurements contradict each
+other and narrow where many agree. Where they agree with each other but not with a measured profile, the profile is held
+for no better than a data sheet (whichever prior makes the measurements more probable, Rasmussen and Williams eq. 2.30).
 """
 
 import math
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,7 +29,9 @@ from edgeprune.schema.correction import CorrectedQuantity, CorrectionFactor, Pro
 __all__ = ["fit_factors"]
 
 NOISE: dict[CorrectedQuantity, float] = {"decode": 0.1, "prefill": 0.1, "memory": 0.03}
-"""Standard deviation of the logarithm of one measurement: times wander by a tenth on machines that others share."""
+"""Usual standard deviation of the logarithm of one measurement: times wander by a tenth on machines others share."""
+NOISE_WEIGHT = 4
+"""Measurements that weigh as much as the usual noise."""
 PRIOR_MEASURED: dict[CorrectedQuantity, tuple[float, float]] = {
     "decode": (0.1, 0.1), "prefill": (0.1, 0.1), "memory": (0.05, 0.05)
 }  # fmt: skip
@@ -40,6 +45,17 @@ MOST_LOG = 3.0
 STEPS = 50
 
 Array = NDArray[np.float64]
+
+
+class _Fit(NamedTuple):
+    theta: Array
+    """[families]: logarithms of the factors."""
+    covariance: Array
+    """[families, families] of theta."""
+    left: float
+    """Sum of squares of what stays unexplained."""
+    freedom: float
+    """Measurements that the fit did not use up."""
 
 
 def fit_factors(residuals: Sequence[ProfileResidual], *, is_datasheet: bool) -> tuple[CorrectionFactor, ...]:
@@ -66,22 +82,26 @@ def _fit(
     fixed = np.maximum(fixed, 0.0)
     target = np.log([entry.measured for entry in residuals])
     narrow, wide = (_covariance(*entry) for entry in (prior, PRIOR_DATASHEET[quantity]))
-    scatter = _most_probable(parts, fixed, target, wide, noise)[2]
-    seen_noise = max(noise, scatter)
+    seen_noise = _noise(noise, _most_probable(parts, fixed, target, wide, noise))
     kernel = max((narrow, wide), key=lambda entry: _log_evidence(parts, fixed, target, entry, seen_noise))
-    theta, covariance, _ = _most_probable(parts, fixed, target, kernel, seen_noise)
+    found = _most_probable(parts, fixed, target, kernel, seen_noise)
     before = np.sqrt(np.diag(narrow) + noise**2)
-    after = np.sqrt(np.diag(covariance) + seen_noise**2)
+    after = np.sqrt(np.diag(found.covariance) + seen_noise**2)
     return [
         CorrectionFactor(
             quantity=quantity,
             family=family,
-            value=math.exp(theta[index]),
+            value=math.exp(found.theta[index]),
             range_factor=float(after[index] / before[index]),
             count=int((parts[:, index] > 0.0).sum()),
         )
         for index, family in enumerate(FAMILIES)
     ]
+
+
+def _noise(usual: float, found: _Fit) -> float:
+    """Of one measurement, after seeing how far a fit that is free to follow the measurements stays from them."""
+    return math.sqrt((NOISE_WEIGHT * usual**2 + found.left) / (NOISE_WEIGHT + found.freedom))
 
 
 def _covariance(common: float, own: float) -> Array:
@@ -97,10 +117,8 @@ def _log_evidence(parts: Array, fixed: Array, target: Array, kernel: Array, nois
     return float(-0.5 * off @ np.linalg.solve(covered, off) - 0.5 * np.linalg.slogdet(covered)[1])
 
 
-def _most_probable(
-    parts: Array, fixed: Array, target: Array, kernel: Array, noise: float
-) -> tuple[Array, Array, float]:
-    """Theta [families], its covariance [families, families], and the root mean square of what stays unexplained.
+def _most_probable(parts: Array, fixed: Array, target: Array, kernel: Array, noise: float) -> _Fit:
+    """The fit by Gauss-Newton steps.
 
     Args:
         parts: [bundles, families] predicted by family.
@@ -123,4 +141,5 @@ def _most_probable(
         if is_settled:
             break
     left = target - np.log(fixed + (parts * np.exp(theta)).sum(axis=1))
-    return theta, kernel - gain @ slopes @ kernel, float(np.sqrt(np.mean(left**2)))
+    freedom = len(target) - float(np.trace(slopes @ gain))
+    return _Fit(theta, kernel - gain @ slopes @ kernel, float(left @ left), freedom)

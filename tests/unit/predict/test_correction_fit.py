@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from edgeprune.predict.correction_fit import NOISE, PRIOR_DATASHEET, PRIOR_MEASURED, fit_factors
+from edgeprune.predict.correction_fit import NOISE, NOISE_WEIGHT, PRIOR_DATASHEET, PRIOR_MEASURED, fit_factors
 from edgeprune.schema.correction import CorrectedQuantity, CorrectionFactor, ProfileResidual
 
 
@@ -31,13 +31,22 @@ def fitted(residuals: list[ProfileResidual], *, is_datasheet: bool = False) -> d
     return {factor.family: factor for factor in fit_factors(residuals, is_datasheet=is_datasheet)}
 
 
+def noise_after(count: int, ratio: float) -> float:
+    """Variance of one measurement after `count` equal ones: the free fit leaves (1 - share) log r of each."""
+    usual = NOISE["decode"] ** 2
+    free = sum(part**2 for part in PRIOR_DATASHEET["decode"])
+    share = count * free / (count * free + usual)
+    left = count * ((1.0 - share) * math.log(ratio)) ** 2
+    return (NOISE_WEIGHT * usual + left) / (NOISE_WEIGHT + count - share)
+
+
 @pytest.mark.parametrize("count", [1, 2, 7])
 @pytest.mark.parametrize("ratio", [0.85, 1.0, 1.2])
 def test_one_family_shrinks_by_the_textbook_share(count: int, ratio: float) -> None:
     common, own = PRIOR_MEASURED["decode"]
     prior = common**2 + own**2
     found = fitted([residual({"int4": 2.0}, 2.0 * ratio, number=number) for number in range(count)])
-    share = count * prior / (count * prior + NOISE["decode"] ** 2)
+    share = count * prior / (count * prior + noise_after(count, ratio))
     assert math.log(found["int4"].value) == pytest.approx(share * math.log(ratio), abs=1e-9)
     assert found["int4"].count == count
 
