@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 from edgeprune.errors import RecipeError, UsageError
 from edgeprune.schema.kernel import parse_kernel
-from edgeprune.schema.model import MLP_ROLES, BlockSpec, ModelSpec, SiteSpec
+from edgeprune.schema.model import MLP_ROLES, BlockSpec, ModelSpec, SiteForm, SiteSpec
 from edgeprune.schema.recipe import Recipe, SiteEdit
 
 __all__ = [
@@ -20,33 +20,56 @@ __all__ = [
     "count_parameters",
     "edit_shapes",
     "mlp_only",
+    "repair_parameter_count",
     "site_parameter_count",
+    "stored_matrices",
+    "with_groups",
 ]
 
 
-def break_even_rank(in_features: int, out_features: int) -> int:
-    """Largest rank at which two factors hold fewer parameters than the dense matrix: r (in + out) < in * out."""
+def break_even_rank(in_features: int, out_features: int, form: SiteForm = "factors") -> int:
+    """Largest rank at which a form holds fewer parameters than the dense matrix.
+
+    Two factors: r (in + out) < in * out. Pivot form: r (in + out - r) < in * out, which any rank below full keeps.
+    """
+    if form == "pivot":
+        return min(in_features, out_features) - 1
     return (in_features * out_features - 1) // (in_features + out_features)
 
 
+def stored_matrices(
+    in_features: int, out_features: int, rank: int | None, form: SiteForm = "factors"
+) -> tuple[tuple[int, int], ...]:
+    """(in, out) of the matrices a site is stored as, in the order in which they multiply."""
+    if rank is None:
+        return ((in_features, out_features),)
+    return (in_features, rank), (rank, out_features - rank if form == "pivot" else out_features)
+
+
 def site_parameter_count(site: SiteSpec) -> int:
-    """Stored parameters of a site, bias included."""
-    bias = site.out_features if site.has_bias else 0
-    if site.rank is None:
-        return site.in_features * site.out_features + bias
-    return site.rank * (site.in_features + site.out_features) + bias
+    """Stored parameters of a site, bias included; the row order of the pivot form is no parameter."""
+    matrices = stored_matrices(site.in_features, site.out_features, site.rank, site.form)
+    return sum(width * height for width, height in matrices) + (site.out_features if site.has_bias else 0)
 
 
 def block_parameter_count(block: BlockSpec) -> int:
-    """Stored parameters of a block, norms included."""
+    """Stored parameters of a block, norms included; a repair before it is counted apart."""
     return block.norm_parameter_count + sum(site_parameter_count(site) for site in block.sites)
 
 
+def repair_parameter_count(hidden_size: int, rank: int) -> int:
+    """Stored parameters of one repair: both factors and the intercept."""
+    return 2 * hidden_size * rank + hidden_size
+
+
 def count_parameters(spec: ModelSpec) -> int:
-    """Stored parameters of a model; a tied table counts once."""
+    """Stored parameters of a model, repairs included; a tied table counts once."""
+    ranks = [block.repair_rank for block in spec.blocks if block.repair_rank is not None]
+    repairs = sum(repair_parameter_count(spec.hidden_size, rank) for rank in ranks)
     tables = spec.vocab_size * spec.hidden_size * (1 if spec.is_tied else 2)
     positions = spec.max_positions * spec.hidden_size if spec.position_kind == "learned" else 0
-    return tables + positions + spec.final_norm_parameter_count + sum(map(block_parameter_count, spec.blocks))
+    blocks = sum(map(block_parameter_count, spec.blocks))
+    return tables + positions + spec.final_norm_parameter_count + blocks + repairs
 
 
 def mlp_only(spec: ModelSpec, block: BlockSpec) -> BlockSpec:
@@ -69,6 +92,22 @@ def attention_only(spec: ModelSpec, block: BlockSpec) -> BlockSpec:
         sites=tuple(site for site in block.sites if site.role not in MLP_ROLES),
         norm_parameter_count=block.norm_parameter_count - mlp_norm,
     )
+
+
+def with_groups(block: BlockSpec, kept: int | None) -> BlockSpec:
+    """The block with that many key-value groups (None: all), each with the query heads that read it."""
+    if kept is None or kept == block.num_kv_heads:
+        return block
+    query_heads = kept * (block.num_heads // block.num_kv_heads)
+    query, key = query_heads * block.head_dim, kept * block.head_dim
+    widths = {"q": query, "k": key, "v": key, "qkv": query + 2 * key}
+    sites = tuple(
+        replace(site, in_features=query)
+        if site.role == "o"
+        else replace(site, out_features=widths.get(site.role, site.out_features))
+        for site in block.sites
+    )
+    return replace(block, num_heads=query_heads, num_kv_heads=kept, sites=sites)
 
 
 def _mlp_norm_parameter_count(spec: ModelSpec) -> int:
@@ -103,8 +142,11 @@ def edit_shapes(spec: ModelSpec, recipe: Recipe) -> ModelSpec:
     gone = {(index, is_mlp) for index in dropped for is_mlp in (False, True)}
     gone |= {(index, False) for index in recipe.drop_attention} | {(index, True) for index in recipe.drop_mlp}
     channels = _channel_counts(spec, recipe, gone)
+    groups = _group_counts(spec, recipe, gone)
     edits = _site_edits(spec, recipe, gone)
     _check_kernel(recipe.table_kernel, "recipe table_kernel", "table_kernel")
+    if recipe.recovery is not None and recipe.recovery.defect is not None:
+        raise RecipeError(f"recipe recovery: {recipe.recovery.defect}.", "recovery")
     vocab_size = spec.vocab_size
     if recipe.keep_tokens is not None:
         if not 1 <= recipe.keep_tokens.kept_count <= spec.vocab_size:
@@ -113,7 +155,9 @@ def edit_shapes(spec: ModelSpec, recipe: Recipe) -> ModelSpec:
             raise RecipeError(message, "keep_tokens", "kept_count")
         vocab_size = recipe.keep_tokens.kept_count
     blocks = tuple(
-        _edit_block(_without_parts(spec, block, recipe), channels.get(block.index), edits)
+        _edit_block(
+            with_groups(_without_parts(spec, block, recipe), groups.get(block.index)), channels.get(block.index), edits
+        )
         for block in spec.blocks
         if block.index not in dropped
     )
@@ -121,6 +165,8 @@ def edit_shapes(spec: ModelSpec, recipe: Recipe) -> ModelSpec:
         raise RecipeError(
             "recipe drop_attention: no attention is left; keep it in at least one block.", "drop_attention"
         )
+    ranks = _repair_ranks(spec, recipe)
+    blocks = tuple(replace(block, repair_rank=ranks.get(block.index, block.repair_rank)) for block in blocks)
     edited = replace(spec, blocks=blocks, vocab_size=vocab_size, table_kernel=recipe.table_kernel)
     return replace(edited, parameter_count=count_parameters(edited))
 
@@ -149,6 +195,30 @@ def _check_parts(recipe: Recipe, known_blocks: set[int]) -> None:
                 )
 
 
+def _repair_ranks(spec: ModelSpec, recipe: Recipe) -> dict[int, int]:
+    """Block whose input a repair works on -> its rank."""
+    runs = {run.block: run for run in recipe.drops.runs}
+    last = max(block.index for block in spec.blocks)
+    ranks: dict[int, int] = {}
+    for position, repair in enumerate(recipe.repairs):
+        where, place = f"recipe repairs block {repair.block}", ("repairs", position)
+        if repair.block not in runs:
+            starts = ", ".join(map(str, sorted(runs))) or "none"
+            message = f"{where}: no dropped run begins in that block; runs begin in {starts}."
+            raise RecipeError(message, *place, "block")
+        run = runs[repair.block]
+        if run.next_block > last:
+            message = f"{where}: nothing is kept after this run, so no block is left to repair the input of."
+            raise RecipeError(message, *place, "block")
+        if run.next_block in ranks:
+            raise RecipeError(f"{where} is listed twice.", *place, "block")
+        if not 1 <= repair.rank <= spec.hidden_size:
+            message = f"{where}: rank {repair.rank} must lie in 1..{spec.hidden_size}, the width of the model."
+            raise RecipeError(message, *place, "rank")
+        ranks[run.next_block] = repair.rank
+    return ranks
+
+
 def _edit_block(block: BlockSpec, kept_channels: int | None, edits: dict[str, tuple[int, SiteEdit]]) -> BlockSpec:
     sites = []
     for site in block.sites:
@@ -160,7 +230,8 @@ def _edit_block(block: BlockSpec, kept_channels: int | None, edits: dict[str, tu
                 changed = replace(changed, in_features=kept_channels)
         if site.name in edits:
             position, edit = edits[site.name]
-            changed = replace(changed, rank=edit.rank, kernel=edit.kernel)
+            form = edit.form if edit.rank is not None else "factors"
+            changed = replace(changed, rank=edit.rank, kernel=edit.kernel, form=form)
             if edit.rank is not None and edit.rank >= min(changed.in_features, changed.out_features):
                 raise RecipeError(
                     f"recipe site {site.name}: rank {edit.rank} is not below the full rank "
@@ -187,6 +258,36 @@ def _channel_counts(spec: ModelSpec, recipe: Recipe, gone: set[tuple[int, bool]]
         if not 1 <= entry.kept_count <= widths[entry.block]:
             message = f"{where}: kept_count {entry.kept_count} must lie in 1..{widths[entry.block]}."
             raise RecipeError(message, *place, "kept_count")
+        counts[entry.block] = entry.kept_count
+    return counts
+
+
+def _group_counts(spec: ModelSpec, recipe: Recipe, gone: set[tuple[int, bool]]) -> dict[int, int]:
+    blocks = {block.index: block for block in spec.blocks}
+    counts: dict[int, int] = {}
+    for position, entry in enumerate(recipe.keep_groups):
+        where, place = f"recipe keep_groups block {entry.block}", ("keep_groups", position)
+        if entry.block not in blocks:
+            raise RecipeError(f"{where}: the model has no such block; it has {_span(set(blocks))}.", *place, "block")
+        if (entry.block, False) in gone:
+            raise RecipeError(f"{where}: the recipe drops this block's attention.", *place, "block")
+        if entry.block in counts:
+            raise RecipeError(f"{where} is listed twice.", *place, "block")
+        block = blocks[entry.block]
+        if not 1 <= entry.kept_count <= block.num_kv_heads:
+            raise RecipeError(
+                f"{where}: kept_count {entry.kept_count} must lie in 1..{block.num_kv_heads}, the block's key-value "
+                f"heads; drop_attention removes all of them.",
+                *place,
+                "kept_count",
+            )
+        if block.num_heads % block.num_kv_heads:
+            raise RecipeError(
+                f"{where}: its {block.num_heads} query heads do not divide into {block.num_kv_heads} key-value groups, "
+                "so no group can leave; take the entry out.",
+                *place,
+                "block",
+            )
         counts[entry.block] = entry.kept_count
     return counts
 

@@ -8,11 +8,16 @@ from typing import Literal
 from edgeprune.schema.base import SCHEMA_VERSION, Record
 from edgeprune.schema.kernel import FLOAT32
 
-__all__ = ["MLP_ROLES", "BlockSpec", "ModelSpec", "SiteRole", "SiteSpec", "site_name"]
+__all__ = ["MLP_ROLES", "BlockSpec", "ModelSpec", "SiteForm", "SiteRole", "SiteSpec", "site_name"]
 
 SiteRole = Literal["q", "k", "v", "qkv", "o", "gate", "up", "down"]
 MLP_ROLES: frozenset[SiteRole] = frozenset({"gate", "up", "down"})
 """Roles of the MLP's sites; all others belong to the attention."""
+
+SiteForm = Literal["factors", "pivot"]
+"""How a matrix of low rank is stored: as `factors` right [rank, in] and left [out, rank], or in the `pivot` form, as
+`rank` of its own rows [rank, in] and the coefficients [out - rank, rank] that make the other rows from them. Both hold
+the same matrix; the pivot form has rank * rank numbers less."""
 
 
 def site_name(block_index: int, role: SiteRole) -> str:
@@ -30,6 +35,8 @@ class SiteSpec(Record, frozen=True, kw_only=True):
     has_bias: bool = False
     rank: int | None = None
     """None: one dense matrix. Otherwise right [rank, in] and left [out, rank], y = left (right x) + b."""
+    form: SiteForm = "factors"
+    """How a rank is stored; without a rank it says nothing."""
     kernel: str = FLOAT32
     """How the matrix, or both factors, are stored; see `edgeprune.schema.kernel`."""
 
@@ -46,6 +53,10 @@ class BlockSpec(Record, frozen=True, kw_only=True):
     sites: tuple[SiteSpec, ...]
     norm_parameter_count: int
     """Gains and biases of all norms in the block."""
+    repair_rank: int | None = None
+    """Rank of the affine operator on the block's input, in the place of dropped parts before it; None: there is none.
+
+    x <- x + left (right x) + c with right [rank, hidden], left [hidden, rank] and c [hidden]."""
 
     @property
     def has_attention(self) -> bool:

@@ -4,11 +4,26 @@ from typing import Literal, NamedTuple
 
 from edgeprune.schema.base import SCHEMA_VERSION, Record
 from edgeprune.schema.kernel import FLOAT32
+from edgeprune.schema.model import SiteForm
+from edgeprune.schema.recovery import Recovery
 
-__all__ = ["Drops", "KeepChannels", "KeepTokens", "RankMethod", "Recipe", "SiteEdit"]
+__all__ = ["Drops", "KeepChannels", "KeepGroups", "KeepTokens", "RankMethod", "Recipe", "Repair", "Run", "SiteEdit"]
 
 RankMethod = Literal["lowrank", "laser"]
 """`lowrank`: output-covariance truncation; `laser`: plain SVD truncation."""
+
+
+class Run(NamedTuple):
+    """A stretch of dropped parts, attention and MLP, with nothing kept between them."""
+
+    block: int
+    """Source index of the block it begins in."""
+    starts_at_mlp: bool
+    """Whether that block keeps its attention."""
+    next_block: int
+    """Source index of the block that the first part kept after it belongs to, in a model long enough to have one."""
+    ends_at_mlp: bool
+    """Whether that part is the MLP, the block's attention being dropped."""
 
 
 class Drops(NamedTuple):
@@ -20,6 +35,25 @@ class Drops(NamedTuple):
     """Blocks that lose their attention alone."""
     mlp: tuple[int, ...] = ()
     """Blocks that lose their MLP alone."""
+    repairs: tuple[tuple[int, int], ...] = ()
+    """Runs that are repaired: the block each begins in, and the rank of its operator."""
+
+    @property
+    def runs(self) -> tuple[Run, ...]:
+        """The stretches of dropped parts, in order; parts of a block follow each other, and so do blocks."""
+        parts = {2 * block for block in (*self.blocks, *self.attention)}
+        parts |= {2 * block + 1 for block in (*self.blocks, *self.mlp)}
+        found = []
+        for start in sorted(part for part in parts if part - 1 not in parts):
+            end = start
+            while end in parts:
+                end += 1
+            found.append(Run(start // 2, bool(start % 2), end // 2, bool(end % 2)))
+        return tuple(found)
+
+    def repaired(self, rank: int | None) -> "Drops":
+        """The same parts with every run repaired at that rank, or none."""
+        return self._replace(repairs=() if rank is None else tuple((run.block, rank) for run in self.runs))
 
     @property
     def block_count(self) -> float:
@@ -37,7 +71,21 @@ class Drops(NamedTuple):
     def __str__(self) -> str:
         parts = [str(block) for block in self.blocks]
         parts += [f"{block}.attention" for block in self.attention]
-        return " ".join([*parts, *(f"{block}.mlp" for block in self.mlp)]) or "none"
+        parts += [f"{block}.mlp" for block in self.mlp]
+        ranks = sorted({rank for _, rank in self.repairs})
+        repair = f", repaired at rank {' and '.join(map(str, ranks))}" if ranks else ""
+        return (" ".join(parts) or "none") + repair
+
+
+class Repair(Record, frozen=True, kw_only=True):
+    """An affine operator of low rank in place of one run of dropped blocks: x <- x + left (right x) + c.
+
+    Fitted to what the run did to the residual stream on the calibration text; a run of dropped halves is one too.
+    """
+
+    block: int
+    """Source index of the block the run begins in."""
+    rank: int
 
 
 class KeepTokens(Record, frozen=True, kw_only=True):
@@ -53,6 +101,17 @@ class KeepChannels(Record, frozen=True, kw_only=True):
     kept_count: int
 
 
+class KeepGroups(Record, frozen=True, kw_only=True):
+    """Key-value groups that stay in one block, each with the query heads that read it.
+
+    Which ones follows from what they add to the block's output in the calibration data. Where every query head has keys
+    and values of its own, each head is a group.
+    """
+
+    block: int
+    kept_count: int
+
+
 class SiteEdit(Record, frozen=True, kw_only=True):
     """Rank and kernel of one site."""
 
@@ -61,10 +120,12 @@ class SiteEdit(Record, frozen=True, kw_only=True):
     rank: int | None = None
     """None keeps the matrix dense."""
     method: RankMethod = "lowrank"
+    form: SiteForm = "factors"
+    """How the rank is stored."""
 
 
 class Recipe(Record, frozen=True, kw_only=True):
-    """Edits in the order they are applied: blocks, tokens, channels, ranks, bits."""
+    """Edits in the order they are applied: blocks, tokens, groups, channels, ranks, recovery, bits."""
 
     schema_version: int = SCHEMA_VERSION
     model_hash: str
@@ -83,8 +144,15 @@ class Recipe(Record, frozen=True, kw_only=True):
     """How embedding and head are stored."""
     sites: tuple[SiteEdit, ...] = ()
     """Sites not listed stay dense in float32."""
+    keep_groups: tuple[KeepGroups, ...] = ()
+    """Blocks not listed keep all their key-value groups."""
+    repairs: tuple[Repair, ...] = ()
+    """Dropped runs not listed have nothing in their place."""
+    recovery: Recovery | None = None
+    """Training between the ranks and the bits; None trains nothing."""
 
     @property
     def drops(self) -> Drops:
         """The depth edits together, in ascending order."""
-        return Drops(*(tuple(sorted(part)) for part in (self.drop_blocks, self.drop_attention, self.drop_mlp)))
+        parts = (tuple(sorted(part)) for part in (self.drop_blocks, self.drop_attention, self.drop_mlp))
+        return Drops(*parts, repairs=tuple(sorted((repair.block, repair.rank) for repair in self.repairs)))

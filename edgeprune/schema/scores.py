@@ -46,11 +46,14 @@ class DepthOption(Record, frozen=True, kw_only=True):
     basis: Basis = "measured"
     general_loss_increase_nats: float | None = None
     """The same on general selection text; None where it was not measured."""
+    repair_rank: int | None = None
+    """Rank of the operator that stood in the place of every run of the set; None: nothing did."""
 
     @property
     def drops(self) -> Drops:
-        """The set, in ascending order."""
-        return Drops(*(tuple(sorted(part)) for part in (self.drop_blocks, self.drop_attention, self.drop_mlp)))
+        """The set, in ascending order, with its repairs."""
+        parts = (tuple(sorted(part)) for part in (self.drop_blocks, self.drop_attention, self.drop_mlp))
+        return Drops(*parts).repaired(self.repair_rank)
 
 
 class VocabularyOption(Record, frozen=True, kw_only=True):
