@@ -113,6 +113,8 @@ def _edits(entry: Candidate) -> str:
     parts = [f"drops blocks {', '.join(map(str, recipe.drop_blocks))}"] if recipe.drop_blocks else []
     if recipe.keep_tokens is not None:
         parts.append(f"keeps {recipe.keep_tokens.kept_count:,} tokens")
+    if recipe.keep_groups:
+        parts.append(f"keeps fewer key-value groups in {len(recipe.keep_groups)} blocks")
     if recipe.keep_channels:
         parts.append(f"narrows {len(recipe.keep_channels)} FFNs")
     ranks = sum(site.rank is not None for site in recipe.sites)

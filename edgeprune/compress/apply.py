@@ -16,6 +16,7 @@ from edgeprune.calibrate.statistics import CalibrationStats
 from edgeprune.compress.bits import RoundWeights
 from edgeprune.compress.blocks import DropBlocks
 from edgeprune.compress.factorize import FactorSites
+from edgeprune.compress.groups import DropGroups
 from edgeprune.compress.narrow import NarrowChannels
 from edgeprune.compress.passes import Pass, Work, check_shapes, run_passes
 from edgeprune.compress.tokens import TrimVocabulary
@@ -28,7 +29,7 @@ from edgeprune.shapes import edit_shapes
 
 __all__ = ["PASSES", "compress_model"]
 
-PASSES: Sequence[Pass] = (DropBlocks(), TrimVocabulary(), NarrowChannels(), FactorSites(), RoundWeights())
+PASSES: Sequence[Pass] = (DropBlocks(), TrimVocabulary(), DropGroups(), NarrowChannels(), FactorSites(), RoundWeights())
 """In the order they are applied; each reads statistics of the model the earlier ones left."""
 
 

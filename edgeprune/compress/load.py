@@ -18,7 +18,8 @@ from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
 from edgeprune.compress.factored import FactoredLinear
 from edgeprune.compress.passes import check_finite, check_shapes, linear
-from edgeprune.compress.save import CONFIG_KEY, FORMAT_VERSION, WEIGHTS_FILE, parameter_names
+from edgeprune.compress.pivoted import PivotedLinear
+from edgeprune.compress.save import CONFIG_KEY, FORMAT_VERSION, WEIGHTS_FILE, parameter_names, row_orders
 from edgeprune.errors import DeviceError, ModelError
 from edgeprune.intake.adapters.base import Adapter
 from edgeprune.intake.adapters.registry import adapter_for
@@ -46,7 +47,7 @@ def load(folder: str | Path) -> LoadedModel:
     spec, _ = _edits(folder, config.pop(CONFIG_KEY))
     shapes = _stored_shapes(folder / WEIGHTS_FILE)
     # Compared before anything is built: a malformed configuration must not allocate what it claims.
-    stored_count = sum(map(prod, shapes.values()))
+    stored_count = sum(prod(shape) for name, shape in shapes.items() if not name.endswith(".order"))
     if stored_count != spec.parameter_count or not 1 <= len(spec.blocks) <= BLOCK_LIMIT:
         raise ModelError(
             f"{folder / WEIGHTS_FILE} holds {stored_count} parameters, config.json describes {spec.parameter_count}; "
@@ -128,6 +129,8 @@ def _build(folder: Path, config: dict[str, Any], spec: ModelSpec, adapter: Adapt
             adapter.drop_mlp(model, position)
         for site in described_block.sites:
             adapter.set_site(block, site.role, _empty(site))
+        if described_block.has_attention:
+            adapter.set_head_count(block, described_block.num_heads)
     if (folder / "generation_config.json").is_file():
         model.generation_config = GenerationConfig.from_dict(read_json(folder / "generation_config.json"))
     return model.eval()
@@ -135,7 +138,8 @@ def _build(folder: Path, config: dict[str, Any], spec: ModelSpec, adapter: Adapt
 
 def _empty(site: SiteSpec) -> torch.nn.Module:
     if site.rank is not None:
-        return FactoredLinear.empty(
+        kind = PivotedLinear if site.form == "pivot" else FactoredLinear
+        return kind.empty(
             in_features=site.in_features, rank=site.rank, out_features=site.out_features, has_bias=site.has_bias
         )
     return linear(
@@ -143,9 +147,17 @@ def _empty(site: SiteSpec) -> torch.nn.Module:
     )
 
 
+def _row_order(stored: torch.Tensor, out_features: int, *, what: str) -> torch.Tensor:
+    order = stored.to(torch.int64)
+    if stored.dtype != torch.int32 or not torch.equal(order.sort().values, torch.arange(out_features)):
+        raise ModelError(f"The tensor {what} is no order of {out_features} rows; compress the model again.")
+    return order
+
+
 def _fill(model: PreTrainedModel, path: Path, shapes: dict[str, tuple[int, ...]]) -> None:
-    parameters = parameter_names(model)
-    missing, unexpected = sorted(set(parameters) - set(shapes)), sorted(set(shapes) - set(parameters))
+    parameters, orders = parameter_names(model), row_orders(model)
+    known = {*parameters, *orders}
+    missing, unexpected = sorted(known - set(shapes)), sorted(set(shapes) - known)
     if missing or unexpected:
         what = f"lacks the tensor {missing[0]!r} that" if missing else f"holds the tensor {unexpected[0]!r} that"
         verb = "describes" if missing else "does not describe"
@@ -160,5 +172,7 @@ def _fill(model: PreTrainedModel, path: Path, shapes: dict[str, tuple[int, ...]]
                     )
                 parameter.data = file.get_tensor(name).to(torch.float32)
                 check_finite(f"The tensor {name!r} in {path}", parameter.data)
+            for name, module in orders.items():
+                module.order = _row_order(file.get_tensor(name), module.out_features, what=f"{name!r} in {path}")
     except (SafetensorError, OSError) as error:
         raise ModelError(f"{path} is damaged ({error}); compress the model again.") from error

@@ -31,9 +31,13 @@ class Measured(NamedTuple):
 
 
 def is_pruned(recipe: Recipe) -> bool:
-    """Whether a recipe gives up blocks, tokens, channels or ranks; bits alone are not pruning."""
+    """Whether a recipe gives up blocks, tokens, key-value groups, channels or ranks; bits alone are not pruning."""
     has_rank = any(edit.rank is not None for edit in recipe.sites)
-    return bool(recipe.drop_blocks or recipe.keep_channels) or recipe.keep_tokens is not None or has_rank
+    return (
+        bool(recipe.drop_blocks or recipe.keep_channels or recipe.keep_groups)
+        or recipe.keep_tokens is not None
+        or has_rank
+    )
 
 
 def dense_bits(scores: Scores) -> float:

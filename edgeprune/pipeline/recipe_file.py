@@ -13,14 +13,15 @@ from edgeprune.pipeline.toml_lines import Entry, line_of
 from edgeprune.schema.base import SCHEMA_VERSION
 from edgeprune.schema.model import ModelSpec
 from edgeprune.schema.recipe import Recipe, SiteEdit
+from edgeprune.schema.recovery import Recovery
 from edgeprune.schema.run import RunRequest
 from edgeprune.shapes import edit_shapes
 
 __all__ = ["adopt_recipe", "parse_recipe", "read_recipe_file", "recipe_toml", "write_recipe_file"]
 
 HEADER = """\
-# What is done to the model, in this order: blocks, tokens, channels, ranks, bits. Edit it, then run the same
-# `edgeprune run` again (or `compress`, `export`, `validate`): it runs as written, or is refused with the line.
+# What is done to the model, in this order: blocks, tokens, groups, channels, ranks, recovery, bits. Edit it, then run
+# the same `edgeprune run` again (or `compress`, `export`, `validate`): it runs as written, or is refused with the line.
 # `edgeprune explain` says what each choice costs and saves.
 #
 # model_hash      the dense model this is for; it fits no other
@@ -30,12 +31,15 @@ HEADER = """\
 # drop_attention  blocks that keep their MLP alone; drop_mlp: blocks that keep their attention alone
 # keep_tokens     { kept_count = N }: the N tokens the domain uses most stay; leave it out to keep all
 # keep_channels   { block = B, kept_count = N }: the N most important FFN channels of block B stay
+# keep_groups     { block = B, kept_count = N }: N key-value groups of block B stay, with the query heads that read them
 # table_kernel    how embedding and head are stored
 # sites           one weight matrix each; those not listed stay whole, in fp32
 #     name        blocks.B.q, k, v, o, gate, up or down, as the model has them
 #     kernel      fp32, fp16, int8_b32_a4, int4_b32_a4 and the like: bits, weights that share a scale, accuracy level
 #     rank        two factors of that rank instead of one matrix; leave it out to keep one matrix
 #     method      how they are made: lowrank (least error on the domain) or laser (plain SVD)
+# recovery        { mode = "auto", "blockwise", "distill" or "lora", steps = N, block_steps = N }: training before the
+#                 bits, as `--recover-minutes` planned it; leave it out to train nothing
 """
 
 _PLACE = re.compile(r"\$((?:\.\w+|\[\d+\])*)`")
@@ -129,8 +133,12 @@ def recipe_toml(recipe: Recipe) -> str:
         lines.append(f"keep_tokens = {{ kept_count = {recipe.keep_tokens.kept_count} }}")
     widths = [f"{{ block = {entry.block}, kept_count = {entry.kept_count} }}" for entry in recipe.keep_channels]
     lines += _array("keep_channels", widths)
+    groups = [f"{{ block = {entry.block}, kept_count = {entry.kept_count} }}" for entry in recipe.keep_groups]
+    lines += _array("keep_groups", groups) if groups else []
     lines.append(f"table_kernel = {_quoted(recipe.table_kernel)}")
     lines += _array("sites", [_site(edit) for edit in recipe.sites])
+    if recipe.recovery is not None:
+        lines.append(f"recovery = {_recovery(recipe.recovery)}")
     return HEADER + "\n" + "\n".join(lines) + "\n"
 
 
@@ -138,6 +146,12 @@ def _site(edit: SiteEdit) -> str:
     rank = "" if edit.rank is None else f", rank = {edit.rank}"
     method = "" if edit.rank is None and edit.method == "lowrank" else f", method = {_quoted(edit.method)}"
     return f"{{ name = {_quoted(edit.name)}, kernel = {_quoted(edit.kernel)}{rank}{method} }}"
+
+
+def _recovery(recovery: Recovery) -> str:
+    counts = f"steps = {recovery.steps}, block_steps = {recovery.block_steps}"
+    others = f"precision = {_quoted(recovery.precision)}, freezing = {_quoted(recovery.freezing)}"
+    return f"{{ mode = {_quoted(recovery.mode)}, {counts}, {others} }}"
 
 
 def _array(name: str, entries: list[str]) -> list[str]:

@@ -1,11 +1,12 @@
 """Shapes after edits: the one function everybody trusts, on a model small enough to count by hand."""
 
 import pytest
+from msgspec.structs import replace
 
 from edgeprune.errors import UsageError
 from edgeprune.intake.spec import read_spec
 from edgeprune.schema.model import ModelSpec
-from edgeprune.schema.recipe import KeepChannels, KeepTokens, Recipe, SiteEdit
+from edgeprune.schema.recipe import KeepChannels, KeepGroups, KeepTokens, Recipe, SiteEdit
 from edgeprune.shapes import break_even_rank, count_parameters, edit_shapes
 from tests.tiny import write_tiny_llama
 
@@ -45,6 +46,22 @@ def test_channels_narrow_gate_up_and_down(spec: ModelSpec) -> None:
     assert count_parameters(edited) == edited.parameter_count
 
 
+def test_a_group_takes_its_query_heads_along(spec: ModelSpec) -> None:
+    edited = edit_shapes(spec, recipe(spec, keep_groups=(KeepGroups(block=1, kept_count=1),)))
+    block = edited.blocks[1]
+    assert (block.num_heads, block.num_kv_heads) == (2, 1)
+    sizes = {site.role: (site.in_features, site.out_features) for site in block.sites}
+    assert (sizes["q"], sizes["k"], sizes["v"], sizes["o"]) == ((64, 32), (64, 16), (64, 16), (32, 64))
+    assert edited.blocks[0] == spec.blocks[0]
+    assert spec.parameter_count - edited.parameter_count == 2 * 64 * 32 + 2 * 64 * 16
+
+
+def test_query_heads_that_do_not_divide_into_groups_are_refused(spec: ModelSpec) -> None:
+    odd = replace(spec, blocks=tuple(replace(block, num_heads=5) for block in spec.blocks))
+    with pytest.raises(UsageError, match="5 query heads do not divide into 2"):
+        edit_shapes(odd, recipe(spec, keep_groups=(KeepGroups(block=1, kept_count=1),)))
+
+
 def test_a_block_can_lose_either_part_alone(spec: ModelSpec) -> None:
     edited = edit_shapes(spec, recipe(spec, drop_attention=(0,), drop_mlp=(2,)))
     first, _, last = edited.blocks
@@ -70,6 +87,16 @@ def test_a_block_can_lose_either_part_alone(spec: ModelSpec) -> None:
         ({"drop_blocks": (0, 1, 2)}, "every block"),
         ({"keep_channels": (KeepChannels(block=0, kept_count=0),)}, "kept_count 0"),
         ({"keep_channels": (KeepChannels(block=1, kept_count=8),), "drop_blocks": (1,)}, "drops this block's MLP"),
+        ({"keep_groups": (KeepGroups(block=0, kept_count=3),)}, "kept_count 3 must lie in 1..2"),
+        ({"keep_groups": (KeepGroups(block=0, kept_count=0),)}, "drop_attention removes all"),
+        ({"keep_groups": (KeepGroups(block=7, kept_count=1),)}, "no such block"),
+        ({"keep_groups": (KeepGroups(block=0, kept_count=1),) * 2}, "listed twice"),
+        ({"keep_groups": (KeepGroups(block=1, kept_count=1),), "drop_blocks": (1,)}, "drops this block's attention"),
+        ({"keep_groups": (KeepGroups(block=1, kept_count=1),), "drop_attention": (1,)}, "drops this block's attention"),
+        (
+            {"keep_groups": (KeepGroups(block=0, kept_count=1),), "sites": (SiteEdit(name="blocks.0.o", rank=32),)},
+            "not below the full rank 32",
+        ),
         ({"keep_tokens": KeepTokens(kept_count=10**6)}, "kept_count 1000000"),
         ({"sites": (SiteEdit(name="blocks.0.z"),)}, "no such site"),
         ({"sites": (SiteEdit(name="blocks.0.q", rank=64),)}, "not below the full rank"),

@@ -74,6 +74,12 @@ class Adapter:
         """Put another module with the same input and output in the place of a site."""
         block.set_submodule(self.module_path(role), module)
 
+    def set_head_count(self, block: nn.Module, num_heads: int) -> None:
+        """Tell a block's attention how many query heads it has left, where it does not see that from its matrices.
+
+        The number of query heads to one key-value head never changes.
+        """
+
     def embedding(self, model: PreTrainedModel) -> nn.Embedding:
         """The token embedding."""
         embedding = model.get_submodule(self.embedding_path)

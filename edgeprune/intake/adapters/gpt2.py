@@ -3,6 +3,7 @@
 import torch
 from torch import nn
 from transformers import PreTrainedModel
+from transformers.models.gpt2.modeling_gpt2 import GPT2Attention
 from transformers.pytorch_utils import Conv1D
 
 from edgeprune.intake.adapters.base import Adapter
@@ -37,6 +38,13 @@ class GPT2Adapter(Adapter):
                 module = self.site(block, role)
                 if isinstance(module, Conv1D):
                     self.set_site(block, role, _linear(module))
+
+    def set_head_count(self, block: nn.Module, num_heads: int) -> None:
+        """GPT-2 cuts its fused product into thirds of a width that it keeps as a number."""
+        attention = block.get_submodule(self.attention_path)
+        assert isinstance(attention, GPT2Attention)
+        attention.num_heads = num_heads
+        attention.split_size = num_heads * attention.head_dim
 
 
 def _linear(layer: Conv1D) -> nn.Linear:
