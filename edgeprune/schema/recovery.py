@@ -1,0 +1,40 @@
+"""`Recovery`: the training that follows the ranks and precedes the bits, in steps so that it can be repeated exactly."""
+
+from typing import Literal
+
+from edgeprune.schema.base import Record
+
+__all__ = ["RECOVERY_MODES", "Recovery", "RecoveryMode"]
+
+RecoveryMode = Literal["auto", "blockwise", "distill", "lora"]
+"""`blockwise`: each block alone learns the dense model's hidden states; `distill`: all weights learn the dense model's
+predictions and the text; `lora`: adapters do, merged afterwards; `auto`: blockwise first, then distill."""
+
+RECOVERY_MODES: tuple[RecoveryMode, ...] = ("auto", "blockwise", "distill", "lora")
+
+
+class Recovery(Record, frozen=True, kw_only=True):
+    """What is trained, and for how long."""
+
+    mode: RecoveryMode = "auto"
+    steps: int = 0
+    """Batches of the end-to-end training; `blockwise` has none."""
+    block_steps: int = 0
+    """Batches each block is trained on alone; `distill` and `lora` have none."""
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """Of the products while training; weights and sums stay float32. Chosen by what is faster where it was planned."""
+    freezing: Literal["none", "alternate"] = "none"
+    """`alternate`: the left and the right factors take turns, which halves the gradients held of factored sites."""
+
+    @property
+    def defect(self) -> str | None:
+        """What makes these numbers no recovery, as a clause; None when they are one."""
+        if self.steps < 0 or self.block_steps < 0:
+            return "steps and block_steps must not be negative"
+        if self.steps == 0 and self.block_steps == 0:
+            return "steps and block_steps are both 0, so nothing is trained; give steps or leave recovery out"
+        if self.mode == "blockwise" and self.steps:
+            return "mode blockwise trains blocks alone; give block_steps and no steps"
+        if self.mode in ("distill", "lora") and self.block_steps:
+            return f"mode {self.mode} trains the whole model at once; give steps and no block_steps"
+        return None
