@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from edgeprune.errors import RecipeError, UsageError
 from edgeprune.schema.kernel import parse_kernel
 from edgeprune.schema.model import MLP_ROLES, BlockSpec, ModelSpec, SiteForm, SiteSpec
-from edgeprune.schema.recipe import Recipe, SiteEdit
+from edgeprune.schema.recipe import KeepChannels, Recipe, SiteEdit
 
 __all__ = [
     "attention_only",
@@ -141,7 +141,7 @@ def edit_shapes(spec: ModelSpec, recipe: Recipe) -> ModelSpec:
     _check_parts(recipe, known_blocks)
     gone = {(index, is_mlp) for index in dropped for is_mlp in (False, True)}
     gone |= {(index, False) for index in recipe.drop_attention} | {(index, True) for index in recipe.drop_mlp}
-    channels = _channel_counts(spec, recipe, gone)
+    channels = _channels(spec, recipe, gone)
     groups = _group_counts(spec, recipe, gone)
     edits = _site_edits(spec, recipe, gone)
     _check_kernel(recipe.table_kernel, "recipe table_kernel", "table_kernel")
@@ -219,15 +219,16 @@ def _repair_ranks(spec: ModelSpec, recipe: Recipe) -> dict[int, int]:
     return ranks
 
 
-def _edit_block(block: BlockSpec, kept_channels: int | None, edits: dict[str, tuple[int, SiteEdit]]) -> BlockSpec:
+def _edit_block(block: BlockSpec, kept: KeepChannels | None, edits: dict[str, tuple[int, SiteEdit]]) -> BlockSpec:
     sites = []
     for site in block.sites:
         changed = site
-        if kept_channels is not None:
+        if kept is not None:
             if site.role in ("gate", "up"):
-                changed = replace(changed, out_features=kept_channels)
+                changed = replace(changed, out_features=kept.kept_count)
             elif site.role == "down":
-                changed = replace(changed, in_features=kept_channels)
+                has_bias = changed.has_bias or kept.adds_bias
+                changed = replace(changed, in_features=kept.kept_count, has_bias=has_bias)
         if site.name in edits:
             position, edit = edits[site.name]
             form = edit.form if edit.rank is not None else "factors"
@@ -239,13 +240,13 @@ def _edit_block(block: BlockSpec, kept_channels: int | None, edits: dict[str, tu
                     *("sites", position, "rank"),
                 )
         sites.append(changed)
-    size = block.intermediate_size if kept_channels is None else kept_channels
+    size = block.intermediate_size if kept is None else kept.kept_count
     return replace(block, sites=tuple(sites), intermediate_size=size)
 
 
-def _channel_counts(spec: ModelSpec, recipe: Recipe, gone: set[tuple[int, bool]]) -> dict[int, int]:
+def _channels(spec: ModelSpec, recipe: Recipe, gone: set[tuple[int, bool]]) -> dict[int, KeepChannels]:
     widths = {block.index: block.intermediate_size for block in spec.blocks}
-    counts: dict[int, int] = {}
+    entries: dict[int, KeepChannels] = {}
     for position, entry in enumerate(recipe.keep_channels):
         where, place = f"recipe keep_channels block {entry.block}", ("keep_channels", position)
         if entry.block not in widths:
@@ -253,13 +254,13 @@ def _channel_counts(spec: ModelSpec, recipe: Recipe, gone: set[tuple[int, bool]]
             raise RecipeError(f"{where}: the model has no such block; it has {span}.", *place, "block")
         if (entry.block, True) in gone:
             raise RecipeError(f"{where}: the recipe drops this block's MLP.", *place, "block")
-        if entry.block in counts:
+        if entry.block in entries:
             raise RecipeError(f"{where} is listed twice.", *place, "block")
         if not 1 <= entry.kept_count <= widths[entry.block]:
             message = f"{where}: kept_count {entry.kept_count} must lie in 1..{widths[entry.block]}."
             raise RecipeError(message, *place, "kept_count")
-        counts[entry.block] = entry.kept_count
-    return counts
+        entries[entry.block] = entry
+    return entries
 
 
 def _group_counts(spec: ModelSpec, recipe: Recipe, gone: set[tuple[int, bool]]) -> dict[int, int]:

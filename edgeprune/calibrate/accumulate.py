@@ -1,4 +1,4 @@
-"""Running sums over token batches: second moments, means, int8 activation error and stability of one input key.
+"""Running sums over token batches: second moments, means, sizes, int8 activation error and stability of one input key.
 
 Products are float32 within a batch and added up in float64. Stability needs the Grams of two halves of the data; they
 are compared through a fixed random sketch G Omega with 16 columns, whose Frobenius norm estimates that of G (its
@@ -17,7 +17,7 @@ ACTIVATION_BLOCK = 32
 _CHUNK_ROWS = 128
 """Rows multiplied at once in prefill, over which dynamic int8 takes one scale."""
 _SKETCH_COLUMNS = 16
-PARTS = ("gram", "sum", "sketches", "noise", "counts")
+PARTS = ("gram", "sum", "absolute", "sketches", "noise", "counts")
 """Names of the sums of one input key."""
 
 
@@ -32,6 +32,7 @@ class InputMoments:
         self._half_tokens = [0, 0]
         self._gram = torch.zeros(width, width, dtype=torch.float64)
         self._sum = torch.zeros(width, dtype=torch.float64)
+        self._absolute = torch.zeros(width, dtype=torch.float64)
         self._noise = torch.zeros(2, -(-width // ACTIVATION_BLOCK), dtype=torch.float64)
         self._noise_tokens = 0
 
@@ -39,6 +40,7 @@ class InputMoments:
         """Add a batch [rows, width] float32 that belongs to half 0 or 1 of the data."""
         self._gram += inputs.T @ inputs
         self._sum += inputs.sum(dim=0)
+        self._absolute += inputs.abs().sum(dim=0)
         self._sketches[half] += inputs.T @ (inputs @ self._omega)
         self._half_tokens[half] += len(inputs)
         if with_noise:
@@ -50,6 +52,7 @@ class InputMoments:
         return {
             "gram": self._gram,
             "sum": self._sum,
+            "absolute": self._absolute,
             "sketches": self._sketches,
             "noise": self._noise,
             "counts": torch.tensor([*self._half_tokens, self._noise_tokens], dtype=torch.int64),
@@ -59,6 +62,7 @@ class InputMoments:
         """Add sums over other tokens, which must have been sketched with the same seed."""
         self._gram += parts["gram"]
         self._sum += parts["sum"]
+        self._absolute += parts["absolute"]
         self._sketches += parts["sketches"]
         self._noise += parts["noise"]
         first, second, noise = parts["counts"].tolist()
@@ -73,6 +77,11 @@ class InputMoments:
     def mean(self) -> Tensor:
         """[width] float64."""
         return self._sum / self.token_count
+
+    @property
+    def mean_absolute(self) -> Tensor:
+        """[width] float64."""
+        return self._absolute / self.token_count
 
     @property
     def noise(self) -> Tensor:

@@ -137,6 +137,8 @@ def as_stats(
     return CalibrationStats(
         gram={key: moments.take_gram() for key, moments in sums.moments.items()},
         mean={key: moments.mean for key, moments in sums.moments.items()},
+        mean_absolute={key: moments.mean_absolute for key, moments in sums.moments.items()},
+        row_absolute=sums.row_absolute(),
         activation_noise={key: moments.noise for key, moments in sums.moments.items()},
         output_weight=sums.output_weight(),
         block_similarity=sums.mean_similarity(),
@@ -175,6 +177,8 @@ class _Probes:
                     site = adapter.site(block, role)
                     self.sums.gradient_square[name] = 0.0
                     handles.append(site.register_forward_hook(self._output_hook(name)))
+                    if role in ("gate", "up"):
+                        handles.append(site.register_forward_hook(self._row_hook(name)))
                     if input_key(name) not in seen:
                         seen.add(input_key(name))
                         handles.append(site.register_forward_pre_hook(self._input_hook(input_key(name))))
@@ -225,6 +229,13 @@ class _Probes:
 
     def _input_hook(self, key: str) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
         return lambda _module, args: self._add_input(key, args[0])
+
+    def _row_hook(self, name: str) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], None]:
+        def see(module: nn.Module, _args: tuple[Tensor, ...], output: Tensor) -> None:
+            bias = getattr(module, "bias", None)
+            self.sums.add_rows(name, output.detach().reshape(-1, output.shape[-1]), bias)
+
+        return see
 
     def _output_hook(self, name: str) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], None]:
         def add(gradient: Tensor) -> None:

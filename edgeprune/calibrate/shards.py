@@ -20,6 +20,7 @@ from torch import Tensor
 
 from edgeprune import __version__
 from edgeprune.artifacts import hash_parts
+from edgeprune.calibrate.accumulate import PARTS
 from edgeprune.calibrate.capture import NO_EDITS, add_up, advanced, as_stats, batch_windows, check_windows
 from edgeprune.calibrate.statistics import CalibrationStats
 from edgeprune.calibrate.sums import Sums, is_whole
@@ -94,7 +95,7 @@ def plan_shards(loaded: LoadedModel, tokens: Tensor, *, gradient_tokens: int, fo
             gradient_windows=-(-gradient_tokens // length),
         )
         # Where the model stands and how much text there is besides change no sum.
-        key = hash_parts(__version__, msgspec.structs.replace(task, model="", window_total=0), step)
+        key = hash_parts(__version__, PARTS, msgspec.structs.replace(task, model="", window_total=0), step)
         tasks.append(msgspec.structs.replace(task, key=key, path=str((folder / f"{key}.safetensors").absolute())))
     return tasks
 

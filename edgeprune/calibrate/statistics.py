@@ -13,7 +13,7 @@ Matrices are keyed by *input key*, the tensor that several sites share:
 
 import json
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +39,10 @@ _INPUT_OF_ROLE = {
     "up": "mlp_input",
     "down": "mlp_hidden",
 }
+
+
+_GROUPS = ("gram", "mean", "activation_noise", "mean_absolute", "row_absolute")
+"""Fields that hold a tensor for every key."""
 
 
 def input_key(site_name: str) -> str:
@@ -81,6 +85,10 @@ class CalibrationStats:
     stability: float | None
     """Mean over input keys of the relative Frobenius difference between the Grams of the even and the odd windows;
     None with fewer than two windows."""
+    mean_absolute: dict[str, Tensor] = field(default_factory=dict)
+    """By input key: [in] float64, mean over tokens of |x|; empty in files of an EdgePrune that did not measure it."""
+    row_absolute: dict[str, Tensor] = field(default_factory=dict)
+    """By site, gate and up only: [out] float64, the smaller of mean |y| and mean |y - b|; empty as above."""
 
     def save(self, path: Path) -> None:
         """Write the file, whole or not at all.
@@ -132,7 +140,7 @@ class CalibrationStats:
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
             if header["schema_version"] > SCHEMA_VERSION:
                 raise ModelError(f"{path} was written by a newer EdgePrune; use that one or calibrate again.")
-            groups: dict[str, Any] = {"gram": {}, "mean": {}, "activation_noise": {}}
+            groups: dict[str, Any] = {name: {} for name in _GROUPS}
             single: dict[str, Any] = {}
             for name, tensor in tensors.items():
                 group, slash, key = name.partition("/")
@@ -152,4 +160,4 @@ class CalibrationStats:
             raise ModelError(f"{path} is not a readable statistics file ({error}); calibrate again.") from error
 
     def _groups(self) -> dict[str, dict[str, Tensor]]:
-        return {"gram": self.gram, "mean": self.mean, "activation_noise": self.activation_noise}
+        return {name: getattr(self, name) for name in _GROUPS}

@@ -34,6 +34,8 @@ class Sums:
     """By site, and `table` for the head: squared gradients of its output."""
     widths: dict[str, int] = field(default_factory=dict)
     """By site: output features."""
+    absolute_rows: dict[str, Tensor] = field(default_factory=dict)
+    """By site, gate and up only: [2, out] float64, |y| and |y - b| of every output feature."""
     gradient_tokens: int = 0
     """Tokens that were also run backwards."""
     token_total: int = 0
@@ -43,6 +45,17 @@ class Sums:
         if key not in self.moments:
             self.moments[key] = InputMoments(width, seed=len(self.moments))
         return self.moments[key]
+
+    def add_rows(self, name: str, outputs: Tensor, bias: Tensor | None) -> None:
+        """Add a batch [rows, out] float32 of a site's outputs, which hold the bias."""
+        sizes = outputs.abs().sum(dim=0)
+        without = sizes if bias is None else (outputs - bias).abs().sum(dim=0)
+        found = torch.stack([sizes, without]).double()
+        self.absolute_rows[name] = self.absolute_rows[name] + found if name in self.absolute_rows else found
+
+    def row_absolute(self) -> dict[str, Tensor]:
+        """By site, gate and up only: [out] float64, see `CalibrationStats.row_absolute`."""
+        return {name: sizes.amin(dim=0) / self.token_total for name, sizes in self.absolute_rows.items()}
 
     def output_weight(self) -> dict[str, float]:
         """By site, and `table` for the head: mean squared gradient of one output element."""
@@ -69,8 +82,10 @@ class Sums:
         tensors = {"similarity": self.similarity}
         for name, moments in self.moments.items():
             tensors |= {f"{name}/{part}": tensor for part, tensor in moments.parts().items()}
+        tensors |= {f"{name}/rows": sizes for name, sizes in self.absolute_rows.items()}
         header = {
             "key": key,
+            "rows": list(self.absolute_rows),
             "names": list(self.moments),
             "gradient_square": self.gradient_square,
             "widths": self.widths,
@@ -99,6 +114,9 @@ class Sums:
                 for name in header["names"]:
                     parts = {part: file.get_tensor(f"{name}/{part}") for part in PARTS}
                     self.moments_of(name, len(parts["sum"])).add_parts(parts)
+                for name in header["rows"]:
+                    sizes = file.get_tensor(f"{name}/rows")
+                    self.absolute_rows[name] = self.absolute_rows.get(name, torch.zeros_like(sizes)) + sizes
         except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
             raise DeviceError(
                 f"{path} cannot be read ({error}); it was just written, so the disk fails or is not shared with "

@@ -12,7 +12,7 @@ from edgeprune.errors import RecipeError, UsageError
 from edgeprune.pipeline.toml_lines import Entry, line_of
 from edgeprune.schema.base import SCHEMA_VERSION
 from edgeprune.schema.model import ModelSpec
-from edgeprune.schema.recipe import Recipe, SiteEdit
+from edgeprune.schema.recipe import KeepChannels, Recipe, SiteEdit
 from edgeprune.schema.recovery import Recovery
 from edgeprune.schema.run import RunRequest
 from edgeprune.shapes import edit_shapes
@@ -30,7 +30,8 @@ HEADER = """\
 # drop_blocks     blocks left out, counted from 0 in the dense model
 # drop_attention  blocks that keep their MLP alone; drop_mlp: blocks that keep their attention alone
 # keep_tokens     { kept_count = N }: the N tokens the domain uses most stay; leave it out to keep all
-# keep_channels   { block = B, kept_count = N }: the N most important FFN channels of block B stay
+# keep_channels   { block = B, kept_count = N }: the N most important FFN channels of block B stay; with criterion =
+#                 "output" (the default), "obs", "contextual", "flap" or "wanda", and compensate = false to slice only
 # keep_groups     { block = B, kept_count = N }: N key-value groups of block B stay, with the query heads that read them
 # table_kernel    how embedding and head are stored
 # sites           one weight matrix each; those not listed stay whole, in fp32
@@ -131,8 +132,7 @@ def recipe_toml(recipe: Recipe) -> str:
             lines.append(f"{key} = [{', '.join(map(str, blocks))}]")
     if recipe.keep_tokens is not None:
         lines.append(f"keep_tokens = {{ kept_count = {recipe.keep_tokens.kept_count} }}")
-    widths = [f"{{ block = {entry.block}, kept_count = {entry.kept_count} }}" for entry in recipe.keep_channels]
-    lines += _array("keep_channels", widths)
+    lines += _array("keep_channels", [_width(entry) for entry in recipe.keep_channels])
     groups = [f"{{ block = {entry.block}, kept_count = {entry.kept_count} }}" for entry in recipe.keep_groups]
     lines += _array("keep_groups", groups) if groups else []
     lines.append(f"table_kernel = {_quoted(recipe.table_kernel)}")
@@ -140,6 +140,12 @@ def recipe_toml(recipe: Recipe) -> str:
     if recipe.recovery is not None:
         lines.append(f"recovery = {_recovery(recipe.recovery)}")
     return HEADER + "\n" + "\n".join(lines) + "\n"
+
+
+def _width(entry: KeepChannels) -> str:
+    criterion = "" if entry.criterion == "output" else f", criterion = {_quoted(entry.criterion)}"
+    compensate = "" if entry.compensate else ", compensate = false"
+    return f"{{ block = {entry.block}, kept_count = {entry.kept_count}{criterion}{compensate} }}"
 
 
 def _site(edit: SiteEdit) -> str:

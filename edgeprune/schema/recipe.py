@@ -7,10 +7,25 @@ from edgeprune.schema.kernel import FLOAT32
 from edgeprune.schema.model import SiteForm
 from edgeprune.schema.recovery import Recovery
 
-__all__ = ["Drops", "KeepChannels", "KeepGroups", "KeepTokens", "RankMethod", "Recipe", "Repair", "Run", "SiteEdit"]
+__all__ = [
+    "ChannelCriterion",
+    "Drops",
+    "KeepChannels",
+    "KeepGroups",
+    "KeepTokens",
+    "RankMethod",
+    "Recipe",
+    "Repair",
+    "Run",
+    "SiteEdit",
+]
 
 RankMethod = Literal["lowrank", "laser"]
 """`lowrank`: output-covariance truncation; `laser`: plain SVD truncation."""
+
+ChannelCriterion = Literal["output", "contextual", "flap", "wanda", "obs"]
+"""In which order FFN channels leave. `output`: by the error of the block's output, a sixteenth at a time; `obs`: the
+same, one by one; `contextual`: by mean activation (Mini-GPTs); `flap`: by fluctuation; `wanda`: by weight and norm."""
 
 
 class Run(NamedTuple):
@@ -99,6 +114,15 @@ class KeepChannels(Record, frozen=True, kw_only=True):
 
     block: int
     kept_count: int
+    criterion: ChannelCriterion = "output"
+    compensate: bool = True
+    """Whether those that stay take over from those that leave: by least squares, under `flap` as published by a bias
+    of down that stands for their mean. False slices and does no more."""
+
+    @property
+    def adds_bias(self) -> bool:
+        """Whether down has a bias afterwards, had it one before or not."""
+        return self.criterion == "flap" and self.compensate
 
 
 class KeepGroups(Record, frozen=True, kw_only=True):
