@@ -15,7 +15,7 @@ __all__ = ["command"]
 
 @click.command("compress")
 @click.argument("source", metavar="RUN|MODEL")
-@click.option("--technique", help="One technique alone: laser, lowrank, lorp or contextual.")
+@click.option("--technique", help="One technique alone, such as lowrank, lorp or contextual; auto joins all of them.")
 @click.option("--kept", help="Parameters kept / the dense model's, such as 0.8 or 80%.")
 @context_option
 @text_options

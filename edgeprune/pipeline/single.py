@@ -1,15 +1,32 @@
-"""One technique alone: calibrate on the domain, make the technique's recipe, apply it, save."""
+"""A technique at a kept fraction: calibrate on the domain, make the technique's recipe, apply it, save.
+
+Most techniques plan from scores, statistics and the model (`compress.techniques`). `auto` joins all of them, which is
+the search's work, so its recipe comes from `joint`.
+"""
 
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from edgeprune.artifacts import RunFolder, write_arrays, write_record
 from edgeprune.errors import UsageError
 from edgeprune.pipeline.settings import KERNELS
 from edgeprune.schema.events import Progress
+from edgeprune.schema.recipe import Recipe
 from edgeprune.schema.run import CompressOutcome
 
-__all__ = ["compress_single"]
+if TYPE_CHECKING:
+    from edgeprune.calibrate.run import CalibrationResult
+    from edgeprune.calibrate.selection import Selection
+    from edgeprune.intake.load import LoadedModel
+
+__all__ = ["compress_single", "selection_of", "single_recipe", "technique_names"]
+
+SELECTION_TOKENS = 4_096
+"""Of the domain's selection text, for techniques that measure; what calibration measures its own edits on."""
+WINDOW_TOKENS = 256
+"""Tokens of a window whose loss is measured, as calibration and validation cut them."""
 
 
 def compress_single(
@@ -24,7 +41,7 @@ def compress_single(
     seed: int,
     progress: Progress,
 ) -> CompressOutcome:
-    """Compress a model with one technique to a fraction of its parameters.
+    """Compress a model with one technique, or with `auto` all of them, to a fraction of its parameters.
 
     Raises:
         UsageError: an unknown technique, a fraction it cannot reach, or an output folder that is not empty.
@@ -32,16 +49,19 @@ def compress_single(
     """
     if output.exists() and any(output.iterdir()):
         raise UsageError(f"{output} is not empty; give a new folder with -o.")
+    if technique not in technique_names():
+        raise UsageError(f"Unknown technique {technique!r}; use one of {', '.join(technique_names())}.")
     from edgeprune.calibrate.run import CalibrationRequest, calibrate  # torch: after the flags are known to be good
     from edgeprune.compress.apply import compress_model
     from edgeprune.compress.save import save_hf
-    from edgeprune.compress.techniques.table import technique_recipe
     from edgeprune.intake.load import load_model
     from edgeprune.intake.source import resolve_model
 
-    dense = load_model(resolve_model(model))
+    source = resolve_model(model)
+    dense = load_model(source)
     tokens = min(context or 512, dense.spec.max_positions)
-    with tempfile.TemporaryDirectory() as texts:
+    with tempfile.TemporaryDirectory() as root:
+        folder = RunFolder(Path(root))
         result = calibrate(
             dense,
             CalibrationRequest(
@@ -52,19 +72,108 @@ def compress_single(
                 seed=seed,
                 kernels=KERNELS,
             ),
-            texts_folder=Path(texts),
+            texts_folder=folder.texts,
             progress=progress,
         )
-    recipe = technique_recipe(
+        recipe = single_recipe(
+            source,
+            dense,
+            technique,
+            kept_fraction,
+            result=result,
+            folder=folder,
+            context_tokens=tokens,
+            seed=seed,
+            progress=progress,
+        )
+    compressed = compress_model(dense, recipe, result.stats, progress=progress)
+    save_hf(compressed, recipe, output)
+    kept = compressed.spec.parameter_count / dense.spec.parameter_count
+    return CompressOutcome(folder=str(output), kept_fraction=kept, recipe=recipe)
+
+
+def technique_names() -> tuple[str, ...]:
+    """Every technique that can be asked for, `auto` last."""
+    from edgeprune.compress.techniques.table import TECHNIQUES  # torch
+    from edgeprune.pipeline.joint import TECHNIQUE
+
+    return (*TECHNIQUES, TECHNIQUE)
+
+
+def single_recipe(
+    source: Path,
+    dense: "LoadedModel",
+    technique: str,
+    kept_fraction: float,
+    *,
+    result: "CalibrationResult",
+    folder: RunFolder,
+    context_tokens: int,
+    seed: int,
+    progress: Progress,
+) -> Recipe:
+    """The recipe of a technique at a kept fraction.
+
+    Args:
+        source: folder of the dense model.
+        dense: the same, loaded; not changed.
+        technique: one of `technique_names`.
+        kept_fraction: stored parameters / the dense model's, tied tables once.
+        result: of the calibration.
+        folder: with the texts of the calibration; `auto` completes it and keeps there what it built.
+        context_tokens: kept in the recipe.
+        seed: kept in the recipe.
+        progress: told all along.
+
+    Raises:
+        UsageError: an unknown technique, or a fraction it cannot reach.
+    """
+    from edgeprune.compress.techniques.table import check_fraction, technique_recipe
+    from edgeprune.pipeline.joint import TECHNIQUE, joint_recipe
+
+    check_fraction(kept_fraction)
+    if technique == TECHNIQUE:
+        if not folder.stats.is_file():  # a run's or a bench's folder has them
+            result.stats.save(folder.stats)
+            write_arrays(folder.scores_arrays, result.arrays)
+            write_record(folder.scores, result.scores)
+        return joint_recipe(
+            source,
+            dense.spec,
+            kept_fraction,
+            folder=folder,
+            context_tokens=context_tokens,
+            seed=seed,
+            progress=progress,
+        )
+    return technique_recipe(
         dense.spec,
         technique,
         kept_fraction,
         scores=result.scores,
         arrays=result.arrays,
-        context_tokens=tokens,
+        context_tokens=context_tokens,
         seed=seed,
+        stats=result.stats,
+        loaded=dense,
+        select=selection_of(dense, folder, context_tokens=context_tokens, progress=progress),
+        progress=progress,
     )
-    compressed = compress_model(dense, recipe, result.stats, progress=progress)
-    save_hf(compressed, recipe, output)
-    kept = compressed.spec.parameter_count / dense.spec.parameter_count
-    return CompressOutcome(folder=str(output), kept_fraction=kept, recipe=recipe)
+
+
+def selection_of(dense: "LoadedModel", folder: RunFolder, *, context_tokens: int, progress: Progress) -> "Selection":
+    """The first of the domain's selection text that a calibration left, with the dense model's loss on it."""
+    from edgeprune.calibrate.corpus import encode, read_split
+    from edgeprune.calibrate.selection import prepare_selection
+    from edgeprune.calibrate.token_bytes import token_byte_lengths
+
+    documents = read_split(folder.texts, "domain", "select")
+    return prepare_selection(
+        dense,
+        documents,
+        encode(dense.tokenizer, documents),
+        byte_lengths=token_byte_lengths(dense.tokenizer),
+        window_tokens=min(context_tokens, dense.spec.max_positions, WINDOW_TOKENS),
+        limit_tokens=SELECTION_TOKENS,
+        progress=progress,
+    )

@@ -4,7 +4,6 @@ from msgspec.structs import replace
 
 from edgeprune.errors import UsageError
 from edgeprune.predict.accuracy import accuracy_model
-from edgeprune.predict.cost import CostModel
 from edgeprune.predict.general import general_quality_model
 from edgeprune.predict.quality import QualityModel
 from edgeprune.schema.budget import Budget, Workload
@@ -16,7 +15,7 @@ from edgeprune.schema.residuals import Residuals
 from edgeprune.schema.scores import ScoreArrays, Scores
 from edgeprune.search.allocate import Allocator
 from edgeprune.search.choose import choose
-from edgeprune.search.problem import Problem
+from edgeprune.search.problem import CostModel, Problem
 from edgeprune.search.space import build_space
 
 __all__ = ["choose_without"]
@@ -35,6 +34,7 @@ def choose_without(
     locks: tuple[Lock, ...] = (),
     residuals: Residuals | None = None,
     region: Recipe | None = None,
+    rank_step: int | None = None,
 ) -> Candidate | None:
     """The best candidate within a budget that has no edit of some families; None when there is none.
 
@@ -50,6 +50,7 @@ def choose_without(
         locks: choices that are fixed.
         residuals: what building recipes taught so far.
         region: the recipe near which its corrections are taken.
+        rank_step: of the ranks on offer; None offers those that devices are quick on.
     """
     problem = Problem(
         spec=spec,
@@ -62,6 +63,7 @@ def choose_without(
         context_tokens=workload.context_tokens,
         seed=seed,
         locks=locks,
+        rank_step=rank_step,
     )
     try:
         space = build_space(problem)

@@ -16,6 +16,8 @@ from edgeprune.shapes import break_even_rank
 __all__ = ["Form", "Ladders", "rank_ladder"]
 
 MAX_RANKS = 16
+MAX_FINE_RANKS = 32
+"""Where a step is wanted."""
 MAX_CHANNEL_COUNTS = 8
 MAX_DEPTH_OPTIONS = 24
 RANK_STEP = 32
@@ -28,9 +30,15 @@ Form = tuple[int | None, RankMethod, float]
 """Rank (None: one matrix), method, and the loss of both."""
 
 
-def rank_ladder(in_features: int, out_features: int) -> list[int]:
-    """Ranks that save parameters, at most 16 of them, in equal steps of a multiple of 32 (8 for small matrices)."""
+def rank_ladder(in_features: int, out_features: int, wanted_step: int | None = None) -> list[int]:
+    """Ranks that save parameters in equal steps, at most 16 of them, of a multiple of 32 (8 for small matrices).
+
+    With a step that is wanted: at most 32 of them, of a multiple of it.
+    """
     limit = min(break_even_rank(in_features, out_features), min(in_features, out_features) - 1)
+    if wanted_step is not None:
+        step = wanted_step * -(-(limit // wanted_step) // MAX_FINE_RANKS) or wanted_step
+        return list(range(step, limit + 1, step))
     step = RANK_STEP if limit >= 2 * RANK_STEP else SMALL_RANK_STEP
     while limit // step > MAX_RANKS:
         step += RANK_STEP
@@ -127,7 +135,8 @@ class Ladders:
     def forms(self, site: SiteSpec) -> list[Form]:
         """One matrix, and the ranks of a site, perhaps narrowed, that were scored."""
         found: list[Form] = [(None, "lowrank", 0.0)]
-        for rank in sorted({*rank_ladder(site.in_features, site.out_features), *self._holds.ranks(site)}):
+        ladder = rank_ladder(site.in_features, site.out_features, self._problem.rank_step)
+        for rank in sorted({*ladder, *self._holds.ranks(site)}):
             found += [(rank, method, loss) for method, loss in self._rank_methods(site.name, rank)]
         full = min(site.in_features, site.out_features)
         for edit in self._edits:

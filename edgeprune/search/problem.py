@@ -141,6 +141,8 @@ class Problem:
     """Prices at another context length, None when that is too short; None when there are no others."""
     locks: tuple[Lock, ...] = ()
     """Taken into account wherever the space of choices is built."""
+    rank_step: int | None = None
+    """Ranks on offer are multiples of it; None offers those that devices are quick on."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -41,6 +41,7 @@ def search(
     device_name: str,
     seed: int,
     locks: tuple[Lock, ...] = (),
+    rank_step: int | None = None,
     clock: Callable[[], float] = time.perf_counter,
 ) -> SearchResult:
     """Solve for a budget; a budget nothing meets gives a result without a choice, with what binds.
@@ -63,6 +64,7 @@ def search(
         context_tokens=workload.context_tokens,
         seed=seed,
         locks=locks,
+        rank_step=rank_step,
     )
     space = build_space(problem)
     allocator = Allocator(space, floor_bytes=cost_model.floor_bytes, seed=seed)

@@ -218,7 +218,8 @@ class _Builder:
         return self._is_whole or not self._holds.of_site(site.name) or bool(self._site_columns(site, 0))
 
     def _no_form(self, site: SiteSpec) -> UsageError:
-        ranks = [f"rank {rank}" for rank in rank_ladder(site.in_features, site.out_features)]
+        ladder = rank_ladder(site.in_features, site.out_features, self._problem.rank_step)
+        ranks = [f"rank {rank}" for rank in ladder]
         return refusal(self._holds.of_site(site.name), site.name, ["dense", *ranks, *self._ladders.kernels])
 
     def _no_width(self, block: BlockSpec) -> UsageError:

@@ -16,7 +16,9 @@ def arguments(inputs: Inputs, output: Path, technique: str, kept: str) -> list[o
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("technique", "kept", "tolerance"), [("lowrank", "0.8", 0.02), ("lorp", "0.75", 0.15)])
+@pytest.mark.parametrize(
+    ("technique", "kept", "tolerance"), [("lowrank", "0.8", 0.02), ("lorp", "0.75", 0.15), ("auto", "0.7", 0.02)]
+)
 def test_one_technique_alone(
     cli: Cli, inputs: Inputs, tmp_path: Path, technique: str, kept: str, tolerance: float
 ) -> None:

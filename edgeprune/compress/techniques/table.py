@@ -10,7 +10,7 @@ from typing import get_args
 
 from edgeprune.calibrate.selection import Selection
 from edgeprune.calibrate.statistics import CalibrationStats
-from edgeprune.compress.techniques import contextual, laser, lorp, lowrank
+from edgeprune.compress.techniques import contextual, laser, lorp, lowrank, shortgpt, sleb, streamline
 from edgeprune.compress.techniques.request import Request
 from edgeprune.errors import UsageError
 from edgeprune.intake.load import LoadedModel
@@ -20,18 +20,31 @@ from edgeprune.schema.recipe import RankMethod, Recipe
 from edgeprune.schema.scores import ScoreArrays, Scores
 from edgeprune.shapes import count_parameters
 
-__all__ = ["TECHNIQUES", "technique_recipe"]
+__all__ = ["TECHNIQUES", "check_fraction", "technique_recipe"]
 
 _PLANS: Mapping[str, Callable[[Request], Recipe]] = {
     "laser": laser.plan,
     "lowrank": lowrank.plan,
     "lorp": lorp.plan,
+    "shortgpt": shortgpt.plan,
+    "streamline": streamline.plan,
+    "sleb": sleb.plan,
     "contextual": contextual.plan,
 }
 TECHNIQUES = tuple(_PLANS)
 """Techniques that can be asked for alone."""
 
 assert set(get_args(RankMethod)) <= set(TECHNIQUES)
+
+
+def check_fraction(kept_fraction: float) -> None:
+    """Refuse what is no fraction of a model's parameters.
+
+    Raises:
+        UsageError: it lies outside (0, 1].
+    """
+    if not 0.0 < kept_fraction <= 1.0:
+        raise UsageError(f"--kept {kept_fraction:g} must lie above 0 and at most 1; 0.7 keeps 70 % of the parameters.")
 
 
 def technique_recipe(
@@ -59,8 +72,7 @@ def technique_recipe(
     plan = _PLANS.get(technique)
     if plan is None:
         raise UsageError(f"Unknown technique {technique!r}; use one of {', '.join(TECHNIQUES)}.")
-    if not 0.0 < kept_fraction <= 1.0:
-        raise UsageError(f"--kept {kept_fraction:g} must lie above 0 and at most 1; 0.7 keeps 70 % of the parameters.")
+    check_fraction(kept_fraction)
     request = Request(
         spec=spec,
         scores=scores,

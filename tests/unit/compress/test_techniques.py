@@ -1,14 +1,20 @@
 """One technique alone reaches the fraction asked for, at the least predicted loss."""
 
 import itertools
+import json
+import os
+from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from msgspec.structs import replace
 
+from edgeprune.calibrate.statistics import CalibrationStats
 from edgeprune.compress.allocate import Menu, allocate
 from edgeprune.compress.techniques.table import technique_recipe
 from edgeprune.errors import UsageError
+from edgeprune.intake.spec import read_spec
 from edgeprune.schema.model import BlockSpec, ModelSpec, SiteSpec
 from edgeprune.schema.recipe import Recipe
 from edgeprune.schema.scores import CalibrationSummary, DepthOption, ScoreArrays, Scores, VocabularyOption
@@ -162,7 +168,7 @@ def test_what_cannot_be_reached_is_refused_with_the_smallest_size(technique: str
 def test_unknown_techniques_and_missing_scores_are_named() -> None:
     spec = _spec()
     scores, arrays = _scores(spec)
-    with pytest.raises(UsageError, match="'magic'; use one of laser, lowrank, lorp, contextual"):
+    with pytest.raises(UsageError, match="'magic'; use one of laser, lowrank, "):
         technique_recipe(spec, "magic", 0.5, scores=scores, arrays=arrays, context_tokens=32)
     with pytest.raises(UsageError, match="hold no channel counts"):
         technique_recipe(
@@ -189,3 +195,50 @@ def test_the_allocation_is_near_the_exhaustive_optimum_and_within_the_total() ->
         assert sum(int(menu.costs[at]) for menu, at in zip(menus, chosen, strict=True)) <= total
         loss = sum(float(menu.losses[at]) for menu, at in zip(menus, chosen, strict=True))
         assert loss <= 1.1 * min(feasible)[0] + 1e-12
+
+
+def test_a_technique_that_measures_says_what_it_lacks() -> None:
+    spec = _spec()
+    scores, arrays = _scores(spec)
+    with pytest.raises(UsageError, match=r"sleb needs the model.*--technique sleb"):
+        technique_recipe(spec, "sleb", 0.8, scores=scores, arrays=arrays, context_tokens=32)
+
+
+LAB = os.environ.get("EDGEPRUNE_LAB")
+
+
+@pytest.mark.lab
+@pytest.mark.skipif(LAB is None, reason="EDGEPRUNE_LAB names no lab folder")
+@pytest.mark.parametrize("domain", ["medicine", "law"])
+@pytest.mark.parametrize("technique", ["lorp", "shortgpt", "streamline"])
+def test_techniques_drop_the_blocks_that_their_authors_code_drops(technique: str, domain: str) -> None:
+    assert LAB is not None
+    fixture = json.loads((Path(LAB) / "fixtures" / f"depth.{domain}.json").read_bytes())
+    spec = read_spec(Path(LAB) / "model")
+    scores, arrays = _scores(spec)
+    stats = _statistics(torch.tensor(fixture["similarity"], dtype=torch.float64))
+    dense = count_parameters(spec)
+    for count, expected in fixture[technique].items():
+        dropped = Recipe(model_hash=spec.model_hash, context_tokens=32, drop_blocks=tuple(range(1, 1 + int(count))))
+        kept = edit_shapes(spec, dropped).parameter_count / dense
+        recipe = technique_recipe(spec, technique, kept, scores=scores, arrays=arrays, context_tokens=32, stats=stats)
+        assert list(recipe.drop_blocks) == expected
+
+
+def _statistics(similarity: torch.Tensor) -> CalibrationStats:
+    """Statistics of which only the similarity of block inputs is read."""
+    counts, windows = torch.zeros(1, dtype=torch.int64), torch.zeros((1, 8), dtype=torch.int32)
+    return CalibrationStats(
+        gram={},
+        mean={},
+        activation_noise={},
+        output_weight={},
+        block_similarity=similarity,
+        token_count=counts,
+        general_token_count=counts,
+        tokens=windows,
+        general_tokens=windows,
+        edits_hash="",
+        token_total=8,
+        stability=None,
+    )
