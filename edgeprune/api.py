@@ -34,7 +34,7 @@ from edgeprune.schema.measurement import ValidationReport
 from edgeprune.schema.model import ModelSpec
 from edgeprune.schema.plan import PlanReport
 from edgeprune.schema.report import RunReport
-from edgeprune.schema.run import CompressOutcome, RunOutcome, RunPreview, RunRequest
+from edgeprune.schema.run import CompressOutcome, LaserOutcome, RunOutcome, RunPreview, RunRequest
 from edgeprune.shapes import edit_shapes
 from edgeprune.units import format_bytes
 
@@ -47,6 +47,7 @@ __all__ = [
     "explain",
     "export",
     "fit",
+    "laser",
     "plan",
     "preview",
     "profile",
@@ -222,6 +223,26 @@ def compress_with(
         seed=seed,
         progress=progress or NullProgress(),
     )
+
+
+def laser(
+    model: str,
+    *,
+    questions: Path,
+    search: str = "fast",
+    domain: Sequence[Path] = (),
+    max_loss: float | None = None,
+    output: Path | None = None,
+    context: int | None = None,
+    progress: Progress | None = None,
+) -> LaserOutcome:
+    """Search single low-rank interventions by a task file; see `pipeline.laser.intervene`."""
+    from edgeprune.pipeline.laser import intervene
+
+    return intervene(
+        model, questions=questions, search=search, domain=domain, max_loss=max_loss, output=output, context=context,
+        progress=progress or NullProgress(),
+    )  # fmt: skip
 
 
 def plan(

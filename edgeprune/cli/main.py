@@ -22,6 +22,7 @@ VERBS = {
     "search": "Solve a run again, for another budget.",
     "explain": "Why a recipe is what it is, and what each alternative would cost.",
     "compress": "Apply a run's recipe, or one technique to a model.",
+    "laser": "Truncate single matrices so that a model answers more questions.",
     "export": "Write a run's ONNX bundles.",
     "validate": "Measure a bundle, or a run's bundles, on this device.",
     "report": "Render a run's report again.",

@@ -10,16 +10,15 @@ The dense model, its statistics and its own losses are kept between calls of one
 """
 
 import functools
-from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import msgspec
-import numpy as np
 import torch
 
+from edgeprune.calibrate.answers import AskedQuestions
 from edgeprune.calibrate.corpus import encode, read_split
-from edgeprune.calibrate.loss import cut_windows, hidden_states, measure_loss
+from edgeprune.calibrate.loss import cut_windows, measure_loss
 from edgeprune.calibrate.questions import read_questions
 from edgeprune.calibrate.selection import Selection, prepare_selection
 from edgeprune.calibrate.statistics import CalibrationStats
@@ -32,7 +31,7 @@ from edgeprune.schema.events import NullProgress, Progress
 from edgeprune.schema.questions import Question
 from edgeprune.schema.residuals import Evaluation, EvaluationTask
 
-__all__ = ["evaluate", "evaluate_bytes", "forget", "question_accuracy"]
+__all__ = ["evaluate", "evaluate_bytes", "forget"]
 
 _DIGITS = 6
 """Decimals of a loss that are kept: threads and processors change the seventh."""
@@ -71,7 +70,8 @@ def evaluate(task: EvaluationTask, *, progress: Progress | None = None) -> Evalu
     accuracy = None
     if task.questions is not None:
         questions = _questions(task.questions, task.questions_hash)
-        accuracy = question_accuracy(compressed, questions, context_tokens=task.recipe.context_tokens, progress=watch)
+        asked = AskedQuestions(compressed, questions, context_tokens=task.recipe.context_tokens)
+        accuracy = asked.ask(compressed, progress=watch).accuracy
     return Evaluation(
         key=task.key,
         recipe_hash=task.recipe_hash,
@@ -90,31 +90,6 @@ def forget() -> None:
     """Free what is kept between calls."""
     for cached in (load_once, _stats, _selection, _questions):
         cached.cache_clear()
-
-
-@torch.no_grad()
-def question_accuracy(
-    loaded: LoadedModel, questions: Sequence[Question], *, context_tokens: int, progress: Progress
-) -> float:
-    """Share of the questions whose right choice has the highest mean log-probability per byte, ties to the first."""
-    head = loaded.adapter.head(loaded.model)
-    right = 0
-    for question in questions:
-        progress.raise_if_cancelled()
-        prompt = loaded.tokenizer.encode(question.prompt, add_special_tokens=False).ids
-        scores = []
-        for choice in question.choices:
-            ids = loaded.tokenizer.encode(choice, add_special_tokens=False).ids
-            kept = torch.tensor([*prompt, *ids][-context_tokens:])
-            count = min(len(ids), len(kept) - 1)
-            hidden = hidden_states(loaded, kept[None, :-1])[0, len(kept) - 1 - count :]
-            if len(question.choices) == 1:  # exact match: greedy decoding must write it
-                right += bool((head(hidden).argmax(dim=-1) == kept[len(kept) - count :]).all())
-                continue
-            picked = torch.log_softmax(head(hidden).double(), dim=-1).gather(1, kept[len(kept) - count :, None])
-            scores.append(float(picked.sum()) / len(choice.encode()))
-        right += bool(scores) and int(np.argmax(scores)) == question.answer
-    return right / len(questions)
 
 
 def _limits(task: EvaluationTask) -> tuple[int, int]:

@@ -7,10 +7,20 @@ from edgeprune.schema.budget import BudgetRequest
 from edgeprune.schema.candidate import SearchResult
 from edgeprune.schema.emulation import Emulation
 from edgeprune.schema.lock import Lock
+from edgeprune.schema.laser import LaserReport
 from edgeprune.schema.recipe import Recipe
 from edgeprune.schema.report import RunReport
 
-__all__ = ["CompressOutcome", "HostNeeds", "RunManifest", "RunOutcome", "RunPreview", "RunRequest", "StageRecord"]
+__all__ = [
+    "CompressOutcome",
+    "HostNeeds",
+    "LaserOutcome",
+    "RunManifest",
+    "RunOutcome",
+    "RunPreview",
+    "RunRequest",
+    "StageRecord",
+]
 
 
 class RunRequest(Record, frozen=True, kw_only=True):
@@ -115,3 +125,13 @@ class CompressOutcome(Record, frozen=True, kw_only=True):
     kept_fraction: float
     """Stored parameters / the dense model's, tied tables once."""
     recipe: Recipe
+
+
+class LaserOutcome(Record, frozen=True, kw_only=True):
+    """What LASER's search found, and the model it was applied to."""
+
+    schema_version: int = SCHEMA_VERSION
+    folder: str | None
+    """Hugging Face layout; None where none was asked for."""
+    recipe: Recipe
+    laser: LaserReport

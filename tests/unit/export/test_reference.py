@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from edgeprune.compress.evaluate import question_accuracy
+from edgeprune.calibrate.answers import AskedQuestions
 from edgeprune.export.evaluation import EvaluationChoices, write_choices
 from edgeprune.export.reference import reference_accuracy
 from edgeprune.intake.load import LoadedModel, load_model
@@ -50,4 +50,4 @@ def test_exact_answers_count_when_torch_would_write_them(llama: LoadedModel, tmp
     share = reference_accuracy(llama, tmp_path / written.path, context_tokens=64, progress=NullProgress())
     # The exact answer is right, the wrong one is not, and of the same two choices one order is right.
     assert share == 0.5
-    assert question_accuracy(llama, questions, context_tokens=64, progress=NullProgress()) == 0.5
+    assert AskedQuestions(llama, questions, context_tokens=64).ask(llama).accuracy == 0.5
