@@ -1,7 +1,7 @@
 """Rounding: every weight takes the values its kernel can hold, last of all passes.
 
 Takes a model whose shapes are final and the kernel of each site and of the tables; puts the dequantised float32 values
-in place, both factors of a factored site alike. The torch model then computes with exactly the weights the bundle
+in place, both parts of a low-rank site alike. The torch model then computes with exactly the weights the bundle
 stores, which makes it the oracle for the bundle. `fp16` rounds through float16: a bfloat16 source may lose values above
 65,504 (clipped) and below 6e-8 (zero). Biases, norms and learned positions stay float32.
 """
@@ -67,7 +67,7 @@ def _round_site(name: str, module: nn.Module, kernels: dict[str, str]) -> nn.Mod
     if isinstance(module, FactoredLinear):
         right, left = rounded(module.right, kernel), rounded(module.left, kernel)
         check_finite(name, right, left)
-        return FactoredLinear(right, left, module.bias)
+        return module.with_parameters(right, left)
     assert isinstance(module, nn.Linear)
     weight = rounded(module.weight, kernel)
     check_finite(name, weight)

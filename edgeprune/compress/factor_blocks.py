@@ -39,7 +39,7 @@ class FactorTask(Record, frozen=True, kw_only=True):
     inputs: str
     """Safetensors: `weight/<site>` and `bias/<site>`, `gram/<input key>` and `mean/<input key>`."""
     output: str
-    """Safetensors to write: `right/<site>`, `left/<site>` and `bias/<site>`, float32."""
+    """Safetensors to write: `right/<site>`, `left/<site>` and `bias/<site>`, float32, and `order/<site>`, int64."""
 
 
 def is_worth_sharing(modules: Iterable[nn.Linear]) -> bool:
@@ -79,6 +79,7 @@ def factor_blocks(
                     right=tensors[f"right/{edit.name}"],
                     left=tensors[f"left/{edit.name}"],
                     bias=tensors.get(f"bias/{edit.name}"),
+                    order=tensors.get(f"order/{edit.name}"),
                 )
     finally:
         shutil.rmtree(folder, ignore_errors=True)
@@ -107,6 +108,8 @@ def factor_block(payload: bytes) -> bytes:
         made |= {f"right/{edit.name}": factors.right, f"left/{edit.name}": factors.left}
         if factors.bias is not None:
             made[f"bias/{edit.name}"] = factors.bias
+        if factors.order is not None:
+            made[f"order/{edit.name}"] = factors.order
     _save(Path(task.output), made)
     return b""
 

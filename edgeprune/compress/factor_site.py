@@ -12,6 +12,7 @@ from torch import Tensor
 
 from edgeprune.compress.laser import factor_laser
 from edgeprune.compress.passes import check_finite
+from edgeprune.compress.pivoted import pivot
 from edgeprune.compress.ranks import Factors, factor_lowrank
 from edgeprune.errors import ModelError
 from edgeprune.schema.kernel import FLOAT32
@@ -54,6 +55,9 @@ def factor_site(edit: SiteEdit, weight: Tensor, bias: Tensor | None, *, gram: Te
                 factors = factor_lowrank(
                     weight, gram, edit.rank, mean=mean, bias=bias, is_balanced=edit.kernel != FLOAT32
                 )
+            if edit.form == "pivot":
+                right, left, order = pivot(factors.right, factors.left)
+                factors = Factors(right=right, left=left, bias=factors.bias, order=order)
     except torch.linalg.LinAlgError as error:  # type: ignore[attr-defined]
         # LAPACK refuses NaN and infinity with "failed to converge".
         raise ModelError(
@@ -65,4 +69,5 @@ def factor_site(edit: SiteEdit, weight: Tensor, bias: Tensor | None, *, gram: Te
         right=factors.right.float().contiguous(),
         left=factors.left.float().contiguous(),
         bias=None if factors.bias is None else factors.bias.float(),
+        order=factors.order,
     )

@@ -35,9 +35,9 @@ class FactoredLinear(nn.Module):
         super().__init__()
         assert right.ndim == left.ndim == 2, (right.shape, left.shape)
         assert left.shape[1] == right.shape[0], (right.shape, left.shape)
-        assert bias is None or bias.shape == (left.shape[0],), bias.shape
         self.right = nn.Parameter(right, requires_grad=False)
         self.left = nn.Parameter(left, requires_grad=False)
+        assert bias is None or bias.shape == (self.out_features,), bias.shape
         self.bias = None if bias is None else nn.Parameter(bias, requires_grad=False)
 
     @property
@@ -68,6 +68,10 @@ class FactoredLinear(nn.Module):
         return f"in_features={self.in_features}, rank={self.rank}, out_features={self.out_features}, " + (
             f"bias={self.bias is not None}"
         )
+
+    def with_parameters(self, right: Tensor, left: Tensor) -> "FactoredLinear":
+        """The same layer around other factors of the same shapes."""
+        return FactoredLinear(right, left, self.bias)
 
     @classmethod
     def empty(cls, *, in_features: int, rank: int, out_features: int, has_bias: bool) -> "FactoredLinear":

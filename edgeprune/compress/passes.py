@@ -19,6 +19,7 @@ from edgeprune.artifacts import hash_parts
 from edgeprune.calibrate.capture import capture
 from edgeprune.calibrate.statistics import CalibrationStats
 from edgeprune.compress.factored import FactoredLinear
+from edgeprune.compress.pivoted import PivotedLinear
 from edgeprune.errors import ModelError
 from edgeprune.intake.load import LoadedModel
 from edgeprune.runtime.executor import Executor
@@ -180,6 +181,7 @@ def check_shapes(loaded: LoadedModel, *, where: str) -> None:
             _expect(f"the bias of {what}", found.bias is not None, site.has_bias)
             if isinstance(found, FactoredLinear):
                 _expect(f"the rank of {what}", found.rank, site.rank)
+                _expect(f"the form of {what}", "pivot" if isinstance(found, PivotedLinear) else "factors", site.form)
                 shape = (found.out_features, found.in_features)
             else:
                 assert isinstance(found, nn.Linear), site.name

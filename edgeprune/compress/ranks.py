@@ -33,11 +33,13 @@ class Factors:
     """What replaces one weight matrix, all float64."""
 
     right: Tensor
-    """[rank, in]."""
+    """[rank, in]; in the pivot form the pivot rows."""
     left: Tensor
-    """[out, rank]."""
+    """[out, rank]; in the pivot form the coefficients [out - rank, rank]."""
     bias: Tensor | None
     """[out], or None where the site has none."""
+    order: Tensor | None = None
+    """[out] int64 in the pivot form, see `edgeprune.compress.pivoted`; None for two factors."""
 
 
 def factor_lowrank(

@@ -2,8 +2,9 @@
 
 Writes model.safetensors, config.json, generation_config.json, the tokenizer files and README.md, the whole folder or
 nothing. Tensors carry the names of the module tree; a factored site is `<path>.right.weight` [rank, in] and
-`<path>.left.weight` [out, rank], and every site is stored [out, in], GPT-2's too. A tensor is stored in the smallest of
-the source's dtype, float16 and float32 that holds every value exactly, so loading gives back the same bits.
+`<path>.left.weight` [out, rank], one in the pivot form has `left` [out - rank, rank] and `<path>.order` [out] int32
+besides, and every site is stored [out, in], GPT-2's too. A tensor is stored in the smallest of the source's dtype,
+float16 and float32 that holds every value exactly, so loading gives back the same bits.
 
 config.json is the model's configuration plus an `edgeprune` block:
 
@@ -26,12 +27,13 @@ from edgeprune.artifacts import atomic_folder
 from edgeprune.compress.card import model_card
 from edgeprune.compress.factored import FactoredLinear
 from edgeprune.compress.passes import check_shapes
+from edgeprune.compress.pivoted import PivotedLinear
 from edgeprune.compress.tokenizer_files import tokenizer_files
 from edgeprune.errors import DeviceError
 from edgeprune.intake.load import LoadedModel
 from edgeprune.schema.recipe import Recipe
 
-__all__ = ["CONFIG_KEY", "FORMAT_VERSION", "WEIGHTS_FILE", "parameter_names", "save_hf"]
+__all__ = ["CONFIG_KEY", "FORMAT_VERSION", "WEIGHTS_FILE", "parameter_names", "row_orders", "save_hf"]
 
 CONFIG_KEY = "edgeprune"
 FORMAT_VERSION = 1
@@ -56,6 +58,7 @@ def save_hf(loaded: LoadedModel, recipe: Recipe, folder: Path) -> None:
     tensors = {
         name: _smallest(parameter.detach(), source_dtype) for name, parameter in parameter_names(loaded.model).items()
     }
+    tensors |= {name: module.order.to(torch.int32) for name, module in row_orders(loaded.model).items()}
     files = {
         "config.json": _json(_config(loaded, recipe)),
         "generation_config.json": _json(_generation_config(loaded)),
@@ -83,6 +86,11 @@ def parameter_names(model: nn.Module) -> dict[str, nn.Parameter]:
         for factor in ("right", "left")
     }
     return {f"{name}.weight" if name in factors else name: value for name, value in model.named_parameters()}
+
+
+def row_orders(model: nn.Module) -> dict[str, PivotedLinear]:
+    """Stored name of a row order -> the layer in the pivot form it belongs to; no parameters, and stored as int32."""
+    return {f"{path}.order": module for path, module in model.named_modules() if isinstance(module, PivotedLinear)}
 
 
 def _smallest(tensor: Tensor, source_dtype: torch.dtype) -> Tensor:

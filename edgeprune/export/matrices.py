@@ -1,5 +1,8 @@
 """Graph modules of one weight matrix under each kernel, and of a site made of one or two such matrices.
 
+A site in the pivot form is MatMul, MatMul, Concat and Gather: the pivot rows' outputs, the others made from them, both
+joined and put in order.
+
 Takes W [out, in] float32 from torch; emits the operators that multiply by it and hands over the arrays to store. The
 kernel is chosen when the graph is built, so no pass has to find and replace a MatMul afterwards, and q, k and v stay
 three sites: packing them into one MatMul would force one kernel and one rank on all three.
@@ -15,6 +18,7 @@ from numpy.typing import NDArray
 from onnxscript import nn
 
 from edgeprune.compress.factored import FactoredLinear
+from edgeprune.compress.pivoted import PivotedLinear
 from edgeprune.errors import ExportError
 from edgeprune.export.packing import block_count, pack_blocks, rounded_exactly
 from edgeprune.schema.kernel import Kernel, parse_kernel
@@ -91,7 +95,7 @@ class Matrix(nn.Module):
 
 
 class Site(nn.Module):
-    """A linear site: one matrix, or the right factor followed by the left one, and the bias."""
+    """A linear site: one matrix, two factors, or pivot rows and coefficients; and the bias."""
 
     def __init__(self, module: torch.nn.Module, kernel: str, *, name: str) -> None:
         """Take the torch module that computes the site of that name.
@@ -102,8 +106,15 @@ class Site(nn.Module):
         super().__init__()
         self.site_name = name
         what = f"site {name}"
-        if isinstance(module, FactoredLinear):
-            self.right: Matrix | None = Matrix(module.right, kernel, what=f"{what} (right factor)")
+        self.order_source: torch.Tensor | None = None
+        self.order: nn.Parameter | None = None
+        if isinstance(module, PivotedLinear):
+            self.right: Matrix | None = Matrix(module.right, kernel, what=f"{what} (pivot rows)")
+            self.left = Matrix(module.left, kernel, what=f"{what} (coefficients)")
+            self.order_source = module.order
+            self.order = nn.Parameter([module.out_features], ir.DataType.INT32)
+        elif isinstance(module, FactoredLinear):
+            self.right = Matrix(module.right, kernel, what=f"{what} (right factor)")
             self.left = Matrix(module.left, kernel, what=f"{what} (left factor)")
         elif isinstance(module, torch.nn.Linear):
             self.right = None
@@ -114,20 +125,25 @@ class Site(nn.Module):
                 "use Linear or FactoredLinear modules."
             )
         self.bias_source = module.bias
-        self.bias = None if module.bias is None else nn.Parameter([self.left.out_features])
+        self.bias = None if module.bias is None else nn.Parameter([module.out_features])
 
     def forward(self, op: Any, x: ir.Value) -> ir.Value:
-        """Emit y = left (right x) + b."""
+        """Emit y = left (right x) + b, or y = [R x; C (R x)] in the order of the rows, + b."""
         if self.right is not None:
             x = self.right(op, x)
         y = self.left(op, x)
+        if self.order is not None:
+            y = op.Gather(op.Concat(x, y, axis=-1), self.order, axis=-1)
         return y if self.bias is None else op.Add(y, self.bias)
 
     def arrays(self) -> Iterator[StoredArray]:
-        """Factors, then the bias."""
+        """Factors, then the row order and the bias."""
         if self.right is not None:
             yield from self.right.arrays()
         yield from self.left.arrays()
+        if self.order is not None:
+            assert self.order_source is not None
+            yield self.order_source.numpy().astype(np.int32), (self.order,)
         if self.bias is not None:
             assert self.bias_source is not None
             yield to_array(self.bias_source), (self.bias,)
