@@ -22,6 +22,7 @@ from edgeprune.calibrate.channel_scores import (
 from edgeprune.calibrate.correction import Correction, measure_correction
 from edgeprune.calibrate.depth_scores import depth_options
 from edgeprune.calibrate.general_text import GeneralText, general_text
+from edgeprune.calibrate.group_correction import score_groups
 from edgeprune.calibrate.kernel_scores import kernel_losses, kernel_losses_on, rounded_weight
 from edgeprune.calibrate.lorp import representation_locality
 from edgeprune.calibrate.rank_correction import correct_rank_losses
@@ -82,7 +83,10 @@ def score_model(
     _tell(progress, "rank losses compared with real truncation", 0.8)
     corrections = _correct_kernels(loaded, sites, arrays, kernels, domain, progress, elsewhere)
     channel_counts, channel_corrections = _score_channels(loaded, stats, sites, arrays, domain, progress, elsewhere)
-    corrections += channel_corrections
+    group_counts, group_corrections = score_groups(
+        loaded, stats, sites, arrays, domain, progress=progress, general=elsewhere
+    )
+    corrections += channel_corrections + group_corrections
     _tell(progress, "predictions compared with real edits", 0.85)
     arrays[f"kernel_loss/{TABLE}"] = table_losses(loaded, kernels, domain, progress=progress)
     vocabulary = vocabulary_options(loaded, stats, domain, progress=progress, general=text)
@@ -100,6 +104,7 @@ def score_model(
         kernels=kernels,
         rank_methods=RANK_METHODS,
         channel_counts=channel_counts,
+        group_counts=group_counts,
         depth=depth,
         representation_locality=representation_locality(similarity),
         vocabulary=vocabulary,

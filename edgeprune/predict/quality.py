@@ -1,11 +1,11 @@
 """Predicted loss of a recipe, from the losses calibration scored for each edit and the recipes that were built.
 
 Losses are nats per token of the dense tokenizer on the domain's selection text. As scored they add up: depth +
-vocabulary + channels of each block + rank and kernel of each site + kernel of the tables (second order in each edit,
-with the cross terms left out). Where recipes have been built and measured, the sums of each family of edits go through
-the surrogate fitted to them (`residual`): a whole recipe's loss is the surrogate's, and single edits are multiplied by
-its linearisation near a region, which is what a linear solver can use. Because bits-per-byte is loss times a constant
-of the text, the relative increase of bits-per-byte is the increase of the loss / the dense loss.
+vocabulary + key-value groups and channels of each block + rank and kernel of each site + kernel of the tables (second
+order in each edit, with the cross terms left out). Where recipes have been built and measured, the sums of each family
+of edits go through the surrogate fitted to them (`residual`): a whole recipe's loss is the surrogate's, and single
+edits are multiplied by its linearisation near a region, which is what a linear solver can use. Because bits-per-byte is
+loss times a constant of the text, the relative increase of bits-per-byte is the increase of the loss / the dense loss.
 """
 
 import numpy as np
@@ -96,6 +96,11 @@ class QualityModel:
         score = self._channel_score(block, kept_count)
         return score if score == 0.0 else self._priced("channels", score)
 
+    def group_loss(self, block: int, kept_count: int) -> float | None:
+        """Loss of keeping that many key-value groups, linear between the scored counts; None outside of them."""
+        score = self._group_score(block, kept_count)
+        return score if score == 0.0 else self._priced("groups", score)
+
     def depth_loss(self, drops: Drops) -> float | None:
         """Loss of dropping exactly these blocks and halves; None when it was not measured."""
         return self._priced("depth", self._depth_score(drops)) if any(drops) else 0.0
@@ -113,6 +118,7 @@ class QualityModel:
         if recipe.keep_tokens is not None:
             parts.append(("vocabulary", self._vocabulary_score(recipe.keep_tokens.kept_count)))
         parts += [("channels", self._channel_score(entry.block, entry.kept_count)) for entry in recipe.keep_channels]
+        parts += [("groups", self._group_score(entry.block, entry.kept_count)) for entry in recipe.keep_groups]
         for edit in recipe.sites:
             loss = self._kernel_score(edit.name, edit.kernel, is_factored=edit.rank is not None)
             parts.append((kernel_family(edit.kernel), loss))
@@ -152,16 +158,25 @@ class QualityModel:
         return _finite(losses[rank])
 
     def _channel_score(self, block: int, kept_count: int) -> float | None:
-        position = self._block_position[block]
-        if kept_count == self._spec.blocks[position].intermediate_size:
+        full = self._spec.blocks[self._block_position[block]].intermediate_size
+        return self._between("channel", self._scores.channel_counts, block, kept_count, full)
+
+    def _group_score(self, block: int, kept_count: int) -> float | None:
+        full = self._spec.blocks[self._block_position[block]].num_kv_heads
+        return self._between("group", self._scores.group_counts, block, kept_count, full)
+
+    def _between(
+        self, what: str, counts: tuple[tuple[int, ...], ...], block: int, kept_count: int, full: int
+    ) -> float | None:
+        """Linear between the counts scored for a block and all of them, which cost nothing."""
+        if kept_count == full:
             return 0.0
-        losses = self._arrays.get(f"channel_loss/{block}")
-        counts = self._scores.channel_counts
+        position = self._block_position[block]
+        losses = self._arrays.get(f"{what}_loss/{block}")
         if losses is None or position >= len(counts) or not counts[position]:
             return None
         known = [*counts[position]]
         values = [float(value) for value in losses]
-        full = self._spec.blocks[position].intermediate_size
         if known[-1] < full:
             known.append(full)
             values.append(0.0)

@@ -31,7 +31,7 @@ from edgeprune.schema.residuals import ResidualFit
 
 __all__ = ["FAMILIES", "Sums", "Surrogate", "fit_surrogate", "kernel_family", "spearman"]
 
-FAMILIES = ("depth", "vocabulary", "channels", "lowrank", "laser", "int8", "int4", "other", "tables")
+FAMILIES = ("depth", "vocabulary", "groups", "channels", "lowrank", "laser", "int8", "int4", "other", "tables")
 """Kinds of edits; `int8` and `int4` are kernels by bits, `other` are half floats."""
 
 Sums = Mapping[str, float]

@@ -5,6 +5,7 @@ Arrays stand in an `.npz` beside the record, all float64, losses in nats per tok
     rank_loss/<method>/<site>   [min(in, out) + 1]   index = kept rank
     kernel_loss/<site>          [len(kernels)]       order of `Scores.kernels`; `table` is the embedding and head
     channel_loss/<block>        [len(channel_counts)] order of `Scores.channel_counts`
+    group_loss/<block>          [len(group_counts)]  order of `Scores.group_counts`
 
 The same keys behind `general/` hold what the same edits, made for the domain, add on general text.
 """
@@ -108,6 +109,8 @@ class Scores(Record, frozen=True, kw_only=True):
     rank_methods: tuple[str, ...]
     channel_counts: tuple[tuple[int, ...], ...] = ()
     """For each block of the dense model: kept counts that were scored, ascending."""
+    group_counts: tuple[tuple[int, ...], ...] = ()
+    """The same of key-value groups; empty where none were scored."""
     depth: tuple[DepthOption, ...] = ()
     representation_locality: float | None = None
     """RLS = -log2 of the mean off-diagonal block similarity (arXiv 2605.27786); None where undefined."""

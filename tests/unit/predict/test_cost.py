@@ -11,22 +11,24 @@ from edgeprune.schema.budget import Workload
 from edgeprune.schema.device import BandwidthPoint
 from edgeprune.schema.kernel import stored_bytes
 from edgeprune.schema.model import ModelSpec
-from edgeprune.schema.recipe import KeepChannels, KeepTokens, Recipe, SiteEdit
-from edgeprune.shapes import attention_only, count_parameters, edit_shapes, mlp_only
+from edgeprune.schema.recipe import KeepChannels, KeepGroups, KeepTokens, Recipe, SiteEdit
+from edgeprune.shapes import attention_only, count_parameters, edit_shapes, mlp_only, with_groups
 from tests.unit.search.builders import KERNELS, make_device, make_spec, make_workload
 
 
 def random_recipe(spec: ModelSpec, seed: int) -> Recipe:
     draw = random.Random(seed)
     dropped = {block.index for block in spec.blocks[1:] if draw.random() < 0.3}
-    channels, sites = [], []
+    channels, groups, sites = [], [], []
     for block in spec.blocks:
         if block.index in dropped:
             continue
         if draw.random() < 0.5:
             channels.append(KeepChannels(block=block.index, kept_count=draw.choice((64, 96, 128))))
+        if draw.random() < 0.5:
+            groups.append(KeepGroups(block=block.index, kept_count=draw.choice((1, 2))))
         sites += [
-            SiteEdit(name=site.name, kernel=draw.choice(KERNELS), rank=draw.choice((None, 8, 16)))
+            SiteEdit(name=site.name, kernel=draw.choice(KERNELS), rank=draw.choice((None, 8, 12)))
             for site in block.sites
             if draw.random() < 0.8
         ]
@@ -36,6 +38,7 @@ def random_recipe(spec: ModelSpec, seed: int) -> Recipe:
         drop_blocks=tuple(sorted(dropped)),
         keep_tokens=KeepTokens(kept_count=300) if draw.random() < 0.5 else None,
         keep_channels=tuple(channels),
+        keep_groups=tuple(groups),
         table_kernel=draw.choice(KERNELS),
         sites=tuple(sites),
     )
@@ -98,6 +101,21 @@ def test_the_kv_cache_is_two_float32_tensors_a_block_for_the_whole_context() -> 
         Recipe(model_hash=spec.model_hash, context_tokens=200, drop_blocks=(1,))
     )
     assert cost.kv_cache_bytes == 2 * (2 * 2 * 16 * 200 * 4)
+
+
+def test_fewer_groups_pay_for_less_cache_less_attention_and_narrower_sites() -> None:
+    spec = make_spec(blocks=3, heads=4, kv_heads=2)
+    model = CostModel(make_device(), spec, Workload(context_tokens=200))
+    recipe = Recipe(model_hash=spec.model_hash, context_tokens=200)
+    dense = model.cost(recipe)
+    fewer = model.cost(replace(recipe, keep_groups=(KeepGroups(block=1, kept_count=1),)))
+    assert dense.kv_cache_bytes - fewer.kv_cache_bytes == 2 * 1 * 16 * 200 * 4
+    # 64 wide, heads of 16: q and o lose 2 of 4 heads, k and v 1 of 2.
+    assert dense.weights_bytes - fewer.weights_bytes == 4 * (2 * 64 * 32 + 2 * 64 * 16)
+    assert (dense.model_memory_bytes.value or 0) > (fewer.model_memory_bytes.value or 0)
+    price = model.block_price(spec.blocks[1]), model.block_price(with_groups(spec.blocks[1], 1))
+    assert (price[0].decode_high_s(0.0) or 0) > (price[1].decode_high_s(0.0) or 0)
+    assert (dense.decode_s.value or 0) > (fewer.decode_s.value or 0)
 
 
 def test_an_untied_table_is_stored_twice() -> None:

@@ -3,7 +3,7 @@
 import pytest
 
 from edgeprune.predict.quality import QualityModel
-from edgeprune.schema.recipe import KeepChannels, KeepTokens, Recipe, SiteEdit
+from edgeprune.schema.recipe import KeepChannels, KeepGroups, KeepTokens, Recipe, SiteEdit
 from tests.unit.search.builders import KERNELS, make_scores, make_spec
 
 SPEC = make_spec()
@@ -53,6 +53,20 @@ def test_channels_between_the_scored_counts_are_interpolated_and_below_are_unkno
     assert middle == pytest.approx((ARRAYS["channel_loss/0"][0] + ARRAYS["channel_loss/0"][1]) / 2)
     assert MODEL.channel_loss(0, 176) == 0.0
     assert MODEL.channel_loss(0, 32) is None
+
+
+def test_groups_are_a_family_of_their_own() -> None:
+    spec = make_spec(heads=8, kv_heads=4, hidden=64)
+    scores, arrays = make_scores(spec, group_counts=(1, 2))
+    model = QualityModel(spec, scores, arrays)
+    kept = recipe(keep_groups=(KeepGroups(block=0, kept_count=2), KeepGroups(block=2, kept_count=4)))
+    assert model.loss_increase_nats(kept) == pytest.approx(arrays["group_loss/0"][1])
+    assert model.group_loss(1, 3) == pytest.approx(arrays["group_loss/1"][1] / 2)
+    sums = model.family_losses(kept)
+    assert sums is not None
+    assert [family for family, value in sums.items() if value] == ["groups"]
+    assert MODEL.loss_increase_nats(recipe(keep_groups=(KeepGroups(block=0, kept_count=1),))) is None
+    assert QualityModel(spec, scores, arrays, excluded=frozenset({"groups"})).group_loss(0, 2) is None
 
 
 def test_an_edit_that_was_never_scored_makes_the_loss_unknown() -> None:

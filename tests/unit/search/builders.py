@@ -217,6 +217,7 @@ def make_scores(
     kernels: Sequence[str] = KERNELS,
     seed: int = 0,
     channel_counts: Sequence[int] = (),
+    group_counts: Sequence[int] = (),
     depth: Sequence[tuple[int, ...] | Drops] = (),
     vocabulary: Sequence[int] = (),
     methods: Sequence[str] = ("lowrank", "laser"),
@@ -239,6 +240,11 @@ def make_scores(
             arrays[f"channel_loss/{block.index}"] = np.array(
                 [weight * (1.0 - count / block.intermediate_size) ** 1.5 for count in counts]
             )
+        if group_counts:
+            worth = rng.uniform(0.05, 0.5)
+            arrays[f"group_loss/{block.index}"] = np.array(
+                [worth * (1.0 - count / block.num_kv_heads) ** 1.5 for count in group_counts]
+            )
     arrays["kernel_loss/table"] = np.array([0.5 * KERNEL_NOISE[kernel] for kernel in kernels])
     scores = Scores(
         model_hash=spec.model_hash,
@@ -257,6 +263,7 @@ def make_scores(
         kernels=tuple(kernels),
         rank_methods=tuple(methods),
         channel_counts=tuple(tuple(sorted(channel_counts)) for _ in spec.blocks) if channel_counts else (),
+        group_counts=tuple(tuple(sorted(group_counts)) for _ in spec.blocks) if group_counts else (),
         depth=tuple(
             DepthOption(
                 drop_blocks=drops.blocks,
