@@ -12,7 +12,7 @@ import torch
 
 from edgeprune.artifacts import hash_parts
 from edgeprune.calibrate.capture import capture
-from edgeprune.calibrate.chat import ChatTemplate
+from edgeprune.chat_template import ChatTemplate
 from edgeprune.calibrate.corpus import (
     DocumentTokens,
     check_amount,

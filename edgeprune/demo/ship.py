@@ -21,7 +21,7 @@ from pathlib import Path
 import torch
 
 from edgeprune.artifacts import atomic_folder, hash_file, write_arrays, write_record
-from edgeprune.calibrate.chat import ChatTemplate
+from edgeprune.chat_template import ChatTemplate
 from edgeprune.calibrate.documents import read_documents, read_lines
 from edgeprune.calibrate.loss import measure_loss
 from edgeprune.calibrate.questions import read_questions

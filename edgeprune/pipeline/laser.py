@@ -53,7 +53,7 @@ def intervene(
     if max_loss is not None and not domain:
         raise UsageError("--max-loss limits the loss on domain text; name it with --domain.")
     from edgeprune.calibrate.capture import capture  # torch: after the flags are known to be good
-    from edgeprune.calibrate.chat import ChatTemplate
+    from edgeprune.chat_template import ChatTemplate
     from edgeprune.calibrate.corpus import encode, pack_windows, separator_token
     from edgeprune.calibrate.documents import read_documents
     from edgeprune.calibrate.questions import read_questions

@@ -9,8 +9,8 @@ import pytest
 import edgeprune
 
 PACKAGE = Path(edgeprune.__file__).parent
-DEVICE_ROOMS = ("errors", "units", "schema", "artifacts", "shapes", "rounding", "runtime", "profile", "predict",
-                "search", "validate", "report", "pipeline", "api", "cli")  # fmt: skip
+DEVICE_ROOMS = ("errors", "units", "schema", "artifacts", "shapes", "rounding", "chat_template", "runtime", "profile",
+                "predict", "search", "validate", "report", "pipeline", "api", "cli")  # fmt: skip
 REFUSED = ("torch", "transformers", "onnx", "onnx_ir", "onnxscript", "optimum", "mobius", "scipy", "sklearn",
            "safetensors", "tokenizers", "huggingface_hub")  # fmt: skip
 

@@ -3,8 +3,8 @@ from pathlib import Path
 
 import pytest
 
-from edgeprune.calibrate.chat import ChatTemplate
-from edgeprune.errors import CalibrationError
+from edgeprune.chat_template import ChatTemplate
+from edgeprune.errors import UsageError
 
 TEMPLATE = "{{ bos_token }}{% for message in messages %}<{{ message['role'] }}>{{ message['content'] }}{% endfor %}"
 MESSAGES = [{"role": "user", "content": "hello"}, {"role": "assistant", "content": "good day"}]
@@ -28,7 +28,7 @@ def test_takes_the_default_of_several_and_prefers_the_file(tmp_path: Path) -> No
 
 
 def test_refuses_without_a_template(tmp_path: Path) -> None:
-    with pytest.raises(CalibrationError, match="has no chat template"):
+    with pytest.raises(UsageError, match="has no chat template"):
         ChatTemplate(tmp_path)(MESSAGES)
 
 
@@ -42,5 +42,5 @@ def test_refuses_without_a_template(tmp_path: Path) -> None:
     ],
 )
 def test_a_hostile_or_broken_template_is_refused(tmp_path: Path, template: str) -> None:
-    with pytest.raises(CalibrationError, match="The chat template in"):
+    with pytest.raises(UsageError, match="The chat template in"):
         ChatTemplate(folder(tmp_path, template))(MESSAGES)

@@ -1,4 +1,4 @@
-"""Chat records as text: the model's own Jinja template, run in a sandbox that cannot change anything."""
+"""Conversations as text: the model's own Jinja template, run in a sandbox that cannot change anything."""
 
 import json
 from collections.abc import Mapping
@@ -8,7 +8,7 @@ from typing import Any
 import jinja2
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-from edgeprune.errors import CalibrationError
+from edgeprune.errors import UsageError
 
 __all__ = ["ChatTemplate"]
 
@@ -22,34 +22,47 @@ class ChatTemplate:
         self._template: jinja2.Template | None = None
         self._tokens: dict[str, str] = {}
 
-    def __call__(self, messages: list[dict[str, Any]]) -> str:
-        """Text of one chat record.
+    @property
+    def exists(self) -> bool:
+        """Whether the model has a template."""
+        return self._source() is not None
+
+    def __call__(self, messages: list[dict[str, Any]], *, is_open: bool = False) -> str:
+        """Text of one conversation.
+
+        Args:
+            messages: with `role` and `content`.
+            is_open: whether the text ends where the assistant is to go on.
 
         Raises:
-            CalibrationError: the model has no template, or the template refuses the messages.
+            UsageError: the model has no template, or the template refuses the messages.
         """
         if self._template is None:
             self._template = self._load()
         try:
-            return self._template.render(messages=messages, add_generation_prompt=False, tools=None, **self._tokens)
+            return self._template.render(messages=messages, add_generation_prompt=is_open, tools=None, **self._tokens)
         except (jinja2.TemplateError, TypeError, ValueError, KeyError, OverflowError) as error:
-            raise CalibrationError(
-                f"The chat template in {self._folder} refuses a record ({error}); repair the record or give plain text."
+            raise UsageError(
+                f"The chat template in {self._folder} refuses the messages ({error}); repair them or give plain text."
             ) from error
 
-    def _load(self) -> jinja2.Template:
-        config = self._tokenizer_config()
-        source = config.get("chat_template")
+    def _source(self) -> str | None:
         file = self._folder / "chat_template.jinja"
         if file.is_file():
-            source = file.read_text(encoding="utf-8")
-        elif isinstance(source, list):
+            return file.read_text(encoding="utf-8")
+        source = self._tokenizer_config().get("chat_template")
+        if isinstance(source, list):
             # Several named templates: `default` is the one for plain conversations.
             named = {item.get("name"): item.get("template") for item in source if isinstance(item, Mapping)}
             source = named.get("default")
-        if not isinstance(source, str):
-            raise CalibrationError(
-                f"The model in {self._folder} has no chat template, so chat records cannot be rendered; "
+        return source if isinstance(source, str) else None
+
+    def _load(self) -> jinja2.Template:
+        config = self._tokenizer_config()
+        source = self._source()
+        if source is None:
+            raise UsageError(
+                f"The model in {self._folder} has no chat template, so messages cannot be rendered; "
                 'give plain text or {"text": ...} records.'
             )
         self._tokens = {name: _token_text(config.get(name)) for name in ("bos_token", "eos_token", "pad_token")}
@@ -61,7 +74,7 @@ class ChatTemplate:
         try:
             return environment.from_string(source)
         except jinja2.TemplateError as error:
-            raise CalibrationError(
+            raise UsageError(
                 f"The chat template in {self._folder} is not valid ({error}); give plain text instead."
             ) from error
 
@@ -72,7 +85,7 @@ class ChatTemplate:
         try:
             config = json.loads(path.read_text(encoding="utf-8"))
         except ValueError as error:
-            raise CalibrationError(f"{path} is not JSON ({error}); repair the model folder.") from error
+            raise UsageError(f"{path} is not JSON ({error}); repair the model folder.") from error
         return config if isinstance(config, dict) else {}
 
 
