@@ -23,6 +23,7 @@ from edgeprune.compress.save import CONFIG_KEY, FORMAT_VERSION, WEIGHTS_FILE, pa
 from edgeprune.errors import DeviceError, ModelError
 from edgeprune.intake.adapters.base import Adapter
 from edgeprune.intake.adapters.registry import adapter_for
+from edgeprune.intake.adapters.repair import set_repair
 from edgeprune.intake.config import BLOCK_LIMIT, read_json
 from edgeprune.intake.load import LoadedModel, load_model, load_tokenizer
 from edgeprune.schema.base import SCHEMA_VERSION
@@ -131,6 +132,9 @@ def _build(folder: Path, config: dict[str, Any], spec: ModelSpec, adapter: Adapt
             adapter.set_site(block, site.role, _empty(site))
         if described_block.has_attention:
             adapter.set_head_count(block, described_block.num_heads)
+        if described_block.repair_rank is not None:
+            rank, width = described_block.repair_rank, spec.hidden_size
+            set_repair(block, FactoredLinear.empty(in_features=width, rank=rank, out_features=width, has_bias=True))
     if (folder / "generation_config.json").is_file():
         model.generation_config = GenerationConfig.from_dict(read_json(folder / "generation_config.json"))
     return model.eval()

@@ -21,6 +21,7 @@ from edgeprune.calibrate.statistics import CalibrationStats
 from edgeprune.compress.factored import FactoredLinear
 from edgeprune.compress.pivoted import PivotedLinear
 from edgeprune.errors import ModelError
+from edgeprune.intake.adapters.repair import repair_of
 from edgeprune.intake.load import LoadedModel
 from edgeprune.runtime.executor import Executor
 from edgeprune.schema.events import Event, Progress
@@ -48,6 +49,12 @@ class Work:
     """Whose workers may take what is independent; None works here alone."""
     scratch: Path | None = None
     """A folder, not there yet, for what passes between; the workers see it under the same path."""
+    teacher: LoadedModel | None = None
+    """The dense model, for passes that learn from it; None where there is none."""
+    texts: Path | None = None
+    """Folder of the calibration's texts, for passes that train; None where there is none."""
+    checkpoint: Path | None = None
+    """File a training is kept in until it is finished; None keeps nothing."""
     is_stale: bool = field(default=False)
     """True when the sites' inputs have changed since the statistics were measured."""
 
@@ -188,6 +195,9 @@ def check_shapes(loaded: LoadedModel, *, where: str) -> None:
                 _expect(f"the rank of {what}", None, site.rank)
                 shape = (found.weight.shape[0], found.weight.shape[1])
             _expect(what, shape, (site.out_features, site.in_features))
+        repair = repair_of(module)
+        assert repair is None or isinstance(repair, FactoredLinear), block.index
+        _expect(f"the rank of the repair of block {block.index} {where}", repair and repair.rank, block.repair_rank)
     table = (spec.vocab_size, spec.hidden_size)
     _expect(f"the embedding {where}", tuple(adapter.embedding(model).weight.shape), table)
     _expect(f"the head {where}", tuple(adapter.head(model).weight.shape), table)

@@ -23,9 +23,11 @@ from edgeprune.errors import ExportError
 from edgeprune.export.attention import FusedAttention, pack_split_attention
 from edgeprune.export.cleanup import clean_graph, name_parts
 from edgeprune.export.matrices import Site, StoredArray, to_array
-from edgeprune.export.part_layers import remove_attention, remove_mlp
+from edgeprune.export.part_layers import add_repair, remove_attention, remove_mlp
 from edgeprune.export.tables import EmbeddingTable, HeadTable
+from edgeprune.intake.adapters.repair import repair_of
 from edgeprune.intake.load import LoadedModel
+from edgeprune.schema.kernel import FLOAT32
 from edgeprune.schema.model import BlockSpec
 
 __all__ = ["Graph", "build_graph"]
@@ -167,6 +169,10 @@ def _edit_tree(
             remove_attention(target, **layout.parts)
         elif not block.has_mlp:
             remove_mlp(target, **layout.parts)
+        operator = repair_of(source)
+        if operator is not None:
+            sites.append(Site(operator, FLOAT32, name=f"blocks.{block.index}.repair"))
+            add_repair(target, sites[-1])
         _set_heads(target, block)
     embedding = EmbeddingTable(adapter.embedding(loaded.model).weight, spec.table_kernel)
     head = HeadTable(adapter.head(loaded.model).weight, spec.table_kernel)

@@ -1,4 +1,4 @@
-"""Blocks that have only one of their parts, built from what mobius's own block holds.
+"""Blocks that have only one of their parts, or a repair before them, built from what mobius's own block holds.
 
 The key-value pair mobius reserves for every block passes through unchanged where there is no attention;
 `edgeprune.export.cleanup` takes it out of the finished graph.
@@ -9,7 +9,9 @@ from typing import Any, TypeAlias
 import onnx_ir as ir
 from onnxscript import nn
 
-__all__ = ["remove_attention", "remove_mlp"]
+from edgeprune.export.matrices import Site
+
+__all__ = ["add_repair", "remove_attention", "remove_mlp"]
 
 _Pair: TypeAlias = tuple[ir.Value, ir.Value]
 
@@ -37,5 +39,18 @@ def remove_mlp(layer: nn.Module, *, attention: str, norm: str, mlp: str, mlp_nor
     def forward(op: Any, hidden_states: ir.Value, *args: Any, **kwargs: Any) -> tuple[ir.Value, _Pair]:
         update, present = getattr(layer, attention)(op, getattr(layer, norm)(op, hidden_states), *args, **kwargs)
         return op.Add(hidden_states, update), present
+
+    layer.forward = forward
+
+
+def add_repair(layer: nn.Module, operator: Site) -> None:
+    """Let x + operator(x) be what a block of mobius reads, in place; after its parts are as they will be."""
+    layer.repair = operator
+    inner = layer.forward
+
+    def forward(op: Any, hidden_states: ir.Value, *args: Any, **kwargs: Any) -> tuple[ir.Value, _Pair]:
+        repaired = op.Add(hidden_states, operator(op, hidden_states))
+        output: tuple[ir.Value, _Pair] = inner(op, repaired, *args, **kwargs)
+        return output
 
     layer.forward = forward

@@ -20,8 +20,9 @@ __all__ = [
     "SiteEdit",
 ]
 
-RankMethod = Literal["lowrank", "laser"]
-"""`lowrank`: output-covariance truncation; `laser`: plain SVD truncation."""
+RankMethod = Literal["lowrank", "laser", "asvd", "svdllm"]
+"""`lowrank`: output-covariance truncation; `laser`: plain SVD truncation. Baselines, never chosen by the search: `asvd`,
+SVD of inputs scaled by their magnitude; `svdllm`, SVD of Cholesky-whitened inputs."""
 
 ChannelCriterion = Literal["output", "contextual", "flap", "wanda", "obs"]
 """In which order FFN channels leave. `output`: by the error of the block's output, a sixteenth at a time; `obs`: the
@@ -178,5 +179,9 @@ class Recipe(Record, frozen=True, kw_only=True):
     @property
     def drops(self) -> Drops:
         """The depth edits together, in ascending order."""
-        parts = (tuple(sorted(part)) for part in (self.drop_blocks, self.drop_attention, self.drop_mlp))
-        return Drops(*parts, repairs=tuple(sorted((repair.block, repair.rank) for repair in self.repairs)))
+        return Drops(
+            blocks=tuple(sorted(self.drop_blocks)),
+            attention=tuple(sorted(self.drop_attention)),
+            mlp=tuple(sorted(self.drop_mlp)),
+            repairs=tuple(sorted((repair.block, repair.rank) for repair in self.repairs)),
+        )

@@ -53,8 +53,12 @@ class DepthOption(Record, frozen=True, kw_only=True):
     @property
     def drops(self) -> Drops:
         """The set, in ascending order, with its repairs."""
-        parts = (tuple(sorted(part)) for part in (self.drop_blocks, self.drop_attention, self.drop_mlp))
-        return Drops(*parts).repaired(self.repair_rank)
+        bare = Drops(
+            blocks=tuple(sorted(self.drop_blocks)),
+            attention=tuple(sorted(self.drop_attention)),
+            mlp=tuple(sorted(self.drop_mlp)),
+        )
+        return bare.repaired(self.repair_rank)
 
 
 class VocabularyOption(Record, frozen=True, kw_only=True):

@@ -17,7 +17,7 @@ from edgeprune.runtime.session import open_session
 from edgeprune.schema.budget import Workload
 from edgeprune.schema.bundle import BundleManifest
 from edgeprune.schema.events import NullProgress
-from edgeprune.schema.recipe import KeepChannels, KeepTokens, Recipe, SiteEdit
+from edgeprune.schema.recipe import KeepChannels, KeepTokens, Recipe, Repair, SiteEdit
 from tests.tiny import TINY_TEXT, write_tiny_gpt2, write_tiny_llama
 
 CONTEXT = 48
@@ -83,6 +83,26 @@ def part_edits(loaded: LoadedModel, kernel: str = "fp32") -> Recipe:
         drop_attention=(0,),
         drop_mlp=(2,),
         keep_channels=(KeepChannels(block=0, kept_count=56),),
+        table_kernel=kernel,
+        sites=sites,
+    )
+
+
+def repairs(loaded: LoadedModel, kernel: str = "fp32") -> Recipe:
+    """Block 0 and the MLP of block 1 dropped, operators in the place of both, on the inputs of blocks 1 and 2."""
+    sites = tuple(
+        SiteEdit(name=site.name, kernel=kernel)
+        for block in loaded.spec.blocks[1:]
+        for site in block.sites
+        if block.index == 2 or site.role not in ("gate", "up", "down")
+    )
+    return Recipe(
+        model_hash=loaded.spec.model_hash,
+        context_tokens=CONTEXT,
+        drop_blocks=(0,),
+        drop_mlp=(1,),
+        repairs=(Repair(block=0, rank=24), Repair(block=1, rank=9)),
+        keep_tokens=KeepTokens(kept_count=420),
         table_kernel=kernel,
         sites=sites,
     )

@@ -16,6 +16,7 @@ from tests.parity.bundles import (
     no_edits,
     part_edits,
     relative_difference,
+    repairs,
     tiny,
 )
 
@@ -31,7 +32,7 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
     "gpt2": ("gpt2", {}),
     "gpt2, untied": ("gpt2", {"tie_word_embeddings": False}),
 }
-EDITS = {"dense": no_edits, "edited": all_edits, "parts": part_edits}
+EDITS = {"dense": no_edits, "edited": all_edits, "parts": part_edits, "repairs": repairs}
 
 
 @pytest.fixture(scope="module", params=[(family, edit) for family in FAMILIES for edit in EDITS], ids=" ".join)

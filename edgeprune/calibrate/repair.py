@@ -1,0 +1,188 @@
+"""Closed-form repair of dropped depth: the affine operator of low rank that comes nearest to what a run of parts did.
+
+Takes the dense model, a set of blocks and halves to drop, and calibration windows; gives one operator for each run,
+x <- x + left (right x) + c. As in Ghosted Layers (arXiv 2605.15491) it is the least-squares map from what the run read
+to what it left, with two changes: an intercept, and reduced rank. Runs are fitted front to back: X is what the student
+really reads there, earlier runs dropped and repaired, and the target T is what the dense model has after the run, so an
+operator also takes up what earlier ones left over.
+
+With weights w summing to 1, means m, D = T - X, and X_c, D_c centred:
+
+    (1)  F = (X_c^T W X_c + e I)^-1 X_c^T W D_c               least squares of row vectors
+    (2)  V_k = leading k eigenvectors of (X_c F)^T W (X_c F)  reduced-rank regression
+    (3)  right = (F V_k)^T,  left = V_k,  c = m_D - m_X F V_k V_k^T
+    (4)  w_t ~ min(1, (3 median|D| / |D_t|)^2)                first and massive tokens do not decide the fit
+
+Sums are float64.
+"""
+
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from edgeprune.calibrate.halves import skipped_drops
+from edgeprune.calibrate.loss import hidden_states
+from edgeprune.errors import CalibrationError
+from edgeprune.intake.adapters.repair import remove_repair, set_repair
+from edgeprune.intake.load import LoadedModel
+from edgeprune.schema.events import NullProgress, Progress
+from edgeprune.schema.recipe import Drops, Run
+
+__all__ = ["RepairFactors", "fit_operator", "fit_repairs", "repaired_drops"]
+
+FIT_TOKENS = 8_192
+"""Calibration tokens an operator is fitted to, or eight for each of its inputs where that is more."""
+TOKENS_PER_INPUT = 8
+LEAST_TOKENS_PER_INPUT = 2
+"""With fewer the fit would follow noise."""
+_RIDGE = 1e-6
+"""e of equation (1) as a share of the mean variance of an input."""
+_OUTLIER = 3.0
+"""Of equation (4): a token counts in full up to this many times the median change."""
+_TOKENS_AT_ONCE = 1024
+
+
+@dataclass(frozen=True, kw_only=True)
+class RepairFactors:
+    """One operator, all float64."""
+
+    right: Tensor
+    """[rank, hidden]."""
+    left: Tensor
+    """[hidden, rank]."""
+    intercept: Tensor
+    """[hidden]."""
+
+    def module(self) -> nn.Module:
+        """It as a module in float32, without what is added to it: [..., hidden] -> [..., hidden]."""
+        rank, hidden = self.right.shape
+        with torch.device("meta"):
+            right, left = nn.Linear(hidden, rank, bias=False), nn.Linear(rank, hidden)
+        right.weight = nn.Parameter(self.right.float(), requires_grad=False)
+        left.weight = nn.Parameter(self.left.float(), requires_grad=False)
+        left.bias = nn.Parameter(self.intercept.float(), requires_grad=False)
+        return nn.Sequential(right, left)
+
+
+def fit_operator(inputs: Tensor, targets: Tensor, rank: int) -> RepairFactors:
+    """The operator of that rank that leaves least of the difference between its output and the targets.
+
+    Args:
+        inputs: [tokens, hidden], what the run reads.
+        targets: [tokens, hidden], what stands after it in the dense model.
+        rank: 1..hidden.
+    """
+    X, D = inputs.double(), (targets - inputs).double()
+    w = _weights(D)
+    mean_x, mean_d = w @ X, w @ D
+    weighted = (X - mean_x) * w[:, None]
+    S = weighted.T @ (X - mean_x)
+    ridge = _RIDGE * S.diagonal().mean().clamp_min(torch.finfo(torch.float64).tiny)
+    damped = S + ridge * torch.eye(len(S), dtype=torch.float64)
+    F = torch.linalg.solve(damped, weighted.T @ (D - mean_d))  # eq. (1)
+    explained = F.T @ S @ F
+    _, vectors = torch.linalg.eigh((explained + explained.T) / 2)
+    V = vectors.flip(1)[:, :rank]  # eq. (2)
+    right = (F @ V).T.contiguous()
+    return RepairFactors(right=right, left=V.contiguous(), intercept=mean_d - V @ (right @ mean_x))  # eq. (3)
+
+
+@torch.no_grad()
+def fit_repairs(
+    loaded: LoadedModel, drops: Drops, tokens: Tensor, *, progress: Progress | None = None
+) -> dict[int, RepairFactors]:
+    """The operators of a set's repairs, by the block their run begins in.
+
+    Args:
+        loaded: the dense model; as it was when this returns.
+        drops: what goes, and which of its runs are repaired.
+        tokens: [n, seq] int32, windows of calibration text.
+        progress: asked whether to go on.
+
+    Raises:
+        CalibrationError: too little text to fit an operator to.
+    """
+    windows = fit_windows(tokens, loaded.spec.hidden_size)
+    ranks = dict(drops.repairs)
+    runs = [run for run in drops.runs if run.block in ranks]
+    watch = progress or NullProgress()
+    targets = {run: _states(loaded, run, windows, watch, is_dense=True) for run in runs}
+    found: dict[int, RepairFactors] = {}
+    for run in runs:
+        with repaired_drops(loaded, drops, found):
+            inputs = _states(loaded, run, windows, watch, is_dense=False)
+        found[run.block] = fit_operator(inputs, targets.pop(run), ranks[run.block])
+    return found
+
+
+@contextmanager
+def repaired_drops(loaded: LoadedModel, drops: Drops, factors: Mapping[int, RepairFactors]) -> Iterator[None]:
+    """While the block runs the parts add nothing, and these of its runs, by the block they begin in, are repaired."""
+    places = dict(zip(loaded.block_indices, loaded.adapter.blocks(loaded.model), strict=True))
+    with ExitStack() as stack:
+        stack.enter_context(skipped_drops(loaded, drops))
+        for run in drops.runs:
+            if run.block in factors:
+                block = places[run.next_block]
+                stack.callback(remove_repair, block, set_repair(block, factors[run.block].module()))
+        yield
+
+
+def fit_windows(tokens: Tensor, hidden_size: int) -> Tensor:
+    """The windows operators of that width are fitted to: the first of the calibration text.
+
+    Raises:
+        CalibrationError: they hold too few tokens.
+    """
+    wanted = max(FIT_TOKENS, TOKENS_PER_INPUT * hidden_size)
+    windows = tokens[: -(-wanted // tokens.shape[1])]
+    if windows.numel() < LEAST_TOKENS_PER_INPUT * hidden_size:
+        raise CalibrationError(
+            f"A repair of dropped blocks needs at least {LEAST_TOKENS_PER_INPUT * hidden_size} tokens of calibration "
+            f"text, and there are {windows.numel()}; give a longer domain text, or leave the repair out."
+        )
+    return windows
+
+
+class _Reached(Exception):  # noqa: N818 - no error: the rest of the model need not run
+    """The state that was asked for is there."""
+
+
+def _states(loaded: LoadedModel, run: Run, windows: Tensor, progress: Progress, *, is_dense: bool) -> Tensor:
+    """[tokens, hidden] float32 of the residual stream: after the run in the dense model, or where its repair stands.
+
+    In the dense model that is before the MLP's norm where the run ends with an attention.
+    """
+    position = loaded.block_indices.index(run.next_block)
+    place = loaded.adapter.blocks(loaded.model)[position]
+    if is_dense and run.ends_at_mlp:
+        place = place.get_submodule(loaded.adapter.mlp_norm_path)
+    seen: list[Tensor] = []
+
+    def see(_module: nn.Module, args: tuple[Tensor, ...], kwargs: dict[str, Tensor]) -> None:
+        states = args[0] if args else kwargs["hidden_states"]
+        seen.append(states.detach().reshape(-1, states.shape[-1]))
+        raise _Reached
+
+    handle = place.register_forward_pre_hook(see, with_kwargs=True)
+    try:
+        for batch in windows.split(max(1, _TOKENS_AT_ONCE // windows.shape[1])):
+            progress.raise_if_cancelled()
+            try:
+                hidden_states(loaded, batch.long())
+            except _Reached:
+                continue
+    finally:
+        handle.remove()
+    return torch.cat(seen)
+
+
+def _weights(change: Tensor) -> Tensor:
+    """[tokens] float64, summing to 1."""
+    size = change.norm(dim=1)
+    typical = _OUTLIER * size.median().clamp_min(torch.finfo(torch.float64).tiny)
+    w = (typical / size.clamp_min(typical)).square()  # eq. (4)
+    return w / w.sum()
