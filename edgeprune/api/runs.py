@@ -1,10 +1,6 @@
-"""The Python API: one typed function a verb, each returning the record the command line prints with `--json`.
-
-Front doors call these and nothing deeper. Imports of stages are deferred, so that a verb loads only what it needs.
-"""
+"""What is done to a run folder: made, solved again, explained, compressed, exported, measured, reported."""
 
 import contextlib
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -18,73 +14,22 @@ from edgeprune.pipeline.request import check_budget, context_tokens
 from edgeprune.pipeline.settings import EXECUTION_PROVIDERS, read_recipe
 from edgeprune.pipeline.stages import STAGES, stage_named
 from edgeprune.pipeline.table import is_finished, run_stage, run_stages
-from edgeprune.schema.budget import Budget, BudgetRequest
+from edgeprune.schema.budget import BudgetRequest
 from edgeprune.schema.bundle import BundleManifest
 from edgeprune.schema.candidate import SearchResult
-from edgeprune.schema.choice import ChoiceReport, ChoiceRequest
-from edgeprune.schema.demo import DemoReport
 from edgeprune.schema.device import DeviceProfile
-from edgeprune.schema.doctor import DoctorReport
 from edgeprune.schema.emulation import Emulation
 from edgeprune.schema.events import Event, NullProgress, Progress
 from edgeprune.schema.explanation import Explanation
-from edgeprune.schema.fit import FitReport
 from edgeprune.schema.lock import Lock
 from edgeprune.schema.measurement import ValidationReport
 from edgeprune.schema.model import ModelSpec
-from edgeprune.schema.plan import PlanReport
 from edgeprune.schema.report import RunReport
-from edgeprune.schema.run import CompressOutcome, LaserOutcome, RunOutcome, RunPreview, RunRequest
+from edgeprune.schema.run import CompressOutcome, RunOutcome, RunPreview, RunRequest
 from edgeprune.shapes import edit_shapes
 from edgeprune.units import format_bytes
 
-__all__ = [
-    "choose",
-    "compress",
-    "compress_with",
-    "demo",
-    "doctor",
-    "explain",
-    "export",
-    "fit",
-    "laser",
-    "plan",
-    "preview",
-    "profile",
-    "report",
-    "run",
-    "search",
-    "validate",
-]
-
-
-def profile(
-    *,
-    quick: bool = False,
-    name: str = "this-device",
-    save: str | None = None,
-    thread_count: int | None = None,
-    emulation: Emulation | None = None,
-    progress: Progress | None = None,
-) -> DeviceProfile:
-    """Measure this device, or a smaller one emulated on it.
-
-    With `save`, the profile is kept under that name in the user's data folder.
-    """
-    from edgeprune.profile.emulated import profile_emulated
-    from edgeprune.profile.store import save_profile
-
-    measured = profile_emulated(
-        emulation,
-        name=save or name,
-        quick=quick,
-        disk_path=Path(tempfile.gettempdir()),
-        progress=progress or NullProgress(),
-        thread_count=thread_count,
-    )
-    if save is not None:
-        save_profile(measured, save)
-    return measured
+__all__ = ["compress", "explain", "export", "preview", "report", "run", "search", "validate"]
 
 
 def preview(request: RunRequest, *, output: Path | None = None) -> RunPreview:
@@ -195,132 +140,6 @@ def compress(path: Path, *, progress: Progress | None = None) -> CompressOutcome
     dense = read_record(work.folder.model, ModelSpec)
     kept = edit_shapes(dense, recipe).parameter_count / dense.parameter_count
     return CompressOutcome(folder=str(work.folder.hf), kept_fraction=kept, recipe=recipe)
-
-
-def compress_with(
-    model: str,
-    *,
-    technique: str,
-    kept_fraction: float,
-    domain: Sequence[Path],
-    output: Path,
-    general: Sequence[Path] = (),
-    context: int | None = None,
-    seed: int = 0,
-    progress: Progress | None = None,
-) -> CompressOutcome:
-    """One technique alone, to a fraction of the parameters; writes a Hugging Face folder to `output`."""
-    from edgeprune.pipeline.single import compress_single
-
-    return compress_single(
-        model,
-        technique=technique,
-        kept_fraction=kept_fraction,
-        domain=domain,
-        general=general,
-        output=output,
-        context=context,
-        seed=seed,
-        progress=progress or NullProgress(),
-    )
-
-
-def laser(
-    model: str,
-    *,
-    questions: Path,
-    search: str = "fast",
-    domain: Sequence[Path] = (),
-    max_loss: float | None = None,
-    output: Path | None = None,
-    context: int | None = None,
-    progress: Progress | None = None,
-) -> LaserOutcome:
-    """Search single low-rank interventions by a task file; see `pipeline.laser.intervene`."""
-    from edgeprune.pipeline.laser import intervene
-
-    return intervene(
-        model, questions=questions, search=search, domain=domain, max_loss=max_loss, output=output, context=context,
-        progress=progress or NullProgress(),
-    )  # fmt: skip
-
-
-def plan(
-    models: Sequence[str],
-    *,
-    device: str | None = None,
-    budget: BudgetRequest | None = None,
-    context: int | None = None,
-    thread_count: int | None = None,
-    progress: Progress | None = None,
-) -> PlanReport:
-    """What would fit a device, from headers only; without a device name this one is measured quickly."""
-    from edgeprune.pipeline.plan import plan_models
-    from edgeprune.profile.store import load_profile
-
-    profiled = (
-        load_profile(device)
-        if device is not None
-        else profile(quick=True, thread_count=thread_count, progress=progress)
-    )
-    return plan_models(models, profiled, request=budget or BudgetRequest(), context=context, thread_count=thread_count)
-
-
-def choose(request: ChoiceRequest, *, output: Path | None = None, progress: Progress | None = None) -> ChoiceReport:
-    """Which of several models to take on which device; resumes what was finished before."""
-    from edgeprune.pipeline.choose import choose_models
-
-    folder = output if output is not None else Path("edgeprune-runs") / "choice"
-    return choose_models(request, output=folder, progress=progress or NullProgress())
-
-
-def demo(
-    *,
-    device: str | None = None,
-    budget: BudgetRequest | None = None,
-    context: int | None = None,
-    validates: bool = True,
-    thread_count: int | None = None,
-    progress: Progress | None = None,
-) -> DemoReport:
-    """Solve the demo model for a budget and measure its shipped int4 bundle on this device; needs no torch."""
-    from edgeprune.pipeline.demo import run_demo
-
-    return run_demo(
-        device=device,
-        budget=budget,
-        context=context,
-        validates=validates,
-        thread_count=thread_count,
-        progress=progress or NullProgress(),
-    )
-
-
-def fit(
-    models: Sequence[str] = (),
-    *,
-    device: str | None = None,
-    budget: Budget | None = None,
-    context: int | None = None,
-    precisions: Sequence[str] | None = None,
-    progress: Progress | None = None,
-) -> FitReport:
-    """Which models, of the catalogue or in folders, fit a device and how fast; without a device name, this one."""
-    from edgeprune.pipeline.fit import DEFAULT_PRECISIONS, check_precisions, fit_models, name_models
-    from edgeprune.pipeline.fit_device import device_for_fit
-
-    wanted = precisions or DEFAULT_PRECISIONS
-    check_precisions(wanted)
-    described = name_models(models)  # a mistyped name is known before anything is measured
-    found = device_for_fit(device, progress=progress or NullProgress())
-    return fit_models(described, found, budget=budget or Budget(), context=context, precisions=wanted)
-
-
-def doctor(*, with_families: bool = False) -> DoctorReport:
-    """Check this installation."""
-    from edgeprune.pipeline.doctor import examine
-
-    return examine(with_families=with_families)
 
 
 def export(path: Path, *, progress: Progress | None = None) -> BundleManifest:

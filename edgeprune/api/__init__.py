@@ -1,0 +1,27 @@
+"""The Python API: one typed function a verb, each returning the record the command line prints with `--json`.
+
+Front doors call these and nothing deeper. Imports of stages are deferred, so that a verb loads only what it needs.
+"""
+
+from edgeprune.api.devices import choose, demo, doctor, fit, plan, profile
+from edgeprune.api.runs import compress, explain, export, preview, report, run, search, validate
+from edgeprune.api.techniques import compress_with, laser
+
+__all__ = [
+    "choose",
+    "compress",
+    "compress_with",
+    "demo",
+    "doctor",
+    "explain",
+    "export",
+    "fit",
+    "laser",
+    "plan",
+    "preview",
+    "profile",
+    "report",
+    "run",
+    "search",
+    "validate",
+]

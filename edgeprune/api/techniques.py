@@ -1,0 +1,62 @@
+"""One technique alone, without a run."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from edgeprune.schema.events import NullProgress, Progress
+from edgeprune.schema.run import CompressOutcome, LaserOutcome
+
+__all__ = ["compress_with", "laser"]
+
+
+def compress_with(
+    model: str,
+    *,
+    technique: str,
+    kept_fraction: float,
+    domain: Sequence[Path],
+    output: Path,
+    general: Sequence[Path] = (),
+    context: int | None = None,
+    seed: int = 0,
+    compensate: bool = True,
+    progress: Progress | None = None,
+) -> CompressOutcome:
+    """One technique alone, to a fraction of the parameters; writes a Hugging Face folder to `output`.
+
+    Without `compensate`, channels are sliced and what stays does not make up for what leaves.
+    """
+    from edgeprune.pipeline.single import compress_single
+
+    return compress_single(
+        model,
+        technique=technique,
+        kept_fraction=kept_fraction,
+        domain=domain,
+        general=general,
+        output=output,
+        context=context,
+        seed=seed,
+        compensate=compensate,
+        progress=progress or NullProgress(),
+    )
+
+
+def laser(
+    model: str,
+    *,
+    questions: Path,
+    search: str = "fast",
+    domain: Sequence[Path] = (),
+    max_loss: float | None = None,
+    output: Path | None = None,
+    context: int | None = None,
+    progress: Progress | None = None,
+) -> LaserOutcome:
+    """Search single low-rank interventions by a task file; see `pipeline.laser.intervene`."""
+    from edgeprune.pipeline.laser import intervene
+
+    return intervene(
+        model, questions=questions, search=search, domain=domain, max_loss=max_loss, output=output, context=context,
+        progress=progress or NullProgress(),
+    )  # fmt: skip
