@@ -35,7 +35,7 @@ __all__ = [
     "output_moment",
 ]
 
-_LARGEST_MENU = 8
+_LARGEST_MENU = 4
 _DAMPING = 1e-4
 """Share of the mean second moment added to the diagonal, so that heads that never speak stay invertible."""
 
@@ -50,11 +50,13 @@ class GroupOrder(NamedTuple):
 
 
 def group_menu(group_count: int) -> tuple[int, ...]:
-    """Kept counts to score: all below the whole, or eight of them from an eighth to below all, ascending."""
+    """Kept counts to score: all below the whole, or four of them from a quarter to seven eighths, ascending.
+
+    Each one puts the sites of the attention on a search's menu once more.
+    """
     if group_count <= _LARGEST_MENU + 1:
         return tuple(range(1, group_count))
-    counts = {max(1, round(group_count * eighths / 8)) for eighths in (1, 2, 3, 4, 5, 6, 6.5, 7, 7.5)}
-    return tuple(sorted(count for count in counts if count < group_count))
+    return tuple(sorted({round(group_count * eighths / 8) for eighths in (2, 4, 6, 7)}))
 
 
 def group_columns(groups: Tensor, width: int) -> Tensor:

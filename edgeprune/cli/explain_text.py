@@ -40,7 +40,7 @@ def block_text(block: BlockExplanation, *, is_full: bool) -> str:
         return _wrapped(f"block {block.index} {block.sentence}")
     head = f"block {block.index}: {_nats(block.loss_nats)} nats, {format_bytes(block.disk_bytes)} on disk, "
     head += f"{format_bytes(block.memory_bytes)} of memory, {format_seconds(block.decode_s)} a token"
-    choices = [block.width, *block.sites]
+    choices = [choice for choice in (block.width, block.groups, *block.sites) if choice is not None]
     if is_full:
         return "\n\n".join([head, _wrapped(block.sentence), *map(choice_text, choices)])
     rows = [_row(choice) for choice in choices]
@@ -105,7 +105,7 @@ def _departures(departures: Iterable[Departure]) -> str:
 
 def _row(choice: Choice) -> list[str]:
     chosen = choice.chosen
-    name = "width" if choice.name.endswith("width") else choice.name.rsplit(".", 1)[-1]
+    name = choice.name.rsplit(" ", 1)[-1] if " " in choice.name else choice.name.rsplit(".", 1)[-1]
     own = [
         name + ("*" if choice.locks else ""),
         _short(chosen.label),

@@ -45,7 +45,7 @@ class Alternative(Record, frozen=True, kw_only=True):
     kernel: str | None = None
     """None for widths and blocks."""
     kept_count: int | None = None
-    """Channels or tokens that stay; None where all do."""
+    """Channels, key-value groups or tokens that stay; None where all do."""
     drop_blocks: tuple[int, ...] | None = None
     drop_attention: tuple[int, ...] = ()
     drop_mlp: tuple[int, ...] = ()
@@ -70,7 +70,7 @@ class Choice(Record, frozen=True, kw_only=True):
     """One choice of the recipe."""
 
     name: str
-    """A site's name, `block.3 width`, `tables` or `depth`."""
+    """A site's name, `block.3 width`, `block.3 groups`, `tables` or `depth`."""
     chosen: Alternative
     alternatives: tuple[Alternative, ...] = ()
     """The others: those that could be taken, by margin, those that give nothing for their loss after them; the rest."""
@@ -91,6 +91,8 @@ class BlockExplanation(Record, frozen=True, kw_only=True):
     decode_s: float | None
     width: Choice | None
     """None when its MLP is dropped."""
+    groups: Choice | None = None
+    """Key-value groups; None when its attention is dropped, or none of them could leave."""
     sites: tuple[Choice, ...] = ()
     sentence: str
 

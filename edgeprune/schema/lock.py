@@ -4,12 +4,12 @@ A pattern names sites (`blocks.3.q`, `*.down`, `blocks.0-3.*`), blocks (`block.3
 `vocabulary` and `depth`; `*`, `?` and `[...]` as in file names. The actions, by what they apply to:
 
     sites        dense, rank=N, rank<=N, rank>=N, and a kernel: `int8_b32_a4`, or any of a width: `int4`, `int8`
-    blocks       keep, drop, channels=N, and every action of sites, for all sites of the block
+    blocks       keep, drop, channels=N, groups=N (key-value groups), and every action of sites, for all its sites
     table        a kernel or a width
     vocabulary   none, tokens=N
     depth        none
 
-`dense` means neither a rank nor fewer channels. Locks add up: each takes options away, none brings one back.
+`dense` means neither a rank nor fewer channels or groups. Locks add up: each takes options away, none brings one back.
 """
 
 import re
@@ -24,10 +24,10 @@ __all__ = ["ACTIONS", "Lock", "parse_lock", "parse_locks", "read_bound"]
 WIDTHS = ("int4", "int8")
 ACTIONS = (
     "dense", "keep", "drop", "none", *WIDTHS, "fp32", "a kernel such as int8_b32_a4", "rank=N", "rank<=N", "rank>=N",
-    "channels=N", "tokens=N",
+    "channels=N", "groups=N", "tokens=N",
 )  # fmt: skip
 
-_BOUND = re.compile(r"(rank|channels|tokens)\s*(<=|>=|=)\s*([0-9]+)")
+_BOUND = re.compile(r"(rank|channels|groups|tokens)\s*(<=|>=|=)\s*([0-9]+)")
 
 
 class Lock(Record, frozen=True, kw_only=True):
@@ -70,6 +70,6 @@ def parse_locks(texts: Iterable[str]) -> tuple[Lock, ...]:
 
 
 def read_bound(action: str) -> tuple[str, str, int] | None:
-    """(`rank`, `channels` or `tokens`; `=`, `<=` or `>=`; the number) of a bound; None for other actions."""
+    """(`rank`, `channels`, `groups` or `tokens`; `=`, `<=` or `>=`; the number) of a bound; None for other actions."""
     match = _BOUND.fullmatch(action)
     return None if match is None else (match.group(1), match.group(2), int(match.group(3)))

@@ -1,7 +1,7 @@
 """The options of each choice of a recipe, with figures, margins at the going prices, and reasons.
 
-An option of a site stands for itself. A width stands for itself and the best forms of the sites whose shapes follow
-it; a set of blocks for itself and the best of everything it leaves, at the going prices.
+An option of a site stands for itself. A width, or a number of key-value groups, stands for itself and the best forms of
+the sites whose shapes follow it; a set of blocks for itself and the best of everything it leaves, at the going prices.
 """
 
 from collections.abc import Iterable
@@ -47,9 +47,9 @@ class Alternatives:
         known = [menu.space.fixed, *(price for price in prices if price is not None)]
         loading = sum(price.loading_high_bytes for price in known)
         spec = menu.problem.spec
-        self._inner = {site.name for block in spec.blocks for site in block.sites if site.role in MLP_ROLES}
+        self._mlp = {site.name for block in spec.blocks for site in block.sites if site.role in MLP_ROLES}
         self._outer = {
-            block.index: [site.name for site in block.sites if site.name not in self._inner] for block in spec.blocks
+            block.index: [site.name for site in block.sites if site.name not in self._mlp] for block in spec.blocks
         }
         self._values: dict[tuple[int, bool], float] = {}
         self._depth: Choice | None = None
@@ -60,14 +60,19 @@ class Alternatives:
         """Blocks and halves the recipe drops."""
         return self._taken.drops
 
+    def is_mlp(self, site: str) -> bool:
+        """Whether a site belongs to the MLP."""
+        return site in self._mlp
+
     def is_inner(self, site: str) -> bool:
-        """Whether a site's shape follows the width, whose figures then hold the site's."""
-        return site in self._inner
+        """Whether a site's shape follows the width or the groups, whose figures then hold the site's."""
+        return site in self._mlp or bool(self._menu.groups[int(site.split(".")[1])])
 
     def site(self, name: str) -> Choice:
         """Rank and kernel of a site of a kept block."""
-        width = self._taken.widths[int(name.split(".")[1])]
-        options = self._menu.site_options(name, width)
+        block = int(name.split(".")[1])
+        switch = (self._taken.widths if name in self._mlp else self._taken.groups).get(block)
+        options = self._menu.site_options(name, switch)
         return self._choice(name, options, self._taken.sites[name], self._menu.holds.of_site(name))
 
     def tables(self) -> Choice:
@@ -82,6 +87,15 @@ class Alternatives:
         options = list(self._menu.widths[block].values())
         return self._choice(
             f"block.{block} width", options, self._taken.widths[block], self._menu.holds.of_block(block)
+        )
+
+    def groups(self, block: int) -> Choice | None:
+        """Key-value groups of a block; None when its attention is dropped or none of them could leave."""
+        if block not in self._taken.groups:
+            return None
+        options = list(self._menu.groups[block].values())
+        return self._choice(
+            f"block.{block} groups", options, self._taken.groups[block], self._menu.holds.of_groups(block)
         )
 
     def depth(self) -> Choice:
@@ -171,7 +185,7 @@ class Alternatives:
             else None
             if column.tables is None
             else column.tables[1],
-            kept_count=column.channels[1] if column.channels else column.tables[0] if column.tables else None,
+            kept_count=_kept_count(column),
             drop_blocks=drops[0],
             drop_attention=drops[1],
             drop_mlp=drops[2],
@@ -184,9 +198,9 @@ class Alternatives:
         )
 
     def _follows(self, position: int, *, is_chosen: bool) -> list[int]:
-        """What a width brings with it: the recipe's own forms of its sites, or the best ones at the going prices."""
+        """What a width or number of groups brings: the recipe's own forms of its sites, or the best at the prices."""
         column = self._menu.column(position)
-        if column.channels is None:
+        if column.channels is None and column.groups is None:
             return []
         if is_chosen:
             names = {self._menu.column(options[0]).site for options in self._menu.inner(position)}
@@ -216,19 +230,20 @@ class Alternatives:
     def _attention_value(self, block: int) -> float:
         """The least a kept attention costs at the going prices."""
         if (block, False) not in self._values:
+            counts = list(self._menu.groups[block].values())
             options = [self._menu.site_options(name, None) for name in self._outer[block]]
-            self._values[block, False] = sum(map(self._least, options))
+            self._values[block, False] = self._least_width(counts) if counts else sum(map(self._least, options))
         return self._values[block, False]
 
     def _mlp_value(self, block: int) -> float:
         """The least a kept MLP costs at the going prices."""
         if (block, True) not in self._values:
-            widths = [
-                self._weight(at) + sum(map(self._least, self._menu.inner(at)))
-                for at in self._usable(list(self._menu.widths[block].values()))
-            ]
-            self._values[block, True] = min(widths)
+            self._values[block, True] = self._least_width(list(self._menu.widths[block].values()))
         return self._values[block, True]
+
+    def _least_width(self, options: list[int]) -> float:
+        """The least of widths or numbers of groups, each with the best forms of its sites."""
+        return min(self._weight(at) + sum(map(self._least, self._menu.inner(at))) for at in self._usable(options))
 
     def _least(self, options: list[int]) -> float:
         return min(map(self._weight, self._usable(options)))
@@ -242,7 +257,7 @@ class Alternatives:
         """Open options another open one beats in everything."""
         usable = {id(self._menu.column(at)): at for at in options if self._menu.is_open[at]}
         columns = [self._menu.column(at) for at in usable.values()]
-        if not columns or any(column.price is None or column.channels is not None for column in columns):
+        if not columns or any(column.price is None or column.channels or column.groups for column in columns):
             return set()
         kept = {id(column) for column in without_dominated(columns)}
         return {at for key, at in usable.items() if key not in kept}
@@ -304,8 +319,18 @@ def _label(column: Column, spec: ModelSpec) -> str:
         block, count = column.channels
         full = next(entry.intermediate_size for entry in spec.blocks if entry.index == block)
         return f"all {full:,} channels" if count is None else f"{count:,} channels"
-    assert column.site is not None  # a column is one of the four
+    if column.groups is not None:
+        block, count = column.groups
+        full = next(entry.num_kv_heads for entry in spec.blocks if entry.index == block)
+        return f"all {full} groups" if count is None else f"{count} of {full} groups"
+    assert column.site is not None  # a column is one of the five
     return _form_label(column.site)
+
+
+def _kept_count(column: Column) -> int | None:
+    if column.channels is not None or column.groups is not None:
+        return (column.channels or column.groups or (0, None))[1]
+    return None if column.tables is None else column.tables[0]
 
 
 def _form_label(form: SiteEdit) -> str:

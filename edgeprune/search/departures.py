@@ -61,9 +61,10 @@ def _depth(written: Taken, optimal: Taken, options: Alternatives) -> Departure:
 
 
 def _pieces(taken: Taken) -> dict[str, int | None]:
-    """Choice -> column, of the widths and sites a recipe keeps, block by block."""
+    """Choice -> column, of the widths, groups and sites a recipe keeps, block by block."""
     found = {f"block.{block} width": (block, 0, at) for block, at in taken.widths.items()}
-    found |= {name: (int(name.split(".")[1]), 1, at) for name, at in taken.sites.items()}
+    found |= {f"block.{block} groups": (block, 1, at) for block, at in taken.groups.items()}
+    found |= {name: (int(name.split(".")[1]), 2, at) for name, at in taken.sites.items()}
     return {name: found[name][2] for name in sorted(found, key=lambda name: found[name][:2])}
 
 

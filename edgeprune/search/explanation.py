@@ -82,17 +82,18 @@ def _block(problem: Problem, options: Alternatives, index: int) -> BlockExplanat
             width=None,
             sentence=f"dropped: {options.depth_without(index)}",
         )
-    width = options.width(index)
+    width, groups = options.width(index), options.groups(index)
     block = next(block for block in problem.spec.blocks if block.index == index)
     sites = tuple(
         options.site(site.name)
         for site in block.sites
-        if not (drops.lacks_mlp(index) if options.is_inner(site.name) else drops.lacks_attention(index))
+        if not (drops.lacks_mlp(index) if options.is_mlp(site.name) else drops.lacks_attention(index))
     )
-    choices = sites if width is None else (width, *sites)
-    # The width's own figures hold its sites already.
+    shapes = [choice for choice in (width, groups) if choice is not None]
+    choices = (*shapes, *sites)
+    # The figures of the width and of the groups hold those of their sites already.
     pieces = [
-        *([] if width is None else [width.chosen]),
+        *(choice.chosen for choice in shapes),
         *(site.chosen for site in sites if not options.is_inner(site.name)),
     ]
     losses = [piece.loss_nats for piece in pieces]
@@ -106,6 +107,7 @@ def _block(problem: Problem, options: Alternatives, index: int) -> BlockExplanat
         memory_bytes=sum(piece.memory_bytes or 0.0 for piece in pieces),
         decode_s=sum(times) if len(times) == len(pieces) else None,
         width=width,
+        groups=groups,
         sites=sites,
         sentence=f"{_kept(drops, index)}: {options.depth_without(index)}. {_closest_call(choices)}",
     )

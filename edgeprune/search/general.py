@@ -21,6 +21,8 @@ def general_loss(model: QualityModel, column: "Column") -> float | None:
         parts.append(model.kernel_loss("table", kernel))
     if column.channels is not None and column.channels[1] is not None:
         parts.append(model.channel_loss(column.channels[0], column.channels[1]))
+    if column.groups is not None and column.groups[1] is not None:
+        parts.append(model.group_loss(column.groups[0], column.groups[1]))
     if column.site is not None:
         site = column.site
         parts.append(model.kernel_loss(site.name, site.kernel, is_factored=site.rank is not None))

@@ -7,7 +7,7 @@ what locks take away and adds what given recipes use.
 from collections.abc import Sequence
 
 from edgeprune.schema.kernel import FLOAT32
-from edgeprune.schema.model import BlockSpec, SiteSpec
+from edgeprune.schema.model import BlockSpec, SiteForm, SiteSpec
 from edgeprune.schema.recipe import Drops, RankMethod, Recipe
 from edgeprune.search.locks import Holds
 from edgeprune.search.problem import Problem
@@ -30,12 +30,14 @@ Form = tuple[int | None, RankMethod, float]
 """Rank (None: one matrix), method, and the loss of both."""
 
 
-def rank_ladder(in_features: int, out_features: int, wanted_step: int | None = None) -> list[int]:
+def rank_ladder(
+    in_features: int, out_features: int, wanted_step: int | None = None, form: SiteForm = "factors"
+) -> list[int]:
     """Ranks that save parameters in equal steps, at most 16 of them, of a multiple of 32 (8 for small matrices).
 
     With a step that is wanted: at most 32 of them, of a multiple of it.
     """
-    limit = min(break_even_rank(in_features, out_features), min(in_features, out_features) - 1)
+    limit = min(break_even_rank(in_features, out_features, form), min(in_features, out_features) - 1)
     if wanted_step is not None:
         step = wanted_step * -(-(limit // wanted_step) // MAX_FINE_RANKS) or wanted_step
         return list(range(step, limit + 1, step))
@@ -132,10 +134,29 @@ class Ladders:
         keeps_all = self._is_whole or self._holds.allows_channels(block.index, None, full)
         return [*([None] if keeps_all else []), *sorted(counts, reverse=True)]
 
+    def scored_groups(self, block: BlockSpec) -> list[int]:
+        """Numbers of key-value groups that were scored, short of all."""
+        position = [other.index for other in self._problem.spec.blocks].index(block.index)
+        scored = self._problem.scores.group_counts
+        return [*scored[position]] if position < len(scored) else []
+
+    def groups(self, block: BlockSpec) -> list[int | None]:
+        """Key-value groups a block may keep, all (None) first, then the most."""
+        full = block.num_kv_heads
+        counts = {*self.scored_groups(block), *self._holds.group_counts(block.index)}
+        counts |= {
+            entry.kept_count for each in self._recipes for entry in each.keep_groups if entry.block == block.index
+        }
+        found: list[int | None] = [None, *sorted((count for count in counts if 1 <= count < full), reverse=True)]
+        if self._is_whole:
+            return found
+        return [kept for kept in found if self._holds.allows_groups(block.index, kept, full)]
+
     def forms(self, site: SiteSpec) -> list[Form]:
         """One matrix, and the ranks of a site, perhaps narrowed, that were scored."""
         found: list[Form] = [(None, "lowrank", 0.0)]
-        ladder = rank_ladder(site.in_features, site.out_features, self._problem.rank_step)
+        problem = self._problem
+        ladder = rank_ladder(site.in_features, site.out_features, problem.rank_step, problem.rank_form)
         for rank in sorted({*ladder, *self._holds.ranks(site)}):
             found += [(rank, method, loss) for method, loss in self._rank_methods(site.name, rank)]
         full = min(site.in_features, site.out_features)

@@ -37,6 +37,10 @@ class Holds:
         self._sites: dict[str, list[Lock]] = {site.name: [] for block in spec.blocks for site in block.sites}
         self._blocks: dict[int, list[Lock]] = {block.index: [] for block in spec.blocks}
         self._whole: dict[str, list[Lock]] = {name: [] for name in WHOLE}
+        self._groups: dict[int, list[Lock]] = {block.index: [] for block in spec.blocks}
+        self._attention = {
+            site.name: block.index for block in spec.blocks for site in block.sites if site.role not in MLP_ROLES
+        }
         self._mlp = {site.name: block.index for block in spec.blocks for site in block.sites if site.role in MLP_ROLES}
         for lock in locks:
             self._match(lock)
@@ -49,6 +53,10 @@ class Holds:
     def of_block(self, index: int) -> tuple[Lock, ...]:
         """Locks on whether a block stays and how many channels it keeps."""
         return tuple(self._blocks[index])
+
+    def of_groups(self, index: int) -> tuple[Lock, ...]:
+        """Locks on how many key-value groups a block keeps."""
+        return tuple(self._groups[index])
 
     def of_whole(self, name: str) -> tuple[Lock, ...]:
         """Locks on `table`, `vocabulary` or `depth`; `depth` has those that keep or drop single blocks too."""
@@ -65,6 +73,13 @@ class Holds:
         return all(
             kept is None if lock.action == "dense" else _within(lock.action, "channels", kept, width)
             for lock in self._blocks[block]
+        )
+
+    def allows_groups(self, block: int, kept: int | None, count: int) -> bool:
+        """Whether a block may keep that many of `count` key-value groups (None: all)."""
+        return all(
+            kept is None if lock.action == "dense" else _within(lock.action, "groups", kept, count)
+            for lock in self._groups[block]
         )
 
     def allows_tokens(self, kept: int | None) -> bool:
@@ -96,6 +111,10 @@ class Holds:
         """Channel counts named by locks on a block."""
         return _named(self._blocks[block], "channels")
 
+    def group_counts(self, block: int) -> list[int]:
+        """Numbers of key-value groups named by locks on a block."""
+        return _named(self._groups[block], "groups")
+
     def token_counts(self) -> list[int]:
         """Vocabulary sizes named by locks."""
         return _named(self._whole["vocabulary"], "tokens")
@@ -115,21 +134,24 @@ class Holds:
         if lock.action == "none" or (bound is not None and bound[0] == "tokens"):
             target = "vocabulary or depth" if lock.action == "none" else "vocabulary"
             raise UsageError(f"--lock '{lock}': {lock.action} is for {target}, not for sites or blocks.")
-        if lock.action in BLOCK_ACTIONS or (bound is not None and bound[0] == "channels"):
-            named = blocks or sorted({self._mlp[name] for name in sites if name in self._mlp and bound is not None})
+        if lock.action in BLOCK_ACTIONS or (bound is not None and bound[0] in ("channels", "groups")):
+            is_groups = bound is not None and bound[0] == "groups"
+            owner = self._attention if is_groups else self._mlp
+            named = blocks or sorted({owner[name] for name in sites if name in owner and bound is not None})
             if not named:
                 raise UsageError(
                     f"--lock '{lock}': {lock.action} is for whole blocks; write such as block.3={lock.action}."
                 )
             for index in named:
-                self._blocks[index].append(lock)
+                (self._groups if is_groups else self._blocks)[index].append(lock)
             return
         held = [name for name in self._sites if name in sites or int(name.split(".")[1]) in blocks]
         for name in held:
             self._sites[name].append(lock)
         if lock.action == "dense":
-            for index in sorted({self._mlp[name] for name in held if name in self._mlp}):
-                self._blocks[index].append(lock)
+            for owner, holds in ((self._mlp, self._blocks), (self._attention, self._groups)):
+                for index in sorted({owner[name] for name in held if name in owner}):
+                    holds[index].append(lock)
 
     def _check_blocks(self) -> None:
         """Refuse keep beside drop, and dropping with depth off; what was not scored is known only to the search."""

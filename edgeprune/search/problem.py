@@ -10,7 +10,7 @@ from typing import Protocol
 from edgeprune.schema.budget import Budget
 from edgeprune.schema.estimate import Cost
 from edgeprune.schema.lock import Lock
-from edgeprune.schema.model import BlockSpec, ModelSpec, SiteSpec
+from edgeprune.schema.model import BlockSpec, ModelSpec, SiteForm, SiteSpec
 from edgeprune.schema.recipe import Drops, RankMethod, Recipe
 from edgeprune.schema.scores import Scores
 
@@ -99,6 +99,9 @@ class QualityModel(Protocol):
     def channel_loss(self, block: int, kept_count: int) -> float | None:
         """A block with fewer channels."""
 
+    def group_loss(self, block: int, kept_count: int) -> float | None:
+        """A block with fewer key-value groups."""
+
     def depth_loss(self, drops: Drops) -> float | None:
         """The model without these blocks and halves."""
 
@@ -143,6 +146,8 @@ class Problem:
     """Taken into account wherever the space of choices is built."""
     rank_step: int | None = None
     """Ranks on offer are multiples of it; None offers those that devices are quick on."""
+    rank_form: SiteForm = "factors"
+    """How ranks are stored."""
 
 
 @dataclass(frozen=True, kw_only=True)

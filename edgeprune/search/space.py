@@ -2,9 +2,9 @@
 
     depth      one of the scored block sets, or none
     tables     one of (kept tokens, kernel)
-    block b    one of the channel counts, unless dropped
+    block b    one of the channel counts, and one of the numbers of key-value groups, unless dropped
     site s     one of (rank, kernel), unless its block is dropped; the sites of an MLP once for each channel count,
-               because their shapes and so their prices follow it
+               those of an attention once for each number of groups, because their shapes and so their prices follow it
 
 Everything is a group of columns of which exactly one is taken; `Column.group` is the group it belongs to and a
 group's `parents` are the columns that switch it on (or, negated, off). Options that locks refuse are left out first;
@@ -22,14 +22,14 @@ from msgspec.structs import replace
 from edgeprune.errors import UsageError
 from edgeprune.schema.kernel import FLOAT32
 from edgeprune.schema.model import MLP_ROLES, BlockSpec, SiteSpec
-from edgeprune.schema.recipe import Drops, KeepChannels, KeepTokens, Recipe, SiteEdit
+from edgeprune.schema.recipe import Drops, KeepChannels, KeepGroups, KeepTokens, Recipe, SiteEdit
 from edgeprune.search.dominance import undominated
 from edgeprune.search.general import general_loss
 from edgeprune.search.joint_price import JointPrice
 from edgeprune.search.ladders import Ladders, rank_ladder
 from edgeprune.search.locks import Holds, refusal
 from edgeprune.search.problem import Price, Problem
-from edgeprune.shapes import attention_only, mlp_only
+from edgeprune.shapes import attention_only, mlp_only, with_groups
 
 __all__ = ["Column", "Group", "Space", "build_menu", "build_space", "narrowed_site", "to_recipe", "without_dominated"]
 
@@ -51,6 +51,8 @@ class Column:
     """Kept tokens (None: all) and kernel."""
     channels: tuple[int, int | None] | None = None
     """Block and kept count (None: all)."""
+    groups: tuple[int, int | None] | None = None
+    """Block and kept key-value groups (None: all)."""
     site: SiteEdit | None = None
 
 
@@ -180,7 +182,15 @@ class _Builder:
         self._add(columns)
 
     def _add_attention(self, block: BlockSpec, *, off: tuple[int, ...]) -> None:
-        """The sites of the attention; what it costs beside them stands with the last one, its output projection."""
+        """Numbers of key-value groups with what the attention costs beside its sites, and the sites at each number.
+
+        Where all groups stay, there is nothing to choose and one group of columns less: what the attention costs beside
+        its sites stands with the last one, its output projection.
+        """
+        counts = self._ladders.groups(block)
+        if counts != [None]:
+            self._add_groups(block, counts, off=off)
+            return
         half = self._problem.cost_model.block_price(attention_only(self._problem.spec, block))
         sites = [site for site in block.sites if site.role not in MLP_ROLES]
         for site in sites:
@@ -188,6 +198,20 @@ class _Builder:
             if not columns:
                 raise self._no_form(site)
             self._add(columns)
+
+    def _add_groups(self, block: BlockSpec, counts: list[int | None], *, off: tuple[int, ...]) -> None:
+        group = self._group(off=off)
+        widths: list[tuple[Column, list[SiteSpec]]] = []
+        for kept in counts:
+            half = attention_only(self._problem.spec, with_groups(block, kept))
+            loss = 0.0 if kept is None else self._problem.quality_model.group_loss(block.index, kept)
+            if loss is not None and all(map(self._has_form, half.sites)):
+                price = self._problem.cost_model.block_price(half)
+                column = Column(group=group, loss_nats=loss, price=price, groups=(block.index, kept))
+                widths += [(column, list(half.sites)) for column in self._elsewhere([column])]
+        if not widths:
+            raise self._no_groups(block)
+        self._add_widths(widths)
 
     def _add_mlp(self, block: BlockSpec, *, off: tuple[int, ...]) -> None:
         """Widths with what the MLP costs beside its sites, and the sites at each width."""
@@ -205,6 +229,10 @@ class _Builder:
                 widths += [(column, sites) for column in self._elsewhere([column])]
         if not widths:
             raise self._no_width(block)
+        self._add_widths(widths)
+
+    def _add_widths(self, widths: list[tuple[Column, list[SiteSpec]]]) -> None:
+        """Columns of one group, and for each the sites it switches on."""
         switches = range(len(self._columns), len(self._columns) + len(widths))
         self._columns.extend(column for column, _ in widths)
         for switch, (_, sites) in zip(switches, widths, strict=True):
@@ -218,7 +246,8 @@ class _Builder:
         return self._is_whole or not self._holds.of_site(site.name) or bool(self._site_columns(site, 0))
 
     def _no_form(self, site: SiteSpec) -> UsageError:
-        ladder = rank_ladder(site.in_features, site.out_features, self._problem.rank_step)
+        problem = self._problem
+        ladder = rank_ladder(site.in_features, site.out_features, problem.rank_step, problem.rank_form)
         ranks = [f"rank {rank}" for rank in ladder]
         return refusal(self._holds.of_site(site.name), site.name, ["dense", *ranks, *self._ladders.kernels])
 
@@ -232,6 +261,15 @@ class _Builder:
         locks = tuple(dict.fromkeys((*self._holds.of_block(block.index), *sites)))
         return refusal(locks, f"the width of block {block.index}", [*menu, f"all {block.intermediate_size}"])
 
+    def _no_groups(self, block: BlockSpec) -> UsageError:
+        for site in block.sites:
+            if site.role not in MLP_ROLES and not self._site_columns(site, 0):
+                return self._no_form(site)
+        menu = [f"{count} groups" for count in self._ladders.scored_groups(block)]
+        sites = [lock for site in block.sites if site.role not in MLP_ROLES for lock in self._holds.of_site(site.name)]
+        locks = tuple(dict.fromkeys((*self._holds.of_groups(block.index), *sites)))
+        return refusal(locks, f"the groups of block {block.index}", [*menu, f"all {block.num_kv_heads}"])
+
     def _site_columns(self, site: SiteSpec, group: int, *, beside: Price | None = None) -> list[Column]:
         problem = self._problem
         columns = []
@@ -240,13 +278,14 @@ class _Builder:
                 kernel_loss = problem.quality_model.kernel_loss(site.name, kernel, is_factored=rank is not None)
                 if kernel_loss is None or not (self._is_whole or self._holds.allows_site(site, rank, kernel)):
                     continue
-                price = problem.cost_model.site_price(site, kernel=kernel, rank=rank)
+                form = "factors" if rank is None else problem.rank_form
+                price = problem.cost_model.site_price(replace(site, form=form), kernel=kernel, rank=rank)
                 columns.append(
                     Column(
                         group=group,
                         loss_nats=rank_loss + kernel_loss,
                         price=price if beside is None else self._joint(price, beside),
-                        site=SiteEdit(name=site.name, kernel=kernel, rank=rank, method=method),
+                        site=SiteEdit(name=site.name, kernel=kernel, rank=rank, method=method, form=form),
                     )
                 )
         return columns
@@ -258,6 +297,7 @@ def to_recipe(problem: Problem, taken: Iterable[Column], *, technique: str = "au
     tokens: KeepTokens | None = None
     table_kernel = FLOAT32
     channels: list[KeepChannels] = []
+    groups: list[KeepGroups] = []
     sites: list[SiteEdit] = []
     for column in taken:
         if column.drops is not None:
@@ -267,6 +307,8 @@ def to_recipe(problem: Problem, taken: Iterable[Column], *, technique: str = "au
             tokens = None if kept is None else KeepTokens(kept_count=kept)
         elif column.channels is not None and column.channels[1] is not None:
             channels.append(KeepChannels(block=column.channels[0], kept_count=column.channels[1]))
+        elif column.groups is not None and column.groups[1] is not None:
+            groups.append(KeepGroups(block=column.groups[0], kept_count=column.groups[1]))
         elif column.site is not None and (column.site.kernel != FLOAT32 or column.site.rank is not None):
             sites.append(column.site)
     return Recipe(
@@ -279,6 +321,7 @@ def to_recipe(problem: Problem, taken: Iterable[Column], *, technique: str = "au
         drop_mlp=drops.mlp,
         keep_tokens=tokens,
         keep_channels=tuple(channels),
+        keep_groups=tuple(groups),
         table_kernel=table_kernel,
         sites=tuple(sites),
     )
