@@ -22,7 +22,7 @@ from edgeprune.predict.quality import QualityModel
 from edgeprune.schema.budget import Budget, Workload
 from edgeprune.schema.candidate import Candidate, SearchResult
 from edgeprune.schema.events import Event, Progress
-from edgeprune.schema.model import ModelSpec
+from edgeprune.schema.model import ModelSpec, SiteForm
 from edgeprune.schema.recipe import Recipe
 from edgeprune.schema.residuals import Evaluation, EvaluationTask, Residuals
 from edgeprune.schema.scores import Scores
@@ -40,6 +40,8 @@ SLICE_TOKENS = 4_096
 FULL_TOKENS = 16_384
 RANK_STEP = 8
 """No device tells which ranks are quick, so they stand as close together as for one technique alone."""
+RANK_FORM: SiteForm = "pivot"
+"""In float32 the same matrix as two factors, in rank^2 numbers less."""
 
 
 def joint_recipe(
@@ -112,6 +114,7 @@ def _refined(
             device_name="any device",
             seed=seed,
             rank_step=RANK_STEP,
+            rank_form=RANK_FORM,
         )
 
     def choose(
@@ -130,6 +133,7 @@ def _refined(
             residuals=residuals,
             region=region,
             rank_step=RANK_STEP,
+            rank_form=RANK_FORM,
         )
 
     return refine(

@@ -9,7 +9,7 @@ from edgeprune.predict.quality import QualityModel
 from edgeprune.schema.budget import Budget, Workload
 from edgeprune.schema.candidate import Candidate
 from edgeprune.schema.lock import Lock
-from edgeprune.schema.model import ModelSpec
+from edgeprune.schema.model import ModelSpec, SiteForm
 from edgeprune.schema.recipe import Recipe
 from edgeprune.schema.residuals import Residuals
 from edgeprune.schema.scores import ScoreArrays, Scores
@@ -35,6 +35,7 @@ def choose_without(
     residuals: Residuals | None = None,
     region: Recipe | None = None,
     rank_step: int | None = None,
+    rank_form: SiteForm = "factors",
 ) -> Candidate | None:
     """The best candidate within a budget that has no edit of some families; None when there is none.
 
@@ -51,6 +52,7 @@ def choose_without(
         residuals: what building recipes taught so far.
         region: the recipe near which its corrections are taken.
         rank_step: of the ranks on offer; None offers those that devices are quick on.
+        rank_form: how ranks are stored.
     """
     problem = Problem(
         spec=spec,
@@ -64,6 +66,7 @@ def choose_without(
         seed=seed,
         locks=locks,
         rank_step=rank_step,
+        rank_form=rank_form,
     )
     try:
         space = build_space(problem)

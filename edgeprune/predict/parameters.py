@@ -4,12 +4,16 @@ Stands in for `CostModel` where no device is meant: every size is four bytes a s
 and times and memory are not predicted. With only float32 on offer, bytes and parameters are one limit.
 """
 
+from collections.abc import Sequence
+
+from msgspec.structs import replace
+
 from edgeprune.predict.price import Price
 from edgeprune.schema.estimate import Cost, Estimate
 from edgeprune.schema.kernel import FLOAT32
 from edgeprune.schema.model import BlockSpec, ModelSpec, SiteSpec
 from edgeprune.schema.recipe import Recipe
-from edgeprune.shapes import block_parameter_count, edit_shapes, site_parameter_count
+from edgeprune.shapes import block_parameter_count, edit_shapes, repair_parameter_count, site_parameter_count
 
 __all__ = ["PARAMETER_BYTES", "ParameterCost"]
 
@@ -42,15 +46,16 @@ class ParameterCost:
         return None if cached_fraction <= 0.0 else 0.0
 
     def site_price(self, site: SiteSpec, *, kernel: str, rank: int | None) -> Price:
-        """One site in the given form."""
-        bias = site.out_features if site.has_bias else 0
-        if rank is None:
-            return self._price(site.in_features * site.out_features + bias)
-        return self._price(rank * (site.in_features + site.out_features) + bias)
+        """One site, stored in its own form at that rank."""
+        return self._price(site_parameter_count(replace(site, rank=rank)))
 
     def block_price(self, block: BlockSpec) -> Price:
         """A kept block without its sites: its norms."""
         return self._price(block_parameter_count(block) - sum(map(site_parameter_count, block.sites)))
+
+    def repair_price(self, ranks: Sequence[int]) -> Price:
+        """Affine operators of these ranks in the place of dropped parts."""
+        return self._price(sum(repair_parameter_count(self.dense.hidden_size, rank) for rank in ranks))
 
     def table_price(self, *, vocab_size: int, kernel: str) -> Price:
         """Embedding and head."""

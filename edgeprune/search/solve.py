@@ -12,7 +12,7 @@ from edgeprune.errors import UsageError
 from edgeprune.schema.budget import Budget, Workload
 from edgeprune.schema.candidate import SearchResult
 from edgeprune.schema.lock import Lock
-from edgeprune.schema.model import ModelSpec
+from edgeprune.schema.model import ModelSpec, SiteForm
 from edgeprune.schema.scores import ScoreArrays, Scores
 from edgeprune.search.allocate import Allocator
 from edgeprune.search.candidates import allocated, baselines, dense
@@ -42,6 +42,7 @@ def search(
     seed: int,
     locks: tuple[Lock, ...] = (),
     rank_step: int | None = None,
+    rank_form: SiteForm = "factors",
     clock: Callable[[], float] = time.perf_counter,
 ) -> SearchResult:
     """Solve for a budget; a budget nothing meets gives a result without a choice, with what binds.
@@ -65,6 +66,7 @@ def search(
         seed=seed,
         locks=locks,
         rank_step=rank_step,
+        rank_form=rank_form,
     )
     space = build_space(problem)
     allocator = Allocator(space, floor_bytes=cost_model.floor_bytes, seed=seed)

@@ -7,7 +7,7 @@ from msgspec.structs import replace
 
 from edgeprune.intake.spec import read_spec
 from edgeprune.predict.parameters import PARAMETER_BYTES, ParameterCost
-from edgeprune.schema.recipe import KeepChannels, KeepTokens, Recipe, SiteEdit
+from edgeprune.schema.recipe import KeepChannels, KeepTokens, Recipe, Repair, SiteEdit
 from edgeprune.shapes import edit_shapes
 from tests.tiny import write_tiny_gpt2, write_tiny_llama
 
@@ -23,14 +23,18 @@ def test_pieces_add_up_to_the_whole(write: object, tmp_path: Path) -> None:
     recipes = (
         empty,
         replace(empty, drop_blocks=(1,)),
+        replace(empty, drop_blocks=(1,), repairs=(Repair(block=1, rank=4),)),
         replace(empty, keep_tokens=KeepTokens(kept_count=400)),
         replace(empty, keep_channels=(KeepChannels(block=0, kept_count=first.intermediate_size // 2),)),
         replace(empty, sites=(SiteEdit(name=factored.name, rank=3),)),
+        replace(empty, sites=(SiteEdit(name=factored.name, rank=30, form="pivot"),)),
     )
     for recipe in recipes:
         edited = edit_shapes(spec, recipe)
         total = cost_model.fixed_price().parameter_count
         total += cost_model.table_price(vocab_size=edited.vocab_size, kernel="fp32").parameter_count
+        ranks = [block.repair_rank for block in edited.blocks if block.repair_rank is not None]
+        total += cost_model.repair_price(ranks).parameter_count
         for block in edited.blocks:
             total += cost_model.block_price(block).parameter_count
             total += sum(

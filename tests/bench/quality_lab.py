@@ -1,0 +1,132 @@
+"""The lab model, calibrated once a domain for all rows of the quality table.
+
+A calibration lies under `EDGEPRUNE_BENCH_CACHE` (default: `results/cache` beside this file) as `quality-<domain>/`:
+statistics, scores, arrays and the split texts, with the key of what they were made from. Calibration and selection see
+the domain's `calib` file alone; reports are on the `valid` files, which nothing selects on.
+"""
+
+import os
+import sys
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from edgeprune.artifacts import RunFolder, hash_file, hash_parts, read_arrays, read_record, write_arrays, write_record
+from edgeprune.calibrate.run import CalibrationRequest, calibrate
+from edgeprune.calibrate.statistics import CalibrationStats
+from edgeprune.intake.load import LoadedModel, load_model
+from edgeprune.pipeline.settings import KERNELS
+from edgeprune.schema.base import Record
+from edgeprune.schema.events import Event, NullProgress
+from edgeprune.schema.scores import ScoreArrays, Scores
+
+__all__ = ["CONTEXT_TOKENS", "DOMAINS", "Domain", "Told", "is_kept", "open_domain", "results_folder", "source_hash"]
+
+CONTEXT_TOKENS = 256
+DOMAINS = ("medicine", "law")
+SEED = 0
+PACKAGE = Path(__file__).parents[2] / "edgeprune"
+
+
+class Told(NullProgress):
+    """Says on stderr what the stages say."""
+
+    def emit(self, event: Event) -> None:
+        if event.message:
+            print(f"  {event.stage}: {event.message}", file=sys.stderr, flush=True)
+
+
+class _Made(Record, frozen=True, kw_only=True):
+    key: str
+    sources: str
+
+
+@dataclass(frozen=True)
+class Domain:
+    """One domain's calibration of the dense lab model."""
+
+    name: str
+    lab: Path
+    folder: RunFolder
+    key: str
+    """Of model, texts and settings."""
+
+    @property
+    def model(self) -> Path:
+        return self.lab / "model"
+
+    @property
+    def other(self) -> str:
+        return next(name for name in DOMAINS if name != self.name)
+
+    @cached_property
+    def dense(self) -> LoadedModel:
+        return load_model(self.model)
+
+    @cached_property
+    def stats(self) -> CalibrationStats:
+        return CalibrationStats.load(self.folder.stats)
+
+    @cached_property
+    def scores(self) -> Scores:
+        return read_record(self.folder.scores, Scores)
+
+    @cached_property
+    def arrays(self) -> ScoreArrays:
+        return read_arrays(self.folder.scores_arrays)
+
+
+def open_domain(lab: Path, name: str) -> Domain:
+    """The calibration of a domain, made now where it is missing or was made from something else."""
+    text = lab / "text"
+    domain_texts, general = (text / f"{name}.calib.jsonl",), (text / "general.calib.jsonl",)
+    evaluation = (text / f"{name}.valid.jsonl",)
+    inputs = (*sorted((lab / "model").iterdir()), *domain_texts, *general, *evaluation)
+    key = hash_parts([hash_file(path) for path in inputs], CONTEXT_TOKENS, SEED, KERNELS)
+    domain = Domain(name=name, lab=lab, folder=RunFolder(_cache() / f"quality-{name}"), key=key)
+    made, path = _Made(key=key, sources=source_hash("calibrate", "intake")), domain.folder.root / "made.json"
+    if path.is_file():
+        found = read_record(path, _Made)
+        if found == made or (is_kept() and found.key == key):
+            return domain
+    domain.folder.root.mkdir(parents=True, exist_ok=True)
+    result = calibrate(
+        domain.dense,
+        CalibrationRequest(
+            domain=domain_texts,
+            general=general,
+            evaluation=evaluation,
+            context_tokens=CONTEXT_TOKENS,
+            seed=SEED,
+            kernels=KERNELS,
+        ),
+        texts_folder=domain.folder.texts,
+        progress=Told(),
+    )
+    result.stats.save(domain.folder.stats)
+    write_arrays(domain.folder.scores_arrays, result.arrays)
+    write_record(domain.folder.scores, result.scores)
+    write_record(path, made)
+    return domain
+
+
+def source_hash(*packages: str) -> str:
+    """sha256 of the sources of some of our packages: what was made by other code is made again."""
+    paths: Iterable[Path] = (path for name in packages for path in sorted((PACKAGE / name).rglob("*.py")))
+    return hash_parts([[str(path.relative_to(PACKAGE)), hash_file(path)] for path in paths])
+
+
+def is_kept() -> bool:
+    """Whether what was made by other code is taken all the same (EDGEPRUNE_BENCH_KEEP=1)."""
+    return os.environ.get("EDGEPRUNE_BENCH_KEEP") == "1"
+
+
+def results_folder() -> Path:
+    """Where rows lie, one file each."""
+    return _cache() / "quality-rows"
+
+
+def _cache() -> Path:
+    named = os.environ.get("EDGEPRUNE_BENCH_CACHE")
+    return Path(named) if named else Path(__file__).parent / "results" / "cache"
