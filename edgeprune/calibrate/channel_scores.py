@@ -21,7 +21,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from edgeprune.calibrate.criteria.inputs import channels_of, damped
+from edgeprune.calibrate.criteria.inputs import Channels, channels_of, damped
 from edgeprune.calibrate.criteria.table import order_channels
 from edgeprune.calibrate.statistics import CalibrationStats
 from edgeprune.schema.recipe import ChannelCriterion
@@ -34,6 +34,7 @@ __all__ = [
     "channel_menu",
     "channel_order",
     "compensated_down",
+    "nested_errors",
 ]
 
 ALIGNMENT = 32
@@ -71,11 +72,23 @@ def channel_losses(
     stats: CalibrationStats, block: int, down_weight: Tensor, order: NDArray[np.int64], *, has_bias: bool = False
 ) -> NDArray[np.float64]:
     """[in + 1] output error tr(dW S dW^T) of keeping the first k channels of `order`, index = k."""
-    kept_first = torch.from_numpy(order)
-    S = damped(channels_of(stats, block, down_weight, has_bias=has_bias))[kept_first][:, kept_first]
-    Z = torch.linalg.cholesky(S).T @ down_weight.double()[:, kept_first].T
-    tails = Z.square().sum(dim=1).flip(0).cumsum(0).flip(0)  # eq. (2)
-    return torch.cat([tails, tails.new_zeros(1)]).numpy()
+    channels = channels_of(stats, block, down_weight, has_bias=has_bias)
+    return nested_errors(channels, torch.from_numpy(order)).numpy()
+
+
+def nested_errors(channels: Channels, order: Tensor, *, compensate: bool = True) -> Tensor:
+    """[in + 1] float64: output error of keeping the first k channels of `order`, index = k.
+
+    Without compensation the error is that of the columns that leave, tr(W_D S_DD W_D^T), a bias left as it was.
+    """
+    if compensate:
+        S = damped(channels)[order][:, order]
+        Z = torch.linalg.cholesky(S).T @ channels.weight[:, order].T
+        tails = Z.square().sum(dim=1).flip(0).cumsum(0).flip(0)  # eq. (2)
+    else:
+        shares = (channels.weight.T @ channels.weight * channels.gram)[order][:, order]
+        tails = shares.flip(0, 1).cumsum(0).cumsum(1).diagonal().flip(0)
+    return torch.cat([tails, tails.new_zeros(1)])
 
 
 def channel_errors_on(

@@ -17,6 +17,11 @@ __all__ = ["command"]
 @click.argument("source", metavar="RUN|MODEL")
 @click.option("--technique", help="One technique alone, such as lowrank, lorp or contextual; auto joins all of them.")
 @click.option("--kept", help="Parameters kept / the dense model's, such as 0.8 or 80%.")
+@click.option(
+    "--no-compensate",
+    is_flag=True,
+    help="Slice FFN channels and leave the others as they are; for contextual, flap and obs.",
+)
 @context_option
 @text_options
 @output_option
@@ -25,6 +30,7 @@ def command(
     source: str,
     technique: str | None,
     kept: str | None,
+    no_compensate: bool,
     context: int | None,
     domain: tuple[Path, ...],
     general: tuple[Path, ...],
@@ -42,8 +48,12 @@ def command(
         if technique is None:
             if kept is not None:
                 raise UsageError("--kept goes with --technique; a run's recipe already says what is kept.")
+            if no_compensate:
+                raise UsageError("--no-compensate goes with --technique; a run's recipe says it of each block.")
             result = api.compress(Path(source), progress=progress)
         else:
+            if no_compensate and technique not in ("contextual", "flap", "obs"):
+                raise UsageError("--no-compensate is for the techniques contextual, flap and obs; leave it out here.")
             if kept is None or output is None or not domain:
                 raise UsageError("--technique needs --kept F, --domain PATH and -o DIR beside it.")
             result = api.compress_with(
@@ -55,6 +65,7 @@ def command(
                 output=output,
                 context=context,
                 seed=seed,
+                compensate=not no_compensate,
                 progress=progress,
             )
     finally:

@@ -40,6 +40,7 @@ def compress_single(
     context: int | None,
     seed: int,
     progress: Progress,
+    compensate: bool = True,
 ) -> CompressOutcome:
     """Compress a model with one technique, or with `auto` all of them, to a fraction of its parameters.
 
@@ -85,6 +86,7 @@ def compress_single(
             context_tokens=tokens,
             seed=seed,
             progress=progress,
+            compensate=compensate,
         )
     compressed = compress_model(dense, recipe, result.stats, progress=progress)
     save_hf(compressed, recipe, output)
@@ -111,6 +113,7 @@ def single_recipe(
     context_tokens: int,
     seed: int,
     progress: Progress,
+    compensate: bool = True,
 ) -> Recipe:
     """The recipe of a technique at a kept fraction.
 
@@ -124,6 +127,7 @@ def single_recipe(
         context_tokens: kept in the recipe.
         seed: kept in the recipe.
         progress: told all along.
+        compensate: False slices channels and does no more; for techniques that slice them.
 
     Raises:
         UsageError: an unknown technique, or a fraction it cannot reach.
@@ -154,6 +158,7 @@ def single_recipe(
         arrays=result.arrays,
         context_tokens=context_tokens,
         seed=seed,
+        compensate=compensate,
         stats=result.stats,
         loaded=dense,
         select=selection_of(dense, folder, context_tokens=context_tokens, progress=progress),

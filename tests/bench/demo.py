@@ -258,6 +258,8 @@ def measure_domains(
             scores=result.scores,
             arrays=result.arrays,
             context_tokens=CONTEXT_TOKENS,
+            stats=result.stats,
+            loaded=loaded,
         )
         losses, kept[target] = edited(recipe, result)
         matrix[target] = {domain: rise(losses[domain], dense[domain]) for domain in DEMO_DOMAINS}

@@ -187,7 +187,14 @@ def single_points(lab: Lab, evaluate: Evaluator, count: int, *, technique: str) 
     for kept in np.linspace(0.98, 0.3, count) if technique != "bits" else ():
         try:
             recipe = technique_recipe(
-                lab.spec, technique, float(kept), scores=lab.scores, arrays=lab.arrays, context_tokens=256
+                lab.spec,
+                technique,
+                float(kept),
+                scores=lab.scores,
+                arrays=lab.arrays,
+                context_tokens=256,
+                stats=lab.stats,
+                loaded=lab.loaded,
             )
         except UsageError:
             continue  # it cannot keep as little

@@ -10,7 +10,7 @@ from typing import get_args
 
 from edgeprune.calibrate.selection import Selection
 from edgeprune.calibrate.statistics import CalibrationStats
-from edgeprune.compress.techniques import contextual, laser, lorp, lowrank, shortgpt, sleb, streamline
+from edgeprune.compress.techniques import contextual, flap, laser, lorp, lowrank, obs, shortgpt, sleb, streamline, wanda
 from edgeprune.compress.techniques.request import Request
 from edgeprune.errors import UsageError
 from edgeprune.intake.load import LoadedModel
@@ -30,6 +30,9 @@ _PLANS: Mapping[str, Callable[[Request], Recipe]] = {
     "streamline": streamline.plan,
     "sleb": sleb.plan,
     "contextual": contextual.plan,
+    "flap": flap.plan,
+    "wanda": wanda.plan,
+    "obs": obs.plan,
 }
 TECHNIQUES = tuple(_PLANS)
 """Techniques that can be asked for alone."""
@@ -56,6 +59,7 @@ def technique_recipe(
     arrays: ScoreArrays,
     context_tokens: int,
     seed: int = 0,
+    compensate: bool = True,
     stats: CalibrationStats | None = None,
     loaded: LoadedModel | None = None,
     select: Selection | None = None,
@@ -64,6 +68,7 @@ def technique_recipe(
     """The recipe of one technique nearest to the kept fraction.
 
     `stats`, `loaded` and `select` are for techniques that measure; those that read scores alone do without.
+    `compensate` is for those that slice channels: whether what stays makes up for what leaves.
 
     Raises:
         UsageError: an unknown technique, a fraction outside (0, 1] or out of the technique's reach, or scores without
@@ -82,6 +87,7 @@ def technique_recipe(
         stats=stats,
         loaded=loaded,
         select=select,
+        compensate=compensate,
         progress=progress or NullProgress(),
     )
     return plan(request)

@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from msgspec.structs import replace
 
 from edgeprune.calibrate.statistics import CalibrationStats
 from edgeprune.compress.allocate import Menu, allocate
@@ -112,7 +111,7 @@ def _scores(spec: ModelSpec) -> tuple[Scores, ScoreArrays]:
     return scores, arrays
 
 
-@pytest.mark.parametrize("technique", ["laser", "lowrank", "contextual"])
+@pytest.mark.parametrize("technique", ["laser", "lowrank"])
 @pytest.mark.parametrize("kept", [0.6, 0.8, 0.93])
 def test_the_kept_fraction_is_reached(technique: str, kept: float) -> None:
     spec = _spec()
@@ -121,11 +120,8 @@ def test_the_kept_fraction_is_reached(technique: str, kept: float) -> None:
     reached = edit_shapes(spec, recipe).parameter_count / count_parameters(spec)
     assert reached == pytest.approx(kept, abs=0.011)
     assert recipe.technique == technique
-    if technique == "contextual":
-        assert recipe.sites == ()
-    else:
-        assert {site.method for site in recipe.sites} == {technique}
-        assert recipe.keep_tokens is None
+    assert {site.method for site in recipe.sites} == {technique}
+    assert recipe.keep_tokens is None
 
 
 def test_lorp_takes_the_nearest_number_of_blocks() -> None:
@@ -157,7 +153,7 @@ def test_a_fraction_outside_its_range_is_refused(kept: float) -> None:
         technique_recipe(spec, "lowrank", kept, scores=scores, arrays=arrays, context_tokens=32)
 
 
-@pytest.mark.parametrize("technique", ["laser", "lowrank", "lorp", "contextual"])
+@pytest.mark.parametrize("technique", ["laser", "lowrank", "lorp"])
 def test_what_cannot_be_reached_is_refused_with_the_smallest_size(technique: str) -> None:
     spec = _spec()
     scores, arrays = _scores(spec)
@@ -170,10 +166,6 @@ def test_unknown_techniques_and_missing_scores_are_named() -> None:
     scores, arrays = _scores(spec)
     with pytest.raises(UsageError, match="'magic'; use one of laser, lowrank, "):
         technique_recipe(spec, "magic", 0.5, scores=scores, arrays=arrays, context_tokens=32)
-    with pytest.raises(UsageError, match="hold no channel counts"):
-        technique_recipe(
-            spec, "contextual", 0.8, scores=replace(scores, channel_counts=()), arrays=arrays, context_tokens=32
-        )
     with pytest.raises(UsageError, match=r"hold no rank_loss/laser/blocks\.0\.q"):
         technique_recipe(spec, "laser", 0.5, scores=scores, arrays={}, context_tokens=32)
 
