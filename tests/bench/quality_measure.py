@@ -11,11 +11,11 @@ from typing import NamedTuple
 
 import msgspec
 
+from edgeprune.calibrate.answers import AskedQuestions
 from edgeprune.calibrate.corpus import encode
 from edgeprune.calibrate.loss import cut_windows, measure_loss
 from edgeprune.calibrate.questions import read_questions
 from edgeprune.calibrate.token_bytes import token_byte_lengths
-from edgeprune.compress.evaluate import question_accuracy
 from edgeprune.intake.load import LoadedModel
 from edgeprune.schema.events import NullProgress
 from tests.bench.quality_lab import CONTEXT_TOKENS
@@ -55,7 +55,8 @@ class Quality(NamedTuple):
 def measure_quality(model: LoadedModel, lab: Path, *, domain: str, other: str, amount: Amount) -> Quality:
     """Everything a row tells of quality."""
     questions = read_questions(lab / "choice" / f"{domain}.valid.jsonl")[: amount.questions]
-    accuracy = question_accuracy(model, questions, context_tokens=CONTEXT_TOKENS, progress=NullProgress())
+    asked = AskedQuestions(model, questions, context_tokens=CONTEXT_TOKENS)
+    accuracy = asked.ask(model, progress=NullProgress()).accuracy
     low, high = wilson(accuracy, len(questions))
     text = lab / "text"
     return Quality(
