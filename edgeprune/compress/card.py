@@ -25,6 +25,7 @@ def model_card(spec: ModelSpec, recipe: Recipe) -> str:
         ("Blocks dropped", ", ".join(map(str, recipe.drop_blocks)) or "none"),
         ("Blocks without attention", ", ".join(map(str, recipe.drop_attention)) or "none"),
         ("Blocks without MLP", ", ".join(map(str, recipe.drop_mlp)) or "none"),
+        ("Repairs in their place", ", ".join(f"rank {entry.rank}" for entry in recipe.repairs) or "none"),
         ("Vocabulary", f"{spec.vocab_size} tokens kept" if recipe.keep_tokens else "unchanged"),
         ("FFN channels", f"narrowed in {len(recipe.keep_channels)} blocks" if recipe.keep_channels else "unchanged"),
         ("Key-value groups", f"fewer in {len(recipe.keep_groups)} blocks" if recipe.keep_groups else "unchanged"),

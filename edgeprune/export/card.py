@@ -104,6 +104,7 @@ def _edits(spec: ModelSpec, recipe: Recipe) -> list[tuple[str, str]]:
         ("blocks dropped", ", ".join(map(str, recipe.drop_blocks)) or "none"),
         ("blocks without attention", ", ".join(map(str, recipe.drop_attention)) or "none"),
         ("blocks without MLP", ", ".join(map(str, recipe.drop_mlp)) or "none"),
+        ("repairs in their place", ", ".join(f"rank {entry.rank}" for entry in recipe.repairs) or "none"),
         ("vocabulary", f"{spec.vocab_size} tokens" + (" kept" if recipe.keep_tokens else ", unchanged")),
         ("FFN channels", f"fewer in {len(recipe.keep_channels)} blocks" if recipe.keep_channels else "unchanged"),
         ("key-value groups", f"fewer in {len(recipe.keep_groups)} blocks" if recipe.keep_groups else "unchanged"),

@@ -39,6 +39,7 @@ def edits_hash(recipe: Recipe) -> str:
         drop_blocks=tuple(sorted(recipe.drop_blocks)),
         drop_attention=tuple(sorted(recipe.drop_attention)),
         drop_mlp=tuple(sorted(recipe.drop_mlp)),
+        repairs=tuple(sorted(recipe.repairs, key=lambda entry: entry.block)),
         keep_channels=tuple(sorted(recipe.keep_channels, key=lambda entry: entry.block)),
         keep_groups=tuple(sorted(recipe.keep_groups, key=lambda entry: entry.block)),
         table_kernel=rounding_key(recipe.table_kernel),

@@ -29,6 +29,7 @@ HEADER = """\
 # context_tokens  tokens the bundle is made for; `--context` changes them
 # drop_blocks     blocks left out, counted from 0 in the dense model
 # drop_attention  blocks that keep their MLP alone; drop_mlp: blocks that keep their attention alone
+# repairs         { block = B, rank = R }: a small operator in the place of the dropped run that begins in block B
 # keep_tokens     { kept_count = N }: the N tokens the domain uses most stay; leave it out to keep all
 # keep_channels   { block = B, kept_count = N }: the N most important FFN channels of block B stay; with criterion =
 #                 "output" (the default), "obs", "contextual", "flap" or "wanda", and compensate = false to slice only
@@ -130,6 +131,8 @@ def recipe_toml(recipe: Recipe) -> str:
     for key, blocks in (("drop_attention", recipe.drop_attention), ("drop_mlp", recipe.drop_mlp)):
         if blocks:
             lines.append(f"{key} = [{', '.join(map(str, blocks))}]")
+    repairs = [f"{{ block = {entry.block}, rank = {entry.rank} }}" for entry in recipe.repairs]
+    lines += _array("repairs", repairs) if repairs else []
     if recipe.keep_tokens is not None:
         lines.append(f"keep_tokens = {{ kept_count = {recipe.keep_tokens.kept_count} }}")
     lines += _array("keep_channels", [_width(entry) for entry in recipe.keep_channels])

@@ -1,10 +1,13 @@
 """`CostModel`: what a recipe costs on a device, whole and in the separable pieces the solver chooses from.
 
     cost(recipe) = fixed_price + table_price(vocabulary, kernel) + sum over kept blocks (block_price + site prices)
+                   + repair_price(ranks of the repairs)
 
 Takes a device profile, the dense model's shapes and a workload; never a bundle, never a weight. What a piece costs
 does not depend on the other pieces, with two exceptions that `Price` keeps as sums: see there.
 """
+
+from collections.abc import Sequence
 
 from edgeprune.predict import disk
 from edgeprune.predict.corrected import CorrectedLatency, CorrectedMemory
@@ -12,13 +15,13 @@ from edgeprune.predict.interval import Interval, add, as_estimate
 from edgeprune.predict.latency import Chunk, decode_chunk, prefill_chunks
 from edgeprune.predict.memory import activation_bytes, kv_cache_bytes, logits_bytes
 from edgeprune.predict.price import Price
-from edgeprune.predict.structure import block_parts, fixed_parts, site_parts, table_parts
+from edgeprune.predict.structure import block_parts, fixed_parts, repair_addition_parts, site_parts, table_parts
 from edgeprune.schema.base import Basis
 from edgeprune.schema.budget import Workload
 from edgeprune.schema.correction import CorrectedQuantity
 from edgeprune.schema.device import DeviceProfile
 from edgeprune.schema.estimate import Cost, Estimate
-from edgeprune.schema.kernel import FLOAT16
+from edgeprune.schema.kernel import FLOAT16, FLOAT32
 from edgeprune.schema.model import BlockSpec, ModelSpec, SiteSpec
 from edgeprune.schema.recipe import Recipe
 from edgeprune.shapes import edit_shapes
@@ -85,6 +88,28 @@ class CostModel:
         if key not in self._blocks:
             self._blocks[key] = self._block_price(block)
         return self._blocks[key]
+
+    def repair_price(self, ranks: Sequence[int]) -> Price:
+        """Affine operators of these ranks in the place of dropped parts: two products and two additions each."""
+        total = Price()
+        for rank in ranks:
+            width = self.dense.hidden_size
+            operator = SiteSpec(name="repair", role="o", in_features=width, out_features=width, has_bias=True)
+            parts = repair_addition_parts()
+            times = [
+                add(self._latency.nodes(parts.other_nodes, chunks), self._latency.elements(width, chunks))
+                for chunks in (self._decode, self._prefill)
+            ]
+            addition = Price(
+                disk_bytes=parts.graph_bytes,
+                session_bytes=self._memory.nodes(parts),
+                decode_cached_s=times[0],
+                decode_streaming_s=times[0],
+                prefill_cached_s=times[1],
+                prefill_streaming_s=times[1],
+            )
+            total = total + self.site_price(operator, kernel=FLOAT32, rank=rank) + addition
+        return total
 
     def table_price(self, *, vocab_size: int, kernel: str) -> Price:
         """Embedding, head, logits and tokenizer."""
@@ -169,7 +194,8 @@ class CostModel:
             total += self.block_price(block)
             for site in block.sites:
                 total += self.site_price(site, kernel=site.kernel, rank=site.rank)
-        return total
+        ranks = [block.repair_rank for block in edited.blocks if block.repair_rank is not None]
+        return total + self.repair_price(ranks)
 
     def cost(self, recipe: Recipe) -> Cost:
         """Predicted bytes and seconds of a recipe.

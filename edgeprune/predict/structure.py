@@ -10,7 +10,7 @@ from typing import NamedTuple
 from edgeprune.schema.kernel import parse_kernel
 from edgeprune.schema.model import BlockSpec, ModelSpec
 
-__all__ = ["Parts", "block_parts", "fixed_parts", "site_parts", "table_parts"]
+__all__ = ["Parts", "block_parts", "fixed_parts", "repair_addition_parts", "site_parts", "table_parts"]
 
 NODE_BYTES = 105
 """A node with its qualified names."""
@@ -84,6 +84,11 @@ def block_parts(spec: ModelSpec, block: BlockSpec) -> Parts:
         bindings=attends,
         graph_bytes=(nodes + 2 * attends) * NODE_BYTES + (attends + has_mlp) * norm_bytes + attends * BINDING_BYTES,
     )
+
+
+def repair_addition_parts() -> Parts:
+    """What a repair has beside the factors and the intercept, which a site has too: it is added to the stream."""
+    return Parts(matrix_nodes=0, other_nodes=1, attention_nodes=0, bindings=0, graph_bytes=NODE_BYTES)
 
 
 def table_parts(kernel: str) -> Parts:

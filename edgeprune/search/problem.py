@@ -3,7 +3,7 @@
 `edgeprune.predict` has the implementations; the pipeline plugs them in.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -72,6 +72,9 @@ class CostModel(Protocol):
 
     def site_price(self, site: SiteSpec, *, kernel: str, rank: int | None) -> Price:
         """One site in one form."""
+
+    def repair_price(self, ranks: Sequence[int]) -> Price:
+        """Operators of these ranks in the place of dropped parts."""
 
     def cached_fraction(self, working_set_bytes: int) -> float:
         """Share of the weights that stays in the last-level cache."""

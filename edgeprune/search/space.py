@@ -1,6 +1,6 @@
 """The choices a search has, as columns of one integer program.
 
-    depth      one of the scored block sets, or none
+    depth      one of the scored block sets, repaired or not, or none
     tables     one of (kept tokens, kernel)
     block b    one of the channel counts, and one of the numbers of key-value groups, unless dropped
     site s     one of (rank, kernel), unless its block is dropped; the sites of an MLP once for each channel count,
@@ -22,7 +22,7 @@ from msgspec.structs import replace
 from edgeprune.errors import UsageError
 from edgeprune.schema.kernel import FLOAT32
 from edgeprune.schema.model import MLP_ROLES, BlockSpec, SiteSpec
-from edgeprune.schema.recipe import Drops, KeepChannels, KeepGroups, KeepTokens, Recipe, SiteEdit
+from edgeprune.schema.recipe import Drops, KeepChannels, KeepGroups, KeepTokens, Recipe, Repair, SiteEdit
 from edgeprune.search.dominance import undominated
 from edgeprune.search.general import general_loss
 from edgeprune.search.joint_price import JointPrice
@@ -154,11 +154,16 @@ class _Builder:
             scored = [str(drops) for drops in sorted(self._ladders.scored_depth())]
             raise refusal(self._holds.of_whole("depth"), "the blocks to drop, of which scored are", scored)
         columns = self._elsewhere(
-            Column(group=group, loss_nats=loss, price=None, drops=drops) for drops, loss in losses.items()
+            Column(group=group, loss_nats=loss, price=self._repair_price(drops), drops=drops)
+            for drops, loss in losses.items()
         )
         start = len(self._columns)
         self._columns.extend(columns)
         return {at: column.drops for at, column in enumerate(columns, start) if column.drops is not None}
+
+    def _repair_price(self, drops: Drops) -> Price | None:
+        ranks = [rank for _, rank in drops.repairs]
+        return self._problem.cost_model.repair_price(ranks) if ranks else None
 
     def _add_tables(self) -> None:
         problem, holds = self._problem, self._holds
@@ -306,7 +311,9 @@ def to_recipe(problem: Problem, taken: Iterable[Column], *, technique: str = "au
             kept, table_kernel = column.tables
             tokens = None if kept is None else KeepTokens(kept_count=kept)
         elif column.channels is not None and column.channels[1] is not None:
-            channels.append(KeepChannels(block=column.channels[0], kept_count=column.channels[1]))
+            block, kept_count = column.channels
+            criterion = problem.scores.channel_criterion
+            channels.append(KeepChannels(block=block, kept_count=kept_count, criterion=criterion))
         elif column.groups is not None and column.groups[1] is not None:
             groups.append(KeepGroups(block=column.groups[0], kept_count=column.groups[1]))
         elif column.site is not None and (column.site.kernel != FLOAT32 or column.site.rank is not None):
@@ -319,6 +326,7 @@ def to_recipe(problem: Problem, taken: Iterable[Column], *, technique: str = "au
         drop_blocks=drops.blocks,
         drop_attention=drops.attention,
         drop_mlp=drops.mlp,
+        repairs=tuple(Repair(block=block, rank=rank) for block, rank in drops.repairs),
         keep_tokens=tokens,
         keep_channels=tuple(channels),
         keep_groups=tuple(groups),
