@@ -19,6 +19,7 @@ from edgeprune.compress.factorize import FactorSites
 from edgeprune.compress.groups import DropGroups
 from edgeprune.compress.narrow import NarrowChannels
 from edgeprune.compress.passes import Pass, Work, check_shapes, run_passes
+from edgeprune.compress.recover.weights import RecoverWeights
 from edgeprune.compress.tokens import TrimVocabulary
 from edgeprune.intake.load import LoadedModel
 from edgeprune.runtime.executor import Executor
@@ -29,7 +30,15 @@ from edgeprune.shapes import edit_shapes
 
 __all__ = ["PASSES", "compress_model"]
 
-PASSES: Sequence[Pass] = (DropBlocks(), TrimVocabulary(), DropGroups(), NarrowChannels(), FactorSites(), RoundWeights())
+PASSES: Sequence[Pass] = (
+    DropBlocks(),
+    TrimVocabulary(),
+    DropGroups(),
+    NarrowChannels(),
+    FactorSites(),
+    RecoverWeights(),
+    RoundWeights(),
+)
 """In the order they are applied; each reads statistics of the model the earlier ones left."""
 
 
@@ -42,6 +51,8 @@ def compress_model(
     progress: Progress,
     executor: Executor | None = None,
     scratch: Path | None = None,
+    texts: Path | None = None,
+    checkpoint: Path | None = None,
 ) -> LoadedModel:
     """Apply a recipe.
 
@@ -52,6 +63,8 @@ def compress_model(
         progress: told after each pass.
         executor: with `scratch`, where much factoring is done; the result does not depend on it.
         scratch: folder for what passes between, removed afterwards.
+        texts: folder of the calibration's texts, which a recovery trains on.
+        checkpoint: file a recovery is kept in until the caller removes it, so that it goes on after a kill.
 
     Raises:
         UsageError: the recipe does not fit the model.
@@ -66,6 +79,9 @@ def compress_model(
         progress=progress,
         executor=executor,
         scratch=scratch,
+        teacher=loaded,
+        texts=texts,
+        checkpoint=checkpoint,
     )
     run_passes(work, PASSES, recipe)
     check_shapes(work.loaded, where="after compression")

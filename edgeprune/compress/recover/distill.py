@@ -1,0 +1,213 @@
+"""End to end: all weights learn the dense model's predictions and the text, until selection text stops getting better.
+
+Every weight is trained as it is stored: factors stay factors of their rank, whole matrices whole, and no product of
+factors is ever formed. Activations of one batch are held for all blocks, logits for a few rows. The weights that did
+best on the domain's selection text are the result, those it began with included; after `PATIENCE` measurements without
+a better one the training ends.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from torch import Tensor
+
+from edgeprune.calibrate.loss import hidden_states, measure_loss
+from edgeprune.compress.recover.checkpoint import CheckpointFile
+from edgeprune.compress.recover.data import RecoveryText
+from edgeprune.compress.recover.loss import Mixture, distillation_loss
+from edgeprune.compress.recover.optimizer import Optimizer, Rates, rate_factor
+from edgeprune.compress.recover.precision import products_in
+from edgeprune.compress.recover.trained import Named, factor_names, training
+from edgeprune.compress.recover.vocabulary import Teacher
+from edgeprune.intake.load import LoadedModel
+from edgeprune.schema.recovery import Recovery
+
+__all__ = [
+    "ADAPTER_RATES",
+    "MEASUREMENTS",
+    "MIXTURE",
+    "PATIENCE",
+    "RATES",
+    "Outcome",
+    "Told",
+    "interval",
+    "step_loss",
+    "train",
+]
+
+RATES = Rates(matrix=1e-3, table=3e-4, vector=1e-3)
+"""Chosen on selection text of the lab model."""
+ADAPTER_RATES = Rates(matrix=1e-3, table=0.0, vector=0.0)
+MIXTURE = Mixture(text_share=0.5, temperature=1.0)
+MEASUREMENTS = 10
+"""Times the selection text is measured on the way, the beginning not counted."""
+PATIENCE = 3
+FREEZING_PERIODS = 8
+"""Turns that the left and the right factors take in a training."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Told:
+    """What a training tells when it has measured."""
+
+    step: int
+    taken: int
+    """Steps since the last time."""
+    loss: float
+    """Nats per token on selection text."""
+    first_loss: float
+    best_loss: float
+
+
+@dataclass(kw_only=True)
+class Outcome:
+    """How a training ended."""
+
+    first_loss: float
+    """Nats per token on selection text, before."""
+    best_loss: float
+    best_step: int
+    """0: nothing was better than what it began with."""
+    last_step: int
+    """Steps taken; fewer than asked for when it stopped early."""
+    misses: int = 0
+    """Measurements since the best."""
+    best: dict[str, Tensor] = field(default_factory=dict)
+
+
+def train(
+    student: LoadedModel,
+    parameters: Named,
+    optimizer: Optimizer,
+    text: RecoveryText,
+    recovery: Recovery,
+    *,
+    teacher: Teacher | None,
+    seed: int,
+    file: CheckpointFile,
+    tell: Callable[[Told], None],
+    mixture: Mixture = MIXTURE,
+) -> Outcome:
+    """Train in place; the model has the best weights afterwards.
+
+    Args:
+        student: the model, with tensors of its own.
+        parameters: what of it is trained, by name.
+        optimizer: of these parameters, fresh.
+        text: windows of the student's ids.
+        recovery: how long, and in what precision.
+        teacher: the dense model; None learns from the text alone.
+        seed: of the order of the windows.
+        file: where the training is kept at every measurement.
+        tell: called at every measurement; may raise, and the training then goes on from there another time.
+        mixture: of what is learned.
+    """
+    state = _resumed(file, parameters, optimizer)
+    if state is None:
+        loss = _selection_loss(student, text)
+        state = Outcome(first_loss=loss, best_loss=loss, best_step=0, last_step=0)
+        state.best = _copies(parameters)
+    every = interval(recovery.steps)
+    turns = _Turns(student, recovery, parameters)
+    while state.last_step < recovery.steps and state.misses < PATIENCE:
+        step = state.last_step
+        with training(turns.of(step)):
+            loss_value = step_loss(student, text.batch(step, seed=seed), teacher, recovery, mixture)
+            loss_value.backward()
+            optimizer.step(rate_factor(step, recovery.steps))
+        state.last_step = step + 1
+        if state.last_step % every == 0 or state.last_step == recovery.steps:
+            loss = _selection_loss(student, text)
+            _judge(state, loss, parameters)
+            _keep(file, state, parameters, optimizer)
+            taken = state.last_step % every or every
+            tell(Told(step=step + 1, taken=taken, loss=loss, first_loss=state.first_loss, best_loss=state.best_loss))
+    for name, value in state.best.items():
+        parameters[name].data.copy_(value)
+    return state
+
+
+def step_loss(
+    student: LoadedModel, batch: Tensor, teacher: Teacher | None, recovery: Recovery, mixture: Mixture
+) -> Tensor:
+    """The loss of one batch of windows [n, seq] int64 in the student's ids, mean over tokens."""
+    device = student.adapter.embedding(student.model).weight.device
+    batch = batch.to(device)
+    head = student.adapter.head(student.model).weight
+    with products_in(recovery.precision, device):
+        hidden = hidden_states(student, batch)[:, :-1]
+        wanted = None
+        if teacher is not None and mixture.text_share < 1.0:
+            wanted = (teacher.hidden(batch)[:, :-1].flatten(0, 1), teacher.head)
+        return distillation_loss(hidden.flatten(0, 1), head, batch[:, 1:].flatten(), teacher=wanted, mixture=mixture)
+
+
+def interval(steps: int) -> int:
+    """Steps between measurements."""
+    return max(1, steps // MEASUREMENTS)
+
+
+class _Turns:
+    """Which parameters are trained at a step."""
+
+    def __init__(self, student: LoadedModel, recovery: Recovery, parameters: Named) -> None:
+        self._period = max(1, recovery.steps // FREEZING_PERIODS)
+        if recovery.freezing == "none":
+            self._sets = [parameters]
+            return
+        # Hajimolahoseini et al., sequential freezing: one factor learns while the other stands still.
+        left, right = factor_names(student.model, "left"), factor_names(student.model, "right")
+        self._sets = [
+            {name: value for name, value in parameters.items() if name not in still} for still in (right, left)
+        ]
+
+    def of(self, step: int) -> Named:
+        """The left factors first, then the right ones, and so on; all else always."""
+        return self._sets[step // self._period % len(self._sets)]
+
+
+def _selection_loss(student: LoadedModel, text: RecoveryText) -> float:
+    nats, count = measure_loss(student, text.selection)
+    return nats / count
+
+
+def _judge(state: Outcome, loss: float, parameters: Named) -> None:
+    if loss < state.best_loss:
+        state.best_loss, state.best_step, state.misses = loss, state.last_step, 0
+        state.best = _copies(parameters)
+    else:
+        state.misses += 1
+
+
+def _copies(parameters: Named) -> dict[str, Tensor]:
+    return {name: value.detach().clone() for name, value in parameters.items()}
+
+
+def _keep(file: CheckpointFile, state: Outcome, parameters: Named, optimizer: Optimizer) -> None:
+    groups: dict[str, Mapping[str, Tensor]] = {"now": parameters, "best": state.best, "optimizer": optimizer.state()}
+    figures = {
+        "first_loss": state.first_loss,
+        "best_loss": state.best_loss,
+        "best_step": state.best_step,
+        "misses": state.misses,
+    }
+    tensors = {f"{group}/{name}": value for group, members in groups.items() for name, value in members.items()}
+    file.write("distill", state.last_step, figures, tensors)
+
+
+def _resumed(file: CheckpointFile, parameters: Named, optimizer: Optimizer) -> Outcome | None:
+    kept = file.read()
+    if kept is None or kept.phase != "distill":
+        return None
+    for name, value in kept.part("now").items():
+        parameters[name].data.copy_(value)
+    optimizer.restore(kept.part("optimizer"))
+    best = {name: value.to(parameters[name].device) for name, value in kept.part("best").items()}
+    return Outcome(
+        first_loss=kept.figures["first_loss"],
+        best_loss=kept.figures["best_loss"],
+        best_step=int(kept.figures["best_step"]),
+        last_step=kept.position,
+        misses=int(kept.figures["misses"]),
+        best=best,
+    )

@@ -1,0 +1,54 @@
+"""The dense model as a teacher of a model whose vocabulary may be a part of its own.
+
+The student's tokens are tokens of the dense model under other ids, so the dense model reads the student's windows, and
+its predictions count among the tokens that are left.
+"""
+
+import torch
+from torch import Tensor
+
+from edgeprune.calibrate.loss import hidden_states
+from edgeprune.errors import ModelError
+from edgeprune.intake.load import LoadedModel
+
+__all__ = ["Teacher"]
+
+
+class Teacher:
+    """A dense model that reads windows of a student's ids; nothing of it is trained or changed."""
+
+    def __init__(self, dense: LoadedModel, student: LoadedModel) -> None:
+        """Match the vocabularies.
+
+        Raises:
+            ModelError: the student knows a token that the dense model does not.
+        """
+        self.dense = dense
+        self._ids = _dense_ids(dense, student)
+        weight = dense.adapter.head(dense.model).weight.detach()
+        self.head = weight if self._ids is None else weight[self._ids.to(weight.device)]
+        """[student's vocab, hidden] float32: rows of the dense head."""
+
+    def tokens(self, windows: Tensor) -> Tensor:
+        """Windows of the student's ids in the dense model's, same shape."""
+        return windows if self._ids is None else self._ids.to(windows.device)[windows]
+
+    @torch.no_grad()
+    def hidden(self, windows: Tensor) -> Tensor:
+        """Hidden states before the head: windows [n, seq] int64 -> [n, seq, hidden]."""
+        return hidden_states(self.dense, self.tokens(windows))
+
+
+def _dense_ids(dense: LoadedModel, student: LoadedModel) -> Tensor | None:
+    """[student's vocab] int64, the dense model's id of each token; None when the ids are the same."""
+    if student.tokenizer is dense.tokenizer:
+        return None
+    texts = [student.tokenizer.id_to_token(number) for number in range(student.spec.vocab_size)]
+    found = [None if text is None else dense.tokenizer.token_to_id(text) for text in texts]
+    ids = [number for number in found if number is not None]
+    if len(ids) != len(found):
+        raise ModelError(
+            "The compressed model knows tokens the dense one does not, so it cannot learn from it; compress again "
+            "from the same model."
+        )
+    return torch.tensor(ids)
