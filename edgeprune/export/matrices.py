@@ -1,7 +1,7 @@
 """Graph modules of one weight matrix under each kernel, and of a site made of one or two such matrices.
 
-A site in the pivot form is MatMul, MatMul, Concat and Gather: the pivot rows' outputs, the others made from them, both
-joined and put in order.
+A site in the pivot form is MatMul, MatMul, Concat and a Gather between two Transposes: the pivot rows' outputs, the
+others made from them, both joined and put in order.
 
 Takes W [out, in] float32 from torch; emits the operators that multiply by it and hands over the arrays to store. The
 kernel is chosen when the graph is built, so no pass has to find and replace a MatMul afterwards, and q, k and v stay
@@ -133,7 +133,10 @@ class Site(nn.Module):
             x = self.right(op, x)
         y = self.left(op, x)
         if self.order is not None:
-            y = op.Gather(op.Concat(x, y, axis=-1), self.order, axis=-1)
+            # Gather along the first axis copies a run of tokens at a time: at 128 rows 1 ns an element with both
+            # transpositions, where along the last axis it takes 8.
+            columns = op.Transpose(op.Concat(x, y, axis=-1), perm=[2, 0, 1])
+            y = op.Transpose(op.Gather(columns, self.order, axis=0), perm=[1, 2, 0])
         return y if self.bias is None else op.Add(y, self.bias)
 
     def arrays(self) -> Iterator[StoredArray]:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 import numpy as np
+from msgspec.structs import replace
 from numpy.typing import NDArray
 
 from edgeprune.calibrate.selection import Selection
@@ -17,7 +18,7 @@ from edgeprune.compress.allocate import Menu, allocate, largest_total, smallest_
 from edgeprune.errors import UsageError
 from edgeprune.intake.load import LoadedModel
 from edgeprune.schema.events import NullProgress, Progress
-from edgeprune.schema.model import ModelSpec, SiteSpec
+from edgeprune.schema.model import ModelSpec, SiteForm, SiteSpec
 from edgeprune.schema.recipe import Recipe
 from edgeprune.schema.scores import ScoreArrays, Scores
 from edgeprune.shapes import break_even_rank, count_parameters, edit_shapes, site_parameter_count
@@ -98,27 +99,29 @@ def size(request: Request, recipe: Recipe) -> int:
     return edit_shapes(request.spec, recipe).parameter_count
 
 
-def rank_options(site: SiteSpec) -> list[int]:
-    """Ranks at which factors hold fewer numbers than the matrix."""
+def rank_options(site: SiteSpec, form: SiteForm) -> list[int]:
+    """Ranks at which a form holds fewer numbers than the matrix."""
     step = _RANK_STEP if min(site.in_features, site.out_features) >= 8 * _RANK_STEP else 1
-    return list(range(step, break_even_rank(site.in_features, site.out_features) + 1, step))
+    return list(range(step, break_even_rank(site.in_features, site.out_features, form) + 1, step))
 
 
-def rank_menus(losses: dict[SiteSpec, NDArray[np.float64]]) -> tuple[list[list[int]], list[Menu]]:
+def rank_menus(
+    losses: dict[SiteSpec, NDArray[np.float64]], form: SiteForm
+) -> tuple[list[list[int]], list[Menu]]:
     """For each site the ranks on offer, and their menu, whose last option is the dense matrix.
 
     Args:
         losses: by site, [min(in, out) + 1] float64: nats per token at every kept rank.
+        form: how ranks are stored.
     """
-    ranks = [rank_options(site) for site in losses]
+    ranks = [rank_options(site, form) for site in losses]
     menus = []
     for (site, values), options in zip(losses.items(), ranks, strict=True):
         full = min(site.in_features, site.out_features)
-        bias = site.out_features if site.has_bias else 0
-        width = site.in_features + site.out_features
+        forms = [replace(site, rank=rank, form=form) for rank in options]
         menus.append(
             Menu(
-                costs=np.array([rank * width + bias for rank in options] + [site_parameter_count(site)]),
+                costs=np.array([site_parameter_count(option) for option in (*forms, site)]),
                 losses=values[[*options, full]],
             )
         )
