@@ -13,12 +13,14 @@ import torch
 from torch import Tensor, nn
 
 from edgeprune.calibrate.channel_scores import (
+    SCORED,
     channel_errors_on,
     channel_losses,
     channel_menu,
     channel_order,
     compensated_down,
 )
+from edgeprune.calibrate.contrast import channel_contrast
 from edgeprune.calibrate.correction import Correction, measure_correction
 from edgeprune.calibrate.depth_scores import depth_options
 from edgeprune.calibrate.general_text import GeneralText, general_text
@@ -104,6 +106,7 @@ def score_model(
         kernels=kernels,
         rank_methods=RANK_METHODS,
         channel_counts=channel_counts,
+        channel_criterion=SCORED,
         group_counts=group_counts,
         depth=depth,
         representation_locality=representation_locality(similarity),
@@ -197,7 +200,7 @@ def _score_channels(
         progress.raise_if_cancelled()
         has_bias = _has_bias(loaded, site)
         width = site.weight.shape[1]
-        order = channel_order(stats, site.block, site.weight, has_bias=has_bias)
+        order = channel_order(stats, site.block, site.weight, has_bias=has_bias, criterion=SCORED)
         errors = channel_losses(stats, site.block, site.weight, order, has_bias=has_bias)
         losses = 0.5 * site.output_weight * errors
         menu = channel_menu(width)
@@ -209,6 +212,7 @@ def _score_channels(
         predicted += float(losses[kept_count])
         if general is not None:
             there = general.sites[site.name]
+            arrays[f"channel_contrast/{site.block}"] = channel_contrast(site.gram, there.gram, order)
             counts = (*menu, kept_count)
             errors = channel_errors_on(stats, site.block, site.weight, order, counts, there.gram, has_bias=has_bias)
             expected = 0.5 * there.output_weight * errors

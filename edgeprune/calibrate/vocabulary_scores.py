@@ -45,6 +45,8 @@ def vocabulary_options(
     if not can_trim(tokenizer_json):
         return ()
     order = token_order(stats, loaded.tokenizer)
+    uses = _uses(loaded, selection.documents)
+    general_uses = _uses(loaded, () if general is None else general.documents)
     used_count = int((stats.token_count[torch.from_numpy(order)] > 0).nonzero().max()) + 1
     options = []
     for kept_count in vocabulary_menu(
@@ -58,13 +60,16 @@ def vocabulary_options(
         trimmed = Tokenizer.from_str(json.dumps(trim_tokenizer_json(tokenizer_json, kept.tolist())))
         with _kept_rows(loaded, kept):
             increase, token_count = _measure(loaded, trimmed, selection, progress)
-            elsewhere = None if general is None else _measure(loaded, trimmed, general, progress)[0]
+            elsewhere = None if general is None else _measure(loaded, trimmed, general, progress)
         options.append(
             VocabularyOption(
                 kept_count=kept_count,
                 loss_increase_nats=increase,
-                token_inflation=token_count / _token_count(loaded, selection.documents),
-                general_loss_increase_nats=elsewhere,
+                token_inflation=token_count / max(1, int(uses.sum())),
+                general_loss_increase_nats=None if elsewhere is None else elsewhere[0],
+                coverage=_coverage(uses, kept),
+                general_coverage=_coverage(general_uses, kept),
+                general_token_inflation=None if elsewhere is None else elsewhere[1] / max(1, int(general_uses.sum())),
             )
         )
     return tuple(options)
@@ -120,5 +125,12 @@ def _kept_rows(loaded: LoadedModel, kept: NDArray[np.int64]) -> Iterator[None]:
             head.bias.data = bias
 
 
-def _token_count(loaded: LoadedModel, documents: Sequence[str]) -> int:
-    return sum(map(len, encode(loaded.tokenizer, documents)))
+def _uses(loaded: LoadedModel, documents: Sequence[str]) -> NDArray[np.int64]:
+    """[vocab] how often each token of the dense tokenizer stands in the documents."""
+    ids = [token for document in encode(loaded.tokenizer, documents) for token in document]
+    return np.bincount(np.array(ids, dtype=np.int64), minlength=loaded.spec.vocab_size)
+
+
+def _coverage(uses: NDArray[np.int64], kept: NDArray[np.int64]) -> float | None:
+    """Share of the uses that fall on kept tokens; None where there are none."""
+    return float(uses[kept].sum() / uses.sum()) if uses.sum() else None

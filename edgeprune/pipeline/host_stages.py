@@ -39,7 +39,7 @@ __all__ = [
 ]
 
 
-_SCORING = 2
+_SCORING = 3
 """Raised when calibration scores more than before, so that an older run's scores are made again."""
 
 

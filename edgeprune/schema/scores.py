@@ -5,16 +5,17 @@ Arrays stand in an `.npz` beside the record, all float64, losses in nats per tok
     rank_loss/<method>/<site>   [min(in, out) + 1]   index = kept rank
     kernel_loss/<site>          [len(kernels)]       order of `Scores.kernels`; `table` is the embedding and head
     channel_loss/<block>        [len(channel_counts)] order of `Scores.channel_counts`
+    channel_contrast/<block>    [in]                 channels kept longest first: second moment on the domain / general
     group_loss/<block>          [len(group_counts)]  order of `Scores.group_counts`
 
-The same keys behind `general/` hold what the same edits, made for the domain, add on general text.
+The losses' keys behind `general/` hold what the same edits, made for the domain, add on general text.
 """
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edgeprune.schema.base import SCHEMA_VERSION, Basis, Record
-from edgeprune.schema.recipe import Drops
+from edgeprune.schema.recipe import ChannelCriterion, Drops
 
 __all__ = [
     "GENERAL_PREFIX",
@@ -72,6 +73,12 @@ class VocabularyOption(Record, frozen=True, kw_only=True):
     basis: Basis = "measured"
     general_loss_increase_nats: float | None = None
     """The same as `loss_increase_nats` on general selection text; None where it was not measured."""
+    coverage: float | None = None
+    """Share of the dense tokenizer's tokens in selection text that stay one token; None where it was not counted."""
+    general_coverage: float | None = None
+    """The same in general selection text."""
+    general_token_inflation: float | None = None
+    """The same as `token_inflation` on general selection text."""
 
 
 class TextLoss(Record, frozen=True, kw_only=True):
@@ -113,6 +120,8 @@ class Scores(Record, frozen=True, kw_only=True):
     rank_methods: tuple[str, ...]
     channel_counts: tuple[tuple[int, ...], ...] = ()
     """For each block of the dense model: kept counts that were scored, ascending."""
+    channel_criterion: ChannelCriterion = "output"
+    """Whose order the channel losses follow, and a recipe made from them must."""
     group_counts: tuple[tuple[int, ...], ...] = ()
     """The same of key-value groups; empty where none were scored."""
     depth: tuple[DepthOption, ...] = ()

@@ -80,6 +80,10 @@ def test_scores_cover_every_site_block_and_kernel(llama: LoadedModel, result: Ca
             assert arrays[f"kernel_loss/{site.name}"][0] == 0
         position = llama.block_indices.index(block.index)
         assert arrays[f"channel_loss/{block.index}"].shape == (len(scores.channel_counts[position]),)
+        contrast = arrays[f"channel_contrast/{block.index}"]
+        assert contrast.shape == (block.intermediate_size,)
+        assert np.all(contrast > 0)
+    assert scores.channel_criterion == "obs"
     assert arrays["kernel_loss/table"].shape == (len(KERNELS),)
     assert {array.dtype for array in arrays.values()} == {np.dtype(np.float64)}
     named = {(option.selector, option.drops) for option in scores.depth}

@@ -121,7 +121,7 @@ def test_measured_options_cost_more_tokens_the_fewer_are_kept(llama: LoadedModel
     table = llama.adapter.embedding(llama.model).weight
     before = table.detach().clone()
     address = table.data_ptr()
-    options = vocabulary_options(llama, counted, selection, progress=NullProgress())
+    options = vocabulary_options(llama, counted, selection, progress=NullProgress(), general=selection)
     assert table.data_ptr() == address
     assert torch.equal(table, before)
     assert [option.kept_count for option in options] == sorted({option.kept_count for option in options})
@@ -129,6 +129,14 @@ def test_measured_options_cost_more_tokens_the_fewer_are_kept(llama: LoadedModel
     assert inflation == sorted(inflation, reverse=True)
     assert inflation[0] > 1
     assert all(np.isfinite(option.loss_increase_nats) for option in options)
+    assert [option.general_token_inflation for option in options] == inflation
+    covered = [option.coverage for option in options if option.coverage is not None]
+    assert len(covered) == len(options)
+    assert covered == sorted(covered)
+    assert 0 < covered[0] < 1
+    smallest = token_order(counted, llama.tokenizer)[: options[0].kept_count]
+    ids = [token for text in documents for token in llama.tokenizer.encode(text).ids]
+    assert covered[0] == pytest.approx(np.isin(ids, smallest).mean())
 
 
 def test_menu_stays_between_what_must_stay_and_what_there_is() -> None:
