@@ -11,7 +11,7 @@ from edgeprune.predict.structure import Parts
 from edgeprune.schema.correction import CorrectedQuantity, CorrectionFactor
 from edgeprune.schema.device import DeviceProfile
 from edgeprune.schema.kernel import parse_kernel
-from edgeprune.schema.model import BlockSpec
+from edgeprune.schema.model import BlockSpec, SiteForm
 
 __all__ = ["FAMILIES", "CorrectedLatency", "CorrectedMemory", "family_of"]
 
@@ -43,8 +43,9 @@ class CorrectedLatency(LatencyModel):
         rank: int | None,
         read_bytes: int,
         is_cached: bool,
+        form: SiteForm = "factors",
     ) -> Interval | None:
-        """One site over these chunks."""
+        """The products of one site over these chunks."""
         found = super().site(
             kernel,
             chunks,
@@ -53,6 +54,7 @@ class CorrectedLatency(LatencyModel):
             rank=rank,
             read_bytes=read_bytes,
             is_cached=is_cached,
+            form=form,
         )
         return None if found is None else self._correct(found, chunks, family_of(kernel))
 
@@ -68,6 +70,10 @@ class CorrectedLatency(LatencyModel):
     def elements(self, width: int, chunks: tuple[Chunk, ...]) -> Interval:
         """Time that grows with the elements norms and activations touch."""
         return self._correct(super().elements(width, chunks), chunks, OTHER)
+
+    def reordering(self, width: int, chunks: tuple[Chunk, ...]) -> Interval:
+        """Putting outputs in the order of the rows."""
+        return self._correct(super().reordering(width, chunks), chunks, OTHER)
 
     def binding(self, pair_count: int, chunks: tuple[Chunk, ...]) -> Interval:
         """Bound past/present pairs."""

@@ -9,6 +9,8 @@ does not depend on the other pieces, with two exceptions that `Price` keeps as s
 
 from collections.abc import Sequence
 
+from msgspec.structs import replace
+
 from edgeprune.predict import disk
 from edgeprune.predict.corrected import CorrectedLatency, CorrectedMemory
 from edgeprune.predict.interval import Interval, add, as_estimate
@@ -22,9 +24,9 @@ from edgeprune.schema.correction import CorrectedQuantity
 from edgeprune.schema.device import DeviceProfile
 from edgeprune.schema.estimate import Cost, Estimate
 from edgeprune.schema.kernel import FLOAT16, FLOAT32
-from edgeprune.schema.model import BlockSpec, ModelSpec, SiteSpec
+from edgeprune.schema.model import BlockSpec, ModelSpec, SiteForm, SiteSpec
 from edgeprune.schema.recipe import Recipe
-from edgeprune.shapes import edit_shapes
+from edgeprune.shapes import edit_shapes, site_parameter_count
 
 __all__ = ["CostModel"]
 
@@ -50,7 +52,7 @@ class CostModel:
         self._cache_bytes = _last_level_cache(device)
         self._decode: tuple[Chunk, ...] = (decode_chunk(workload),)
         self._prefill = prefill_chunks(workload)
-        self._sites: dict[tuple[int, int, bool, str, int | None], Price] = {}
+        self._sites: dict[tuple[int, int, bool, str, int | None, SiteForm], Price] = {}
         self._blocks: dict[tuple[int, int, int, int, int], Price] = {}
 
     @property
@@ -74,8 +76,8 @@ class CostModel:
         return self._cache_bytes * (STREAMING_ABOVE - cached_fraction * (STREAMING_ABOVE - CACHED_BELOW))
 
     def site_price(self, site: SiteSpec, *, kernel: str, rank: int | None) -> Price:
-        """One site in the given form; its own `kernel` and `rank` are ignored."""
-        key = (site.in_features, site.out_features, site.has_bias, kernel, rank)
+        """One site at a rank, stored in its own form; its own `kernel` and `rank` are ignored."""
+        key = (site.in_features, site.out_features, site.has_bias, kernel, rank, site.form)
         if key not in self._sites:
             self._sites[key] = self._site_price(site, kernel=kernel, rank=rank)
         return self._sites[key]
@@ -244,12 +246,9 @@ class CostModel:
 
     def _site_price(self, site: SiteSpec, *, kernel: str, rank: int | None) -> Price:
         tensors = disk.site_tensor_bytes(site, kernel=kernel, rank=rank)
-        parts = site_parts(kernel, rank=rank, has_bias=site.has_bias)
+        parts = site_parts(kernel, rank=rank, has_bias=site.has_bias, form=site.form)
         resident, loading = self._memory.weights(kernel, tensors)
-        if rank is None:
-            weights = site.in_features * site.out_features
-        else:
-            weights = rank * (site.in_features + site.out_features)
+        is_reordered = rank is not None and site.form == "pivot"
 
         def time_s(chunks: tuple[Chunk, ...], *, is_cached: bool) -> Interval | None:
             matrix = self._latency.site(
@@ -260,13 +259,16 @@ class CostModel:
                 rank=rank,
                 read_bytes=_read_bytes(kernel, tensors),
                 is_cached=is_cached,
+                form=site.form,
             )
+            if is_reordered:
+                matrix = add(matrix, self._latency.reordering(site.out_features, chunks))
             return add(matrix, self._latency.nodes(parts.other_nodes, chunks))
 
         return Price(
             disk_bytes=tensors + parts.graph_bytes,
             weights_bytes=tensors,
-            parameter_count=weights + (site.out_features if site.has_bias else 0),
+            parameter_count=site_parameter_count(replace(site, rank=rank)),
             working_set_bytes=_read_bytes(kernel, tensors),
             resident_bytes=resident,
             loading_bytes=loading,

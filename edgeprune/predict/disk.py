@@ -7,6 +7,7 @@ kept vocabulary (both its lists, tokens and merges, shrink with it).
 
 from edgeprune.schema.kernel import stored_bytes
 from edgeprune.schema.model import BlockSpec, ModelSpec, SiteSpec
+from edgeprune.shapes import stored_matrices
 
 __all__ = [
     "CONFIG_BYTES",
@@ -25,13 +26,11 @@ TOKENIZER_FIXED_BYTES = 1_500
 
 
 def site_tensor_bytes(site: SiteSpec, *, kernel: str, rank: int | None) -> int:
-    """Stored bytes of one site: its matrix or both factors, and its bias."""
-    bias = FLOAT_BYTES * site.out_features if site.has_bias else 0
-    if rank is None:
-        return stored_bytes(kernel, in_features=site.in_features, out_features=site.out_features) + bias
-    right = stored_bytes(kernel, in_features=site.in_features, out_features=rank)
-    left = stored_bytes(kernel, in_features=rank, out_features=site.out_features)
-    return right + left + bias
+    """Stored bytes of one site: its matrix or both parts in the site's form, its bias, and its row order (int32)."""
+    vectors = int(site.has_bias) + int(rank is not None and site.form == "pivot")
+    matrices = stored_matrices(site.in_features, site.out_features, rank, site.form)
+    parts = [stored_bytes(kernel, in_features=width, out_features=height) for width, height in matrices]
+    return sum(parts) + FLOAT_BYTES * vectors * site.out_features
 
 
 def block_tensor_bytes(block: BlockSpec) -> int:

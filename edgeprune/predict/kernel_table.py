@@ -7,8 +7,9 @@ Takes the profile's `KernelTime` grid; gives seconds for any shape, rows and ran
 1. a measured point is used as it is;
 2. otherwise the time is interpolated in log space over in * out, between the points of nearest aspect, made
    monotone the same way; beyond the grid the time is fixed cost + rate * weights;
-3. two factors are the sum of two dense multiplications, corrected by what the measured two-factor points say about
-   that sum (the second factor's activations are still in cache; the correction is about 0.8 to 1.1);
+3. two factors, and the two parts of a pivot form, are the sum of two dense multiplications, corrected by what the
+   measured two-factor points say about that sum (the second factor's activations are still in cache; the correction is
+   about 0.8 to 1.1);
 4. weights that stream from memory take the longer of the cached time and of reading them, at the rate of the nearest
    measured streaming point;
 5. rows between the measured ones are interpolated in log space.
@@ -25,6 +26,8 @@ from msgspec.structs import replace
 
 from edgeprune.predict.interval import Interval, spread
 from edgeprune.schema.device import KernelTime
+from edgeprune.schema.model import SiteForm
+from edgeprune.shapes import stored_matrices
 
 __all__ = ["KernelTable"]
 
@@ -45,7 +48,7 @@ class KernelTable:
         self._dense: dict[tuple[str, bool], dict[int, list[KernelTime]]] = defaultdict(lambda: defaultdict(list))
         self._exact: dict[tuple[str, bool, int, int, int, int | None], float] = {}
         self._factored: dict[tuple[str, bool], list[KernelTime]] = defaultdict(list)
-        self._memory: dict[tuple[str, bool, int, int, int, int | None], Interval] = {}
+        self._memory: dict[tuple[str, bool, int, int, int, int | None, SiteForm], Interval] = {}
         for point in _without_interference(times):
             place = (point.kernel, point.is_cached)
             key = (*place, point.rows, point.in_features, point.out_features, point.rank)
@@ -61,36 +64,56 @@ class KernelTable:
         return (kernel, False) in self._dense
 
     def time_s(
-        self, kernel: str, *, rows: int, in_features: int, out_features: int, rank: int | None, is_cached: bool
+        self,
+        kernel: str,
+        *,
+        rows: int,
+        in_features: int,
+        out_features: int,
+        rank: int | None,
+        is_cached: bool,
+        form: SiteForm = "factors",
     ) -> Interval | None:
-        """Seconds of one site; None when the device never timed this kernel."""
+        """Seconds of one site's products; None when the device never timed this kernel."""
         if (kernel, is_cached) not in self._dense:
             is_cached = not is_cached
             if (kernel, is_cached) not in self._dense:
                 return None
-        key = (kernel, is_cached, rows, in_features, out_features, rank)
+        key = (kernel, is_cached, rows, in_features, out_features, rank, "factors" if rank is None else form)
         if key not in self._memory:
-            self._memory[key] = self._lookup(key)
+            self._memory[key] = self._lookup(*key)
         return self._memory[key]
 
-    def _lookup(self, key: tuple[str, bool, int, int, int, int | None]) -> Interval:
-        if key in self._exact:
-            return spread(self._exact[key], MEASURED_SPREAD)
-        kernel, is_cached, rows, in_features, out_features, rank = key
+    def _lookup(
+        self,
+        kernel: str,
+        is_cached: bool,
+        rows: int,
+        in_features: int,
+        out_features: int,
+        rank: int | None,
+        form: SiteForm,
+    ) -> Interval:
+        exact = self._exact.get((kernel, is_cached, rows, in_features, out_features, rank))
+        if exact is not None and form == "factors":
+            return spread(exact, MEASURED_SPREAD)
         if not is_cached and (kernel, True) in self._dense:
-            return self._streaming(kernel, rows, in_features, out_features, rank)
+            return self._streaming(kernel, rows, in_features, out_features, rank, form)
         place = (kernel, is_cached)
         if rank is None:
             return spread(self._dense_s(place, rows, in_features, out_features), INTERPOLATED_SPREAD)
-        return spread(self._two_factor_s(place, rows, in_features, out_features, rank), INTERPOLATED_SPREAD)
+        parts = stored_matrices(in_features, out_features, rank, form)
+        return spread(self._two_part_s(place, rows, parts), INTERPOLATED_SPREAD)
 
-    def _streaming(self, kernel: str, rows: int, in_features: int, out_features: int, rank: int | None) -> Interval:
+    def _streaming(
+        self, kernel: str, rows: int, in_features: int, out_features: int, rank: int | None, form: SiteForm
+    ) -> Interval:
         """The time with cached weights, but no less than reading the weights takes at the measured rate."""
         cached = self.time_s(
-            kernel, rows=rows, in_features=in_features, out_features=out_features, rank=rank, is_cached=True
+            kernel, rows=rows, in_features=in_features, out_features=out_features, rank=rank, is_cached=True, form=form
         )
         assert cached is not None  # the caller has looked
-        weights = in_features * out_features if rank is None else rank * (in_features + out_features)
+        weights = sum(width * height for width, height in stored_matrices(in_features, out_features, rank, form))
         single = self._dense[kernel, False].get(1)
         if not single:
             return cached
@@ -98,11 +121,9 @@ class KernelTable:
         reading_s = nearest.time_s * weights / _weights(nearest)
         return cached if cached.value >= reading_s else spread(reading_s, INTERPOLATED_SPREAD)
 
-    def _two_factor_s(
-        self, place: tuple[str, bool], rows: int, in_features: int, out_features: int, rank: int
-    ) -> float:
-        both = self._dense_s(place, rows, in_features, rank) + self._dense_s(place, rows, rank, out_features)
-        return both * self._correction(place, rows, rank * (in_features + out_features))
+    def _two_part_s(self, place: tuple[str, bool], rows: int, parts: tuple[tuple[int, int], ...]) -> float:
+        both = sum(self._dense_s(place, rows, width, height) for width, height in parts)
+        return both * self._correction(place, rows, sum(width * height for width, height in parts))
 
     def _correction(self, place: tuple[str, bool], rows: int, weights: int) -> float:
         """Measured two-factor time / sum of two dense ones, at the measured points nearest in rows and size."""

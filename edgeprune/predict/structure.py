@@ -8,7 +8,7 @@ those that run: what the runtime folds away while loading (the Cast of a 16-bit 
 from typing import NamedTuple
 
 from edgeprune.schema.kernel import parse_kernel
-from edgeprune.schema.model import BlockSpec, ModelSpec
+from edgeprune.schema.model import BlockSpec, ModelSpec, SiteForm
 
 __all__ = ["Parts", "block_parts", "fixed_parts", "repair_addition_parts", "site_parts", "table_parts"]
 
@@ -21,6 +21,8 @@ DYNAMIC_NODES_BYTES = 370
 CAST_BYTES = 30
 INITIALIZER_BYTES = 97
 """Name, dims, and where in the data file its bytes stand."""
+REORDER_NODES = 4
+"""Concat, Transpose, Gather and Transpose."""
 BINDING_BYTES = 300
 """One past/present pair: four value infos with symbolic dimensions."""
 GRAPH_BYTES = 1_200
@@ -57,17 +59,20 @@ def _matrix(kernel: str) -> tuple[int, int, int]:
     return 1, 1, NODE_BYTES + INITIALIZER_BYTES + (CAST_BYTES if parsed.bits == 16 else 0)
 
 
-def site_parts(kernel: str, *, rank: int | None, has_bias: bool) -> Parts:
-    """One site: one matrix product or two, and the addition of its bias."""
+def site_parts(kernel: str, *, rank: int | None, has_bias: bool, form: SiteForm = "factors") -> Parts:
+    """One site: one matrix product or two, the addition of its bias, what puts the rows of a pivot form in order."""
     nodes, _, size = _matrix(kernel)
     factors = 1 if rank is None else 2
     bias = 1 if has_bias else 0
+    ordering = REORDER_NODES if rank is not None and form == "pivot" else 0
     return Parts(
         matrix_nodes=factors * nodes,
-        other_nodes=bias,
+        other_nodes=bias + ordering,
         attention_nodes=0,
         bindings=0,
-        graph_bytes=factors * size + bias * (NODE_BYTES + INITIALIZER_BYTES),
+        graph_bytes=factors * size
+        + (bias + ordering) * NODE_BYTES
+        + (bias + (1 if ordering else 0)) * INITIALIZER_BYTES,
     )
 
 

@@ -3,7 +3,7 @@
 from edgeprune.schema.kernel import FLOAT32, stored_bytes
 from edgeprune.schema.model import BlockSpec, ModelSpec, SiteSpec
 from edgeprune.schema.report import BlockRow
-from edgeprune.shapes import block_parameter_count
+from edgeprune.shapes import block_parameter_count, stored_matrices
 
 __all__ = ["block_bytes", "block_rows", "vocabulary_text"]
 
@@ -43,12 +43,12 @@ def _row(dense: BlockSpec, edited: BlockSpec | None) -> BlockRow:
 def _form(site: SiteSpec) -> str:
     if site.rank is None:
         return site.kernel if site.kernel != FLOAT32 else "dense fp32"
-    return f"rank {site.rank} {site.kernel}"
+    form = " pivot" if site.form == "pivot" else ""
+    return f"rank {site.rank}{form} {site.kernel}"
 
 
 def _site_bytes(site: SiteSpec) -> int:
-    bias = 4 * site.out_features if site.has_bias else 0
-    if site.rank is None:
-        return stored_bytes(site.kernel, in_features=site.in_features, out_features=site.out_features) + bias
-    right = stored_bytes(site.kernel, in_features=site.in_features, out_features=site.rank)
-    return right + stored_bytes(site.kernel, in_features=site.rank, out_features=site.out_features) + bias
+    vectors = int(site.has_bias) + int(site.rank is not None and site.form == "pivot")  # the bias and the row order
+    matrices = stored_matrices(site.in_features, site.out_features, site.rank, site.form)
+    parts = [stored_bytes(site.kernel, in_features=width, out_features=height) for width, height in matrices]
+    return sum(parts) + 4 * vectors * site.out_features

@@ -28,7 +28,12 @@ def random_recipe(spec: ModelSpec, seed: int) -> Recipe:
         if draw.random() < 0.5:
             groups.append(KeepGroups(block=block.index, kept_count=draw.choice((1, 2))))
         sites += [
-            SiteEdit(name=site.name, kernel=draw.choice(KERNELS), rank=draw.choice((None, 8, 12)))
+            SiteEdit(
+                name=site.name,
+                kernel=draw.choice(KERNELS),
+                rank=draw.choice((None, 8, 12)),
+                form=draw.choice(("factors", "pivot")),
+            )
             for site in block.sites
             if draw.random() < 0.8
         ]
