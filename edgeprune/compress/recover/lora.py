@@ -92,6 +92,7 @@ def adapters(loaded: LoadedModel, *, seed: int) -> Iterator[Named]:
                     module.merge()
                 model.set_submodule(path, module.get_base_layer())
         _close(loaded, originals)
+        vars(model).pop("peft_config", None)  # peft's own note, which would warn of a second adapter
 
 
 def _opened(loaded: LoadedModel) -> dict[str, nn.Module]:

@@ -1,0 +1,175 @@
+"""How many steps fit into so many minutes on this machine: measured on the very model, in every precision it can.
+
+Only the plan depends on the machine's speed. What is done is the number of steps, which the recipe keeps; so a repeat
+on another machine, or on this one when it is busy, does the same.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from edgeprune.calibrate.loss import measure_loss
+from edgeprune.compress.recover.blockwise import BLOCK_RATES, train_block
+from edgeprune.compress.recover.data import RecoveryText
+from edgeprune.compress.recover.distill import ADAPTER_RATES, MEASUREMENTS, MIXTURE, RATES, step_loss
+from edgeprune.compress.recover.lora import adapters
+from edgeprune.compress.recover.optimizer import Optimizer
+from edgeprune.compress.recover.precision import Precision, moved, training_device
+from edgeprune.compress.recover.recovery import open_streams
+from edgeprune.compress.recover.trained import Named, kinds, own_parameters, training
+from edgeprune.compress.recover.vocabulary import Teacher
+from edgeprune.errors import UsageError
+from edgeprune.intake.load import LoadedModel
+from edgeprune.schema.recovery import Recovery, RecoveryMode
+
+__all__ = ["BLOCK_SHARE", "Speed", "fitting_steps", "plan_recovery"]
+
+BLOCK_SHARE = 0.25
+"""Of the time that `auto` gives to the blocks alone."""
+USED_SHARE = 0.95
+"""Of the minutes that is planned for; the rest is for loading and for keeping checkpoints."""
+CLEARLY_FASTER = 0.9
+"""bfloat16 is taken where a step takes no more than this share of the float32 step."""
+_TIMED_STEPS = 2
+
+
+@dataclass(frozen=True, kw_only=True)
+class Speed:
+    """Seconds on this machine."""
+
+    step_s: float
+    """One end-to-end step."""
+    block_step_s: float
+    """One step of every block, one after the other, and its share of moving the hidden states along."""
+    measure_s: float
+    """Measuring the selection text once."""
+    precision: Precision
+
+
+def plan_recovery(
+    student: LoadedModel,
+    dense: LoadedModel,
+    text: RecoveryText,
+    *,
+    minutes: float,
+    mode: RecoveryMode,
+    seed: int,
+    clock: Callable[[], float] = time.perf_counter,
+) -> Recovery:
+    """The recovery that takes about `minutes` here; both models compute afterwards as before.
+
+    Args:
+        student: the compressed model; gets tensors of its own.
+        dense: the model it was made from.
+        text: windows in the student's ids.
+        minutes: of training, measurements of the loss included.
+        mode: what is trained.
+        seed: of the order of the windows.
+        clock: seconds that pass.
+
+    Raises:
+        UsageError: not even a step fits.
+    """
+    own_parameters(student.model)
+    with moved(training_device(), student, dense):
+        speed = _measure(student, dense, text, mode, seed=seed, clock=clock)
+    return fitting_steps(speed, minutes=minutes, mode=mode)
+
+
+def fitting_steps(speed: Speed, *, minutes: float, mode: RecoveryMode) -> Recovery:
+    """The most steps that fit.
+
+    Raises:
+        UsageError: none does; the message says how many minutes a recovery takes at least.
+    """
+    seconds = 60.0 * minutes * USED_SHARE
+    measuring = 0.0 if mode == "blockwise" else (MEASUREMENTS + 1) * speed.measure_s
+    blocks = {"auto": BLOCK_SHARE, "blockwise": 1.0}.get(mode, 0.0) * max(0.0, seconds - measuring)
+    block_steps = int(blocks / speed.block_step_s) if blocks else 0
+    left = seconds - measuring - block_steps * speed.block_step_s
+    steps = 0 if mode == "blockwise" else max(0, int(left / speed.step_s))
+    needed = (measuring + (speed.block_step_s if mode == "blockwise" else speed.step_s)) / (60.0 * USED_SHARE)
+    if (block_steps if mode == "blockwise" else steps) == 0:
+        raise UsageError(
+            f"--recover-minutes {minutes:g} is too short for one step on this machine; give at least "
+            f"{max(0.1, -(-needed // 0.1) * 0.1):.1f}."
+        )
+    return Recovery(mode=mode, steps=steps, block_steps=block_steps, precision=speed.precision)
+
+
+def _measure(
+    student: LoadedModel,
+    dense: LoadedModel,
+    text: RecoveryText,
+    mode: RecoveryMode,
+    *,
+    seed: int,
+    clock: Callable[[], float],
+) -> Speed:
+    started = clock()
+    measure_loss(student, text.selection)
+    measure_s = clock() - started
+    teacher = Teacher(dense, student)
+    timed: dict[Precision, float] = {}
+    precisions: tuple[Precision, ...] = ("float32", "bfloat16")
+    for precision in precisions:
+        trial = Recovery(mode="distill", steps=_TIMED_STEPS, precision=precision)
+        if mode == "lora":
+            with adapters(student, seed=seed) as parameters:
+                optimizer = Optimizer(parameters, dict.fromkeys(parameters, "matrix"), ADAPTER_RATES, matrices="adam")
+                timed[precision] = _step_s(student, teacher, text, trial, parameters, optimizer, seed, clock)
+        else:
+            parameters = dict(student.model.named_parameters())
+            optimizer = Optimizer(parameters, kinds(student), RATES)
+            timed[precision] = _step_s(student, teacher, text, trial, parameters, optimizer, seed, clock)
+    chosen: Precision = "bfloat16" if timed["bfloat16"] < CLEARLY_FASTER * timed["float32"] else "float32"
+    block_step_s = 0.0
+    if mode in ("auto", "blockwise"):
+        block_step_s = _block_step_s(student, teacher, text, chosen, seed=seed, clock=clock)
+    return Speed(step_s=timed[chosen], block_step_s=block_step_s, measure_s=measure_s, precision=chosen)
+
+
+def _step_s(
+    student: LoadedModel,
+    teacher: Teacher,
+    text: RecoveryText,
+    trial: Recovery,
+    parameters: Named,
+    optimizer: Optimizer,
+    seed: int,
+    clock: Callable[[], float],
+) -> float:
+    """Seconds of one step, the fastest of a few after one that warms up; rates are zero, so no weight moves."""
+    found = []
+    for step in range(1 + _TIMED_STEPS):
+        started = clock()
+        with training(parameters):
+            step_loss(student, text.batch(step, seed=seed), teacher, trial, MIXTURE).backward()
+            optimizer.step(0.0)
+        found.append(clock() - started)
+    return min(found[1:])
+
+
+def _block_step_s(
+    student: LoadedModel,
+    teacher: Teacher,
+    text: RecoveryText,
+    precision: Precision,
+    *,
+    seed: int,
+    clock: Callable[[], float],
+) -> float:
+    """Seconds of one step of every block, by the time of a few steps of the first; its weights are put back."""
+    trial = Recovery(mode="blockwise", block_steps=_TIMED_STEPS, precision=precision)
+    streams = open_streams(student, teacher, text, trial, seed=seed)
+    parameters = streams.parameters(0)
+    before = {name: value.detach().clone() for name, value in parameters.items()}
+    optimizer = Optimizer(parameters, dict.fromkeys(parameters, "matrix"), BLOCK_RATES, matrices="adam")
+    started = clock()
+    streams.aim(0)
+    train_block(streams, 0, optimizer, trial, seed=seed)
+    streams.advance(0)
+    passed = clock() - started
+    for name, value in parameters.items():
+        value.data.copy_(before[name])
+    return len(streams) * passed / _TIMED_STEPS
