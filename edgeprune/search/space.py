@@ -311,9 +311,9 @@ def to_recipe(problem: Problem, taken: Iterable[Column], *, technique: str = "au
             kept, table_kernel = column.tables
             tokens = None if kept is None else KeepTokens(kept_count=kept)
         elif column.channels is not None and column.channels[1] is not None:
-            block, kept_count = column.channels
             criterion = problem.scores.channel_criterion
-            channels.append(KeepChannels(block=block, kept_count=kept_count, criterion=criterion))
+            entry = KeepChannels(block=column.channels[0], kept_count=column.channels[1], criterion=criterion)
+            channels.append(entry)
         elif column.groups is not None and column.groups[1] is not None:
             groups.append(KeepGroups(block=column.groups[0], kept_count=column.groups[1]))
         elif column.site is not None and (column.site.kernel != FLOAT32 or column.site.rank is not None):
