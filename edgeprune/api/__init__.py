@@ -6,8 +6,10 @@ Front doors call these and nothing deeper. Imports of stages are deferred, so th
 from edgeprune.api.devices import choose, demo, doctor, fit, plan, profile
 from edgeprune.api.runs import compress, explain, export, preview, report, run, search, validate
 from edgeprune.api.techniques import compress_with, laser
+from edgeprune.api.texts import Conversation, generate, serve
 
 __all__ = [
+    "Conversation",
     "choose",
     "compress",
     "compress_with",
@@ -16,6 +18,7 @@ __all__ = [
     "explain",
     "export",
     "fit",
+    "generate",
     "laser",
     "plan",
     "preview",
@@ -23,5 +26,6 @@ __all__ = [
     "report",
     "run",
     "search",
+    "serve",
     "validate",
 ]

@@ -10,11 +10,13 @@ from msgspec import convert
 
 from edgeprune.errors import UsageError
 from edgeprune.schema.budget import BudgetRequest, Limit, Objective
+from edgeprune.schema.generation import Sampling
 from edgeprune.schema.lock import Lock, parse_locks
 from edgeprune.units import parse_bytes, parse_fraction, parse_percent, parse_seconds
 
 __all__ = [
     "budget_options",
+    "bundle_argument",
     "context_option",
     "emulate_option",
     "executor_options",
@@ -23,6 +25,7 @@ __all__ = [
     "output_option",
     "run_argument",
     "runtime_options",
+    "sampling_options",
     "text_options",
     "threads_option",
 ]
@@ -89,6 +92,30 @@ emulate_option = click.option(
 
 _path = click.Path(path_type=Path)
 
+_SAMPLING_NAMES = ("max_tokens", "temperature", "top_p", "seed", "stop")
+
+
+def sampling_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The flags of how text is written; the verb gets them as `sampling`.
+
+    Raises:
+        UsageError: (when the verb is called) a value out of range.
+    """
+
+    @functools.wraps(function)
+    def with_sampling(*args: Any, **values: Any) -> Any:
+        flags = {name: values.pop(name) for name in _SAMPLING_NAMES}
+        return function(*args, sampling=Sampling(**flags), **values)
+
+    return _stacked(
+        click.option("--max-tokens", type=int, default=128, show_default=True, help="Longest answer."),
+        click.option("--temperature", type=float, default=0.0, show_default=True, help="0 takes the likeliest token."),
+        click.option("--top-p", type=float, default=1.0, show_default=True, help="Draw from the likeliest this much."),
+        click.option("--seed", type=int, help="Repeat the draws."),
+        click.option("--stop", multiple=True, help="Text before which the answer ends; repeatable."),
+    )(with_sampling)
+
+
 text_options = _stacked(
     click.option("--domain", multiple=True, type=_path, help="Text of the field: files or folders; repeatable."),
     click.option("--general", multiple=True, type=_path, help="General text (default: the model writes its own)."),
@@ -98,6 +125,8 @@ text_options = _stacked(
     ),
     click.option("--seed", type=int, default=0, show_default=True),
 )
+
+bundle_argument = click.argument("bundle", metavar="BUNDLE", type=_path)
 
 run_argument = click.argument("run_folder", metavar="RUN", type=click.Path(path_type=Path))
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from edgeprune.artifacts import record_json
 
-__all__ = ["table", "write_record_json", "write_text"]
+__all__ = ["table", "write_piece", "write_record_json", "write_text"]
 
 
 def write_record_json(record: Any) -> None:
@@ -18,6 +18,12 @@ def write_record_json(record: Any) -> None:
 def write_text(text: str) -> None:
     """Text for people, ending in one newline."""
     sys.stdout.write(text.rstrip("\n") + "\n")
+    sys.stdout.flush()
+
+
+def write_piece(text: str) -> None:
+    """A part of a text as it comes, without a line's end."""
+    sys.stdout.write(text)
     sys.stdout.flush()
 
 

@@ -26,6 +26,7 @@ ALLOWED = {
     "search": FOUNDATION | {"search"},
     "validate": FOUNDATION | {"validate"},
     "report": FOUNDATION | {"report"},
+    "generate": FOUNDATION | {"generate"},
     "demo": FOUNDATION | {"demo"},
     "intake": FOUNDATION | {"intake"},
     "calibrate": FOUNDATION | {"intake", "calibrate"},

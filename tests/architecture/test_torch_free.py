@@ -10,7 +10,7 @@ import edgeprune
 
 PACKAGE = Path(edgeprune.__file__).parent
 DEVICE_ROOMS = ("errors", "units", "schema", "artifacts", "shapes", "rounding", "chat_template", "runtime", "profile",
-                "predict", "search", "validate", "report", "pipeline", "api", "cli")  # fmt: skip
+                "predict", "search", "validate", "report", "generate", "pipeline", "api", "cli")  # fmt: skip
 REFUSED = ("torch", "transformers", "onnx", "onnx_ir", "onnxscript", "optimum", "mobius", "scipy", "sklearn",
            "safetensors", "tokenizers", "huggingface_hub")  # fmt: skip
 
@@ -55,7 +55,22 @@ def test_every_device_module_imports_without_the_host_libraries(tmp_path: Path) 
 
 
 @pytest.mark.parametrize(
-    "verb", ["run", "profile", "fit", "plan", "search", "explain", "validate", "report", "demo", "doctor"]
+    "verb",
+    [
+        "run",
+        "profile",
+        "fit",
+        "plan",
+        "search",
+        "explain",
+        "validate",
+        "report",
+        "demo",
+        "doctor",
+        "generate",
+        "chat",
+        "serve",
+    ],
 )
 def test_help_needs_neither_torch_nor_onnxruntime(verb: str, tmp_path: Path) -> None:
     code = GUARD.format(refused=set(REFUSED) | {"onnxruntime"}, modules=["edgeprune.cli.main"])
