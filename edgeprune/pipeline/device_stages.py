@@ -27,7 +27,7 @@ from edgeprune.schema.measurement import ValidationReport
 from edgeprune.schema.model import ModelSpec
 from edgeprune.schema.recipe import Recipe
 from edgeprune.schema.scores import Scores
-from edgeprune.shapes import edit_shapes
+from edgeprune.shapes import edit_shapes, with_groups
 from edgeprune.units import format_bytes, format_seconds
 
 __all__ = [
@@ -96,8 +96,13 @@ def site_shapes(spec: ModelSpec) -> tuple[tuple[int, int], ...]:
 
 
 def attention_shapes(spec: ModelSpec) -> tuple[tuple[int, int, int], ...]:
-    """(heads, key and value heads, head size) of every block, each once."""
-    return tuple(sorted({(block.num_heads, block.num_kv_heads, block.head_dim) for block in spec.blocks}))
+    """(heads, key and value heads, head size) of every block, and with half of its groups, each once.
+
+    Heads take time and so does a node without them: from one size alone neither would be known.
+    """
+    halves = [with_groups(block, max(1, block.num_kv_heads // 2)) for block in spec.attention_blocks]
+    blocks = (*spec.attention_blocks, *halves)
+    return tuple(sorted({(block.num_heads, block.num_kv_heads, block.head_dim) for block in blocks}))
 
 
 def search_inputs(run: Run) -> list[object]:
@@ -220,7 +225,7 @@ def report_inputs(run: Run) -> list[object]:
     """Every record the report shows."""
     folder = run.folder
     files = (folder.front, folder.validation, folder.recalibration, folder.scores, folder.model, folder.device)
-    return [*(run.hash_of(path) for path in files), read_recipe(run)]
+    return [run.hash_of(folder.scores_arrays), *(run.hash_of(path) for path in files), read_recipe(run)]
 
 
 def report_stage(run: Run) -> str:
@@ -242,6 +247,8 @@ def report_stage(run: Run) -> str:
         edited_spec=edit_shapes(spec, read_recipe(run)),
         scores=read_record(folder.scores, Scores),
         device=read_record(folder.device, DeviceProfile),
+        recipe=read_recipe(run),
+        arrays=read_arrays(folder.scores_arrays),
         versions=tool_versions(),
         created_at=datetime.now(timezone.utc).isoformat(timespec="seconds"),
     )
