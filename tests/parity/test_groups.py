@@ -95,3 +95,12 @@ def test_every_block_has_its_own_cache(exported: Exported) -> None:
     decoder = decoder_of(exported.folder)
     per_token = sum(2 * block.num_kv_heads * block.head_dim * 4 for block in blocks)
     assert decoder.cache.size_bytes == per_token * CONTEXT
+
+
+@pytest.mark.parametrize(("model_type", "kernel"), [("llama", "int4_b32_a4"), ("gpt2", "int8_b32_a4")])
+def test_rounded_weights_of_uneven_blocks_are_packed_right(model_type: str, kernel: str, tmp_path: Path) -> None:
+    loaded = tiny(tmp_path / "model", model_type, **FAMILIES[model_type])
+    exported = export(loaded, uneven(loaded, kernel), tmp_path / "bundle")
+    difference = exported.manifest.parity.exact_logit_difference
+    assert difference is not None
+    assert difference < 1e-5
