@@ -9,14 +9,16 @@ from msgspec.structs import replace
 
 from edgeprune.report.blocks import block_rows, vocabulary_text
 from edgeprune.report.caveats import limits, notes
+from edgeprune.report.forgotten import forgotten
 from edgeprune.schema.base import Basis
 from edgeprune.schema.candidate import Candidate, SearchResult
 from edgeprune.schema.device import DeviceProfile
 from edgeprune.schema.estimate import Cost
 from edgeprune.schema.measurement import BundleMeasurement, ValidationReport
 from edgeprune.schema.model import ModelSpec
+from edgeprune.schema.recipe import Recipe
 from edgeprune.schema.report import Quantity, ReportRow, RunReport
-from edgeprune.schema.scores import Scores
+from edgeprune.schema.scores import ScoreArrays, Scores
 from edgeprune.shapes import edit_shapes
 
 __all__ = ["LABELS", "build_report"]
@@ -45,6 +47,8 @@ def build_report(
     device: DeviceProfile,
     versions: dict[str, str],
     created_at: str,
+    recipe: Recipe | None = None,
+    arrays: ScoreArrays | None = None,
 ) -> RunReport:
     """Everything a reader of the run needs.
 
@@ -57,6 +61,8 @@ def build_report(
         device: the profile predictions were made with.
         versions: tool and library versions.
         created_at: UTC time in ISO 8601.
+        recipe: what was measured; None leaves out what it forgot.
+        arrays: beside the scores.
     """
     chosen = search_result.chosen
     is_edited = chosen is None or edit_shapes(dense_spec, chosen.recipe) != edited_spec
@@ -87,6 +93,7 @@ def build_report(
         search=search_result,
         validation=validation,
         calibration=scores.calibration,
+        forgotten=None if recipe is None else forgotten(validation, dense_spec, recipe, scores, arrays or {}),
         notes=notes(search_result, validation, dense_spec, scores, device, is_edited=is_edited),
         limits=limits(search_result, validation, device),
         created_at=created_at,

@@ -7,6 +7,7 @@ from importlib import resources
 
 import jinja2
 
+from edgeprune.report.forgotten_text import CONTRAST_HEAD, CONTRAST_TEXT, contrast_values, number_text, tokens_text
 from edgeprune.report.plots import front_plot, latency_plot
 from edgeprune.report.text import (
     LABELS,
@@ -45,6 +46,9 @@ def render_html(report: RunReport) -> str:
         "heading": heading,
         "quantity": quantity_of,
         "share": lambda fraction: f"{0.06 + 0.44 * min(1.0, fraction):.3f}",
+        "contrast": contrast_values,
+        "number": number_text,
+        "tokens": tokens_text,
         "words": lambda verdict: verdict.replace("_", " "),
     }
     source = resources.files("edgeprune.report").joinpath("template.html").read_text(encoding="utf-8")
@@ -53,6 +57,8 @@ def render_html(report: RunReport) -> str:
         report=report,
         bases=BASES,
         budget=budget_lines(report),
+        contrast_head=CONTRAST_HEAD,
+        contrast_text=CONTRAST_TEXT,
         front=front_plot(report.search),
         labels=LABELS,
         latency=latency_plot(report.validation.measurements),

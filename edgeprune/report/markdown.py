@@ -1,5 +1,6 @@
 """The report as Markdown."""
 
+from edgeprune.report.forgotten_text import CONTRAST_HEAD, CONTRAST_TEXT, contrast_values, number_text, tokens_text
 from edgeprune.report.text import (
     budget_lines,
     check_name,
@@ -32,6 +33,7 @@ def render_markdown(report: RunReport) -> str:
         "## What was removed",
         f"Vocabulary: {report.vocabulary}.",
         _blocks(report),
+        _forgotten(report),
         "## Front",
         _front(report),
         "## Notes",
@@ -139,6 +141,29 @@ def _blocks(report: RunReport) -> str:
             ]
         )
     return _table(["block", "parameters kept", "bytes kept", "channels", "sites"], rows)
+
+
+def _forgotten(report: RunReport) -> str:
+    """What was given up outside the domain; nothing where the report was made without it."""
+    lost = report.forgotten
+    if lost is None:
+        return ""
+    texts = [
+        [
+            _plain(text.name),
+            format_value(text.dense_bits_per_byte, "bits"),
+            format_value(text.bits_per_byte, "bits"),
+            "n/a" if text.relative is None else f"{text.relative:+.1%}",
+            "n/a" if text.token_inflation is None else f"{text.token_inflation:.3f}",
+        ]
+        for text in lost.texts
+    ]
+    head = ["text", "dense bits per byte", "recipe bits per byte", "change", "tokens / dense"]
+    parts = ["## What was forgotten", _table(head, texts) if texts else "No text was measured.", tokens_text(lost)]
+    if lost.channels:
+        rows = [[str(row.block), *(number_text(value) for value in contrast_values(row))] for row in lost.channels]
+        parts += [CONTRAST_TEXT, _table(["block", *CONTRAST_HEAD], rows)]
+    return "\n\n".join(parts)
 
 
 def _front(report: RunReport) -> str:

@@ -6,7 +6,7 @@ from edgeprune.schema.candidate import SearchResult
 from edgeprune.schema.measurement import Check, ValidationReport
 from edgeprune.schema.scores import CalibrationSummary
 
-__all__ = ["BlockRow", "Quantity", "ReportRow", "RunReport"]
+__all__ = ["BlockContrast", "BlockRow", "Forgotten", "Quantity", "ReportRow", "RunReport", "TextChange"]
 
 
 class Quantity(Record, frozen=True, kw_only=True):
@@ -47,6 +47,47 @@ class BlockRow(Record, frozen=True, kw_only=True):
     """Such as `512 of 704`."""
 
 
+class TextChange(Record, frozen=True, kw_only=True):
+    """One text before and after; None where it was not measured."""
+
+    name: str
+    dense_bits_per_byte: float | None
+    bits_per_byte: float | None
+    relative: float | None
+    """bits_per_byte / dense_bits_per_byte - 1."""
+    token_inflation: float | None
+    """Tokens scored in it, recipe / dense; above one where its words are cut into more tokens."""
+
+
+class BlockContrast(Record, frozen=True, kw_only=True):
+    """Channels that left one block: what they did on the domain beside general text; None where it was not measured."""
+
+    block: int
+    kept_count: int
+    dropped_count: int | None = None
+    kept_contrast: float | None = None
+    """Median over the channels that stay of their second moment on the domain / on general text."""
+    dropped_contrast: float | None = None
+    """The same over those that left; below the kept ones' where general text used them more."""
+    general_count: int | None = None
+    """Channels that left although they do more on general text than on the domain."""
+
+
+class Forgotten(Record, frozen=True, kw_only=True):
+    """What the recipe gave up outside the domain."""
+
+    texts: tuple[TextChange, ...]
+    channels: tuple[BlockContrast, ...]
+    """Narrowed blocks; in the order of importance that calibration found in the dense model."""
+    dropped_token_count: int
+    coverage: float | None
+    """Share of the tokens in the domain's selection text that are kept ones."""
+    general_coverage: float | None
+    """The same in general selection text."""
+    general_token_inflation: float | None
+    """Tokens for general selection text, with the trimmed tokenizer / with the full one."""
+
+
 class RunReport(Record, frozen=True, kw_only=True):
     """All that a reader of the run needs."""
 
@@ -66,6 +107,8 @@ class RunReport(Record, frozen=True, kw_only=True):
     search: SearchResult
     validation: ValidationReport
     calibration: CalibrationSummary
+    forgotten: Forgotten | None = None
+    """None in reports that were made without it."""
     notes: tuple[str, ...] = ()
     limits: tuple[str, ...] = ()
     """What this report does not show."""
