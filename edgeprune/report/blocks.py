@@ -26,9 +26,14 @@ def block_bytes(block: BlockSpec) -> int:
 
 def _row(dense: BlockSpec, edited: BlockSpec | None) -> BlockRow:
     if edited is None:
-        channels = f"0 of {dense.intermediate_size}"
         return BlockRow(
-            index=dense.index, is_dropped=True, kept_fraction=0.0, bytes_kept_fraction=0.0, sites={}, channels=channels
+            index=dense.index,
+            is_dropped=True,
+            kept_fraction=0.0,
+            bytes_kept_fraction=0.0,
+            sites={},
+            channels=f"0 of {dense.intermediate_size}",
+            groups=f"0 of {dense.num_kv_heads}",
         )
     return BlockRow(
         index=dense.index,
@@ -37,6 +42,7 @@ def _row(dense: BlockSpec, edited: BlockSpec | None) -> BlockRow:
         bytes_kept_fraction=block_bytes(edited) / block_bytes(dense),
         sites={site.role: _form(site) for site in edited.sites},
         channels=f"{edited.intermediate_size} of {dense.intermediate_size}",
+        groups=f"{edited.num_kv_heads} of {dense.num_kv_heads}",
     )
 
 

@@ -137,10 +137,11 @@ def _blocks(report: RunReport) -> str:
                 "dropped" if block.is_dropped else format_fraction(block.kept_fraction),
                 format_fraction(block.bytes_kept_fraction),
                 block.channels,
+                block.groups,
                 forms,
             ]
         )
-    return _table(["block", "parameters kept", "bytes kept", "channels", "sites"], rows)
+    return _table(["block", "parameters kept", "bytes kept", "channels", "key-value groups", "sites"], rows)
 
 
 def _forgotten(report: RunReport) -> str:

@@ -45,6 +45,8 @@ class BlockRow(Record, frozen=True, kw_only=True):
     """Role -> such as `rank 64 int4_b32_a4`."""
     channels: str
     """Such as `512 of 704`."""
+    groups: str = ""
+    """Key-value groups, such as `1 of 2`; empty in older reports."""
 
 
 class TextChange(Record, frozen=True, kw_only=True):
