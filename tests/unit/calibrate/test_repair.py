@@ -28,17 +28,20 @@ def test_an_affine_map_of_that_rank_is_found_again() -> None:
 
 
 def test_a_lower_rank_leaves_what_the_best_one_of_that_rank_must() -> None:
-    # With uncorrelated inputs of equal size, reduced-rank regression is the truncated SVD of the full one.
-    inputs = torch.linalg.qr(random(300, 8) - random(300, 8).mean(dim=0))[0] * 300**0.5
-    inputs -= inputs.mean(dim=0)
-    change = torch.linalg.lstsq(inputs, random(300, 8, seed=1)).solution
-    targets = inputs + inputs @ change
-    S = inputs.T @ inputs
-    explained = torch.linalg.eigvalsh(change.T @ S @ change)
-    for rank in (2, 5):
-        # No token changes three times as much as the median one does, so all weigh alike.
-        assert (targets - inputs).norm(dim=1).max() < 3 * (targets - inputs).norm(dim=1).median()
-        assert error(inputs, targets, rank) == pytest.approx(float(explained[: 8 - rank].sum()), rel=1e-4)
+    inputs = random(300, 8) @ random(8, 8, seed=1) + 1.0
+    targets = inputs + random(300, 8, seed=2) + inputs @ random(8, 8, seed=3)
+    # An error counts relative to its token, so rows are divided by the sizes of their targets.
+    root = 1.0 / targets.norm(dim=1, keepdim=True)
+    design = torch.cat([inputs, torch.ones(300, 1)], dim=1) * root
+    full = torch.linalg.lstsq(design, (targets - inputs) * root).solution
+    left_over = float((design @ full - (targets - inputs) * root).square().sum())
+    centred = (inputs - (inputs * root**2).sum(dim=0) / (root**2).sum()) * root
+    explained = torch.linalg.eigvalsh((centred @ full[:8]).T @ (centred @ full[:8]))
+    for rank in (2, 5, 8):
+        found = fit_operator(inputs, targets, rank)
+        output = inputs + inputs @ found.right.T @ found.left.T + found.intercept
+        error = float(((output - targets) * root).square().sum())
+        assert error == pytest.approx(left_over + float(explained[: 8 - rank].sum()), rel=1e-4)
 
 
 def test_one_massive_token_does_not_decide_the_fit() -> None:
