@@ -18,7 +18,7 @@ def as_conversations(documents: Sequence[str], render: Callable[[list[dict[str, 
         render: the template, messages to text.
 
     Raises:
-        CalibrationError: the model has no template, or the template refuses the messages.
+        UsageError: the model has no template, or the template refuses the messages.
     """
     rendered = []
     for document in documents:

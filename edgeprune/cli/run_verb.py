@@ -31,6 +31,12 @@ __all__ = ["command"]
 @click.argument("model", required=False)
 @click.option("--device", help="Saved or shipped profile, or a path (default: measure this device).")
 @click.option("--recipe", type=click.Path(path_type=Path), help="Run this recipe.toml as written.")
+@click.option(
+    "--also",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    help="Text of another field, measured to say what was forgotten; repeatable.",
+)
 @click.option("--quick", is_flag=True, help="Profile in a few seconds, with wider ranges.")
 @click.option("--dry-run", is_flag=True, help="Say what would be done and needed; do nothing.")
 @budget_options
@@ -53,6 +59,7 @@ def command(
     model: str | None,
     device: str | None,
     recipe: Path | None,
+    also: tuple[Path, ...],
     quick: bool,
     dry_run: bool,
     budget: BudgetRequest | None,
@@ -87,6 +94,7 @@ def command(
         domain=tuple(map(str, domain)),
         general=tuple(map(str, general)),
         evaluation=tuple(map(str, evaluation)),
+        also=tuple(map(str, also)),
         questions=None if questions is None else str(questions),
         thread_count=threads,
         execution_provider=ep,

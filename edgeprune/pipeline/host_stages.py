@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from edgeprune.artifacts import read_arrays, read_record, write_arrays, write_record
+from edgeprune.pipeline.other_texts import other_inputs, other_texts
 from edgeprune.pipeline.request import named
 from edgeprune.pipeline.settings import BASELINES, KERNELS, dense_spec, read_recipe, workload_of
 from edgeprune.pipeline.table import Run
@@ -142,6 +143,7 @@ def _evaluation_inputs(run: Run) -> list[object]:
         run.hash_of(run.folder.texts),
         None if questions is None else [run.hash_of(Path(questions)), run.request.budget.min_accuracy is not None],
         workload_of(run),
+        *other_inputs(run),
     ]
 
 
@@ -156,6 +158,7 @@ def _evaluation(run: Run) -> "tuple[list[EvaluationText], list[EvaluationChoices
         )
         for name in ("domain", "general")
     ]
+    texts += other_texts(run, _model_folder(run), texts[0].documents)
     choices = []
     if run.request.questions is not None:
         path = Path(run.request.questions)

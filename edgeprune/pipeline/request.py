@@ -62,6 +62,7 @@ def complete_request(request: RunRequest) -> RunRequest:
         domain=_absolute(request.domain),
         general=_absolute(request.general),
         evaluation=_absolute(request.evaluation),
+        also=_absolute(request.also),
         questions=None if request.questions is None else str(Path(request.questions).absolute()),
         recipe=None if request.recipe is None else str(Path(request.recipe).absolute()),
     )
@@ -165,6 +166,7 @@ def read_manifest(folder: RunFolder) -> RunManifest:
 def _check_exist(request: RunRequest) -> None:
     """A mistyped path is known before the first stage, not after half a minute of profiling."""
     groups = {"--domain": request.domain, "--general": request.general, "--eval": request.evaluation}
+    groups["--also"] = request.also
     for flag, paths in groups.items():
         for path in paths:
             if not Path(path).exists():

@@ -38,6 +38,8 @@ class RunRequest(Record, frozen=True, kw_only=True):
     general: tuple[str, ...] = ()
     """None given: the model writes its own."""
     evaluation: tuple[str, ...] = ()
+    also: tuple[str, ...] = ()
+    """Texts of other fields, measured to say what was forgotten; nothing is calibrated or selected on them."""
     questions: str | None = None
     thread_count: int | None = None
     execution_provider: str = "cpu"
