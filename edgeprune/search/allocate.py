@@ -10,19 +10,20 @@ feasible limits, the rows of chosen limits are loosened by one common relative v
 """
 
 import functools
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edgeprune.schema.budget import Objective
-from edgeprune.search.highs import INFINITY, Program, Rows, solve
+from edgeprune.search.branches import solve_below
 from edgeprune.search.problem import Limits, Price
+from edgeprune.search.program import INFINITY, LimitRow, Program, Rows
 from edgeprune.search.space import Column, Space
 
-__all__ = ["EVERY_LIMIT", "RELATIVE_GAP", "Allocation", "Allocator", "LimitRow"]
+__all__ = ["EVERY_LIMIT", "RELATIVE_GAP", "Allocation", "Allocator", "Answer"]
 
 RELATIVE_GAP = 1e-4
 TIE_NATS = 1e-4
@@ -50,15 +51,18 @@ class Allocation:
     """Relative gap proved between this answer and the best possible one."""
     violation: float = 0.0
     """Worst relative violation of the loosened limits."""
+    objective: float = 0.0
+    """What was made least, in the solver's own scale."""
 
 
-class LimitRow(NamedTuple):
-    """One limited resource: coefficients @ x <= bound; the solver sees both sides divided by `reference`."""
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """What solving for something better than what is known showed."""
 
-    name: str
-    coefficients: _Array
+    allocation: Allocation | None
+    """None where nothing better was found."""
     bound: float
-    reference: float
+    """No other allocation has a smaller objective; infinity where none is within the limits."""
 
 
 class Allocator:
@@ -111,15 +115,32 @@ class Allocator:
         rows, cost, loosened = self._objective("loss", limits)
         return self._run(rows, cost, gap=gap, loosened=loosened, drop_count=drop_count)
 
+    def least(
+        self, objective: Objective, limits: Limits, *, below: float = math.inf, drop_count: float | None = None
+    ) -> Answer:
+        """The allocation within the limits with the least loss, peak memory or time per token.
+
+        Ties in loss and memory are broken by time, ties in time by loss.
+
+        Args:
+            objective: what is made least.
+            limits: what must hold.
+            below: an objective that is known; only a smaller one is of interest.
+            drop_count: only recipes that drop that many blocks, halves counted as such; None leaves that open.
+
+        Raises:
+            DeviceError: the solver stopped without an answer.
+        """
+        rows, cost, loosened = self._objective(objective, limits)
+        return self._answer(rows, cost, gap=RELATIVE_GAP, loosened=loosened, drop_count=drop_count, below=below)
+
     def least_memory(self, limits: Limits) -> Allocation | None:
         """The allocation with the least peak memory within the limits; None when there is none."""
-        rows, cost, loosened = self._objective("memory", limits)
-        return self._run(rows, cost, gap=RELATIVE_GAP, loosened=loosened)
+        return self.least("memory", limits).allocation
 
     def least_latency(self, limits: Limits) -> Allocation | None:
         """The allocation with the least time per token within the limits (ties broken by loss); None when none."""
-        rows, cost, loosened = self._objective("latency", limits)
-        return self._run(rows, cost, gap=RELATIVE_GAP, loosened=loosened)
+        return self.least("latency", limits).allocation
 
     def program(self, limits: Limits, objective: Objective) -> tuple[Program, list[LimitRow]]:
         """What is solved for an objective, and its limit rows, which stand after those of the groups."""
@@ -194,16 +215,30 @@ class Allocator:
         loosened: frozenset[str] = frozenset(),
         drop_count: float | None = None,
     ) -> Allocation | None:
+        return self._answer(limit_rows, cost, gap=gap, loosened=loosened, drop_count=drop_count).allocation
+
+    def _answer(
+        self,
+        limit_rows: list[LimitRow],
+        cost: _Array,
+        *,
+        gap: float,
+        loosened: frozenset[str],
+        drop_count: float | None = None,
+        below: float = math.inf,
+    ) -> Answer:
         branch = tuple(
             position
             for position in self._depth_columns
             if drop_count is None or _block_count(self._space.columns[position]) == drop_count
         )
-        solution = solve(self._program(limit_rows, cost, loosened, branch), gap=gap, seed=self._seed)
-        if solution is None:
-            return None
-        taken = tuple(self._space.columns[int(index)] for index in solution.taken)
-        return Allocation(taken=taken, gap=solution.gap, violation=solution.slack)
+        program = self._program(limit_rows, cost, loosened, branch)
+        found, bound = solve_below(program, gap=gap, seed=self._seed, cutoff=below)
+        if found is None:
+            return Answer(allocation=None, bound=bound)
+        taken = tuple(self._space.columns[int(index)] for index in found.taken)
+        allocation = Allocation(taken=taken, gap=found.gap, violation=found.slack, objective=found.objective)
+        return Answer(allocation=allocation, bound=bound)
 
     def _program(
         self, limit_rows: list[LimitRow], cost: _Array, loosened: frozenset[str], branch: tuple[int, ...]

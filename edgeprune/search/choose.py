@@ -8,11 +8,14 @@ Without a time limit or objective one solve is exact. Limits on quality alone as
 """
 
 import dataclasses
-from typing import NamedTuple
+import math
+
+from msgspec.structs import replace
 
 from edgeprune.schema.budget import Budget, Objective
 from edgeprune.schema.candidate import Candidate
-from edgeprune.search.allocate import Allocation, Allocator
+from edgeprune.search.allocate import Allocator, Answer
+from edgeprune.search.branches import ABSOLUTE_GAP
 from edgeprune.search.candidates import allocated
 from edgeprune.search.problem import Limits, Problem
 from edgeprune.search.quantities import predicted_verdict
@@ -21,13 +24,6 @@ from edgeprune.search.space import Space
 __all__ = ["basis_of", "choose", "limits_of", "objective_of", "unpredicted", "variants"]
 
 CACHED_SHARES = (1.0, 0.75, 0.5, 0.25, 0.0)
-
-
-class _Answer(NamedTuple):
-    """A candidate, and the loss of its single choices as the solver added them up."""
-
-    candidate: Candidate
-    loss_nats: float
 
 
 def limits_of(problem: Problem, space: Space, allocator: Allocator) -> Limits:
@@ -110,39 +106,51 @@ def choose(
         DeviceError: the solver stopped without an answer.
     """
     limits = limits_of(problem, space, allocator)
-    objective = "loss" if drop_count is not None else objective_of(problem.budget, limits)
+    if drop_count is not None:
+        found = _over_shares(problem, space, allocator, limits, "loss", drop_count=drop_count)
+    else:
+        found = _over_shares(problem, space, allocator, limits, objective_of(problem.budget, limits))
+    return found
 
-    def answer(variant: Limits) -> _Answer | None:
-        found: Allocation | None
-        if objective == "memory":
-            found = allocator.least_memory(variant)
-        elif objective == "latency":
-            found = allocator.least_latency(variant)
-        else:
-            found = allocator.least_loss(variant, drop_count=drop_count)
+
+def _over_shares(
+    problem: Problem,
+    space: Space,
+    allocator: Allocator,
+    limits: Limits,
+    objective: Objective,
+    *,
+    drop_count: float | None = None,
+) -> Candidate | None:
+    def solved(variant: Limits, below: float = math.inf) -> tuple[Answer, Candidate | None]:
+        answer = allocator.least(objective, variant, below=below, drop_count=drop_count)
         basis = basis_of(space, is_stepped=variant.working_set_bytes is not None)
-        if found is None:
-            return None
-        return _Answer(allocated(problem, found, "recipe", basis=basis), sum(one.loss_nats for one in found.taken))
+        found = answer.allocation
+        return answer, None if found is None else allocated(problem, found, "recipe", basis=basis)
 
     timed = Budget(latency_s=limits.latency_s, first_token_s=limits.first_token_s)
     if objective != "latency":
         if timed == Budget():
-            only = answer(limits)
-            return None if only is None else only.candidate
+            return solved(limits)[1]
         # Where the best recipe without limits on time is fast enough, it is the best one with them.
-        free = answer(dataclasses.replace(limits, latency_s=None, first_token_s=None))
-        if free is None or predicted_verdict(free.candidate, timed) == "met":
-            return None if free is None else free.candidate
-    best: _Answer | None = None
+        _, free = solved(dataclasses.replace(limits, latency_s=None, first_token_s=None))
+        if free is None or predicted_verdict(free, timed) == "met":
+            return free
+    best: Candidate | None = None
+    known = bound = math.inf
     for variant in variants(problem, limits):
         # Only what beats the best so far is of interest: a share that cannot is refuted by its relaxation at once.
-        entry = answer(variant if best is None else _beating(variant, best, objective))
-        if entry is not None and (
-            best is None or _measure(entry.candidate, objective) < _measure(best.candidate, objective)
-        ):
-            best = entry
-    return None if best is None else best.candidate
+        answer, entry = solved(variant, known)
+        bound = min(bound, answer.bound)
+        if answer.allocation is not None and entry is not None:
+            known = answer.allocation.objective
+            if best is None or _measure(entry, objective) < _measure(best, objective):
+                best = entry
+    if best is None:
+        return None
+    # What was refuted at one share counts for the gap at another: the answer is the best of all of them.
+    left = max(0.0, known - bound) / max(abs(known), ABSOLUTE_GAP)
+    return replace(best, optimality_gap=left)
 
 
 def basis_of(space: Space, *, is_stepped: bool = False) -> str:
@@ -153,15 +161,6 @@ def basis_of(space: Space, *, is_stepped: bool = False) -> str:
     if is_stepped:
         heuristics.append("share of cached weights in steps of a quarter")
     return "exact" if not heuristics else f"exact but for: {', '.join(heuristics)}"
-
-
-def _beating(variant: Limits, best: _Answer, objective: Objective) -> Limits:
-    if objective == "loss":
-        return dataclasses.replace(variant, loss_nats=best.loss_nats)
-    peak = best.candidate.cost.peak_rss_bytes.high
-    if objective == "memory" and peak is not None:
-        return dataclasses.replace(variant, memory_bytes=peak)
-    return variant
 
 
 def _measure(entry: Candidate, objective: Objective) -> float:

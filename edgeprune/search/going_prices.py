@@ -12,11 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeprune.schema.budget import Objective
-from edgeprune.search.allocate import TIE_NATS, Allocator, LimitRow
+from edgeprune.search.allocate import TIE_NATS, Allocator
 from edgeprune.search.choose import limits_of, objective_of, variants
+from edgeprune.search.highs import Relaxation, relax
 from edgeprune.search.problem import Limits, Problem
-from edgeprune.search.program import Program
-from edgeprune.search.relaxation import Relaxation, relax
+from edgeprune.search.program import LimitRow, Program
 from edgeprune.search.space import Column, Space
 
 __all__ = ["GoingPrices", "going_prices"]

@@ -1,11 +1,15 @@
 """The integer program as arrays: what the allocator lays out and the solver takes."""
 
+import math
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Program", "Rows", "Solution"]
+__all__ = ["INFINITY", "LimitRow", "Program", "Rows", "Solution"]
+
+INFINITY = math.inf
+"""No bound, also to HiGHS."""
 
 _Array = NDArray[np.float64]
 
@@ -35,6 +39,15 @@ class Rows:
         other.starts, other.indices, other.values = self.starts[:], self.indices[:], self.values[:]
         other.lower, other.upper = self.lower[:], self.upper[:]
         return other
+
+
+class LimitRow(NamedTuple):
+    """One limited resource: coefficients @ x <= bound; the solver sees both sides divided by `reference`."""
+
+    name: str
+    coefficients: _Array
+    bound: float
+    reference: float
 
 
 class Program(NamedTuple):

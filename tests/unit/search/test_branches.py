@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from edgeprune.search.bounds import BranchBounds
-from edgeprune.search.highs import INFINITY, solve
-from edgeprune.search.program import Program, Rows
+from edgeprune.search.branches import solve
+from edgeprune.search.program import INFINITY, Program, Rows
 from tests.unit.search.programs import joint_optimum, random_program
 
 

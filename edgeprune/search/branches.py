@@ -1,0 +1,217 @@
+"""Solves a search's program exactly: HiGHS for linear relaxations, everything near their bounds listed for the rest.
+
+A program whose columns include a *branch* (exactly one of a few columns is taken, here the depth options) is solved
+branch by branch. A branch goes through these steps and no further than needed:
+
+    relax   its linear relaxation; the prices of the limits found there bound all other branches too (`bounds`)
+    close   every allocation near the bound is listed (`closing`), with little work at first
+    split   into one branch for each column of the group that the relaxation mixes most coarsely (embedding and head
+            have few and large options, so half of one and half of another makes a bound that nothing reaches)
+    close   with all the work that is left, in a branch split often enough
+
+It ends when no bound lies below the best answer by more than the gap, or when the work allowed is spent: work is
+counted, so that a busy machine answers the same, and what is not proved is told as the gap that is left.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgeprune.errors import DeviceError
+from edgeprune.search.bounds import BranchBounds
+from edgeprune.search.closing import close
+from edgeprune.search.highs import Relaxations
+from edgeprune.search.program import INFINITY, Program, Rows, Solution
+
+__all__ = ["ABSOLUTE_GAP", "Outcome", "solve", "solve_below"]
+
+ABSOLUTE_GAP = 1e-6
+"""Nats per token: far below what predicted losses are good for. With a gap of zero asked for, a thousandth of it."""
+FRACTIONAL = 1e-6
+"""Values of the relaxation this far from 0 and 1 are a mixture."""
+SPLITS = 2
+"""How often a branch may be split before it is closed as it is."""
+FIRST_WORK = 120_000
+"""Partial allocations of a branch's first closing: a few hundredths of a second."""
+WORK_LIMIT = 6_000_000
+"""Partial allocations of one program: about a second."""
+RELAXATION_WORK = 30_000
+"""What a relaxation counts as, which takes about as long as that many partial allocations."""
+WITHIN = 1e-9
+"""A common slack below this is none."""
+
+_Array = NDArray[np.float64]
+
+
+class Outcome(NamedTuple):
+    """An answer, and what was proved."""
+
+    solution: Solution | None
+    """None where nothing below the cutoff was found."""
+    bound: float
+    """Nothing feasible has an objective below this and below the solution's; infinity where nothing is feasible."""
+
+
+@dataclass
+class _Branch:
+    """What is known of one branch."""
+
+    fixed: tuple[int, ...]
+    """Columns that are taken: one of the program's branch, and one for each split."""
+    bound: float = -math.inf
+    """No answer of the branch lies below."""
+    prices: _Array | None = None
+    """Of the limits in its relaxation; None before that."""
+    mixed: tuple[int, ...] = ()
+    """Columns of the group to split at; empty where the relaxation mixes none."""
+    is_tried: bool = False
+    """Closed with little work."""
+    is_done: bool = False
+
+
+def solve(program: Program, *, gap: float, seed: int) -> Solution | None:
+    """Solve to a relative gap; None when nothing is feasible.
+
+    Raises:
+        DeviceError: the work allowed was spent before an answer was found or refuted.
+    """
+    return solve_below(program, gap=gap, seed=seed).solution
+
+
+def solve_below(program: Program, *, gap: float, seed: int, cutoff: float = math.inf) -> Outcome:
+    """Solve for what lies below a cutoff.
+
+    Raises:
+        DeviceError: the work allowed was spent before an answer was found or refuted, with nothing to fall back on.
+    """
+    work = _Work(program, gap=gap, seed=seed, cutoff=cutoff)
+    while work.left > 0 and (branch := work.next_branch()) is not None:
+        if branch.prices is None:
+            work.relax(branch)
+        elif not branch.is_tried:
+            branch.is_tried = True
+            work.close(branch, FIRST_WORK)
+        elif branch.mixed and len(branch.fixed) <= SPLITS:
+            work.split(branch)
+        else:
+            branch.is_done = True
+            work.close(branch, work.left)
+    bound = min((branch.bound for branch in work.branches), default=math.inf)
+    best = work.best
+    if best is None and cutoff == math.inf and bound < math.inf:
+        best = _any_within(program, seed)
+    if best is None:
+        return Outcome(None, bound)
+    distance = max(0.0, best.objective - bound)
+    return Outcome(best._replace(gap=distance / max(abs(best.objective), work.absolute_gap)), bound)
+
+
+def _any_within(program: Program, seed: int) -> Solution | None:
+    """Some answer where none was found near the bound: what misses the limits least, if that is by nothing."""
+    count, rows, old = len(program.cost), Rows(), program.rows
+    for position, (start, end) in enumerate(zip(old.starts, old.starts[1:], strict=False)):
+        indices, values = old.indices[start:end], old.values[start:end]
+        if old.lower[position] != old.upper[position] and indices[-1:] != [count]:
+            indices, values = [*indices, count], [*values, -1.0]
+        rows.add(indices, values, old.lower[position], old.upper[position])
+    missed = Program(program.cost * 1e-6, INFINITY, rows, program.branch)
+    found = None if old.indices.count(count) else solve(missed, gap=1e-3, seed=seed)
+    if found is not None and found.slack <= WITHIN:
+        return Solution(found.taken, 0.0, float(program.cost[found.taken].sum()), math.inf)
+    if found is not None and found.slack * (1.0 - found.gap) > WITHIN:
+        return None  # what misses them least is proved to miss them
+    raise DeviceError(
+        "The search spent the work it may without an answer and without a proof that there is none; loosen the budget "
+        "a little, or fix some choices with --lock."
+    )
+
+
+class _Work:
+    """One program while it is solved."""
+
+    def __init__(self, program: Program, *, gap: float, seed: int, cutoff: float) -> None:
+        self.branches = [_Branch((column,)) for column in program.branch]
+        self.best: Solution | None = None
+        self.left = WORK_LIMIT
+        self.absolute_gap = ABSOLUTE_GAP if gap > 0.0 else 1e-3 * ABSOLUTE_GAP
+        self._cutoff = cutoff
+        self._program = program
+        self._gap = gap
+        self._bounds = BranchBounds(program)
+        self._relaxations = Relaxations(program, self._bounds, seed=seed, is_exact=gap == 0.0)
+        self._update(self._bounds.at(program.cost, np.zeros(len(self._bounds.limits))))
+
+    def next_branch(self) -> _Branch | None:
+        """The branch to work on; None when the best answer is good enough for all."""
+        candidates = [branch for branch in self.branches if not branch.is_done and not self._is_refuted(branch)]
+        # Answers before proofs: a good answer refutes branches for nothing.
+        return min(candidates, key=lambda branch: (branch.is_tried, branch.bound), default=None)
+
+    def relax(self, branch: _Branch) -> None:
+        """Solve the linear relaxation of a branch, and let its prices bound the others."""
+        self.left -= RELAXATION_WORK
+        found = self._relaxations.relax(branch.fixed)
+        if found is None:
+            branch.bound, branch.is_done = math.inf, True
+            misses = self._relaxations.misses()
+            if misses is not None:
+                self._update(misses)
+            return
+        branch.prices = found.prices
+        branch.bound = max(branch.bound, self._bounds.priced(self._program.cost, found.prices, branch.fixed).bound)
+        branch.mixed = self._mixed(found.values)
+        self._update(self._bounds.at(self._program.cost, found.prices))
+
+    def close(self, branch: _Branch, work_limit: int) -> None:
+        """List what lies near the bound of a branch."""
+        assert branch.prices is not None  # relaxed before
+        found = close(
+            self._bounds,
+            self._program.cost,
+            branch.fixed,
+            branch.prices,
+            cutoff=self._known,
+            work_limit=min(work_limit, self.left),
+        )
+        self.left -= found.work
+        branch.bound = max(branch.bound, found.bound)
+        if found.objective < self._known:
+            self.best = Solution(np.array(found.taken, dtype=np.int64), found.slack, found.objective, math.inf)
+
+    def split(self, branch: _Branch) -> None:
+        """Replace a branch by one for each column of the group its relaxation mixes."""
+        assert branch.prices is not None
+        self.branches.remove(branch)
+        priced = self._bounds.priced(self._program.cost, branch.prices, branch.fixed)
+        for column in branch.mixed:
+            bound = max(branch.bound, priced.bound + float(priced.excess[column]))
+            self.branches.append(_Branch((*branch.fixed, column), bound))
+
+    @property
+    def _known(self) -> float:
+        return self._cutoff if self.best is None else self.best.objective
+
+    def _is_refuted(self, branch: _Branch) -> bool:
+        if self._known == math.inf:
+            return branch.bound == math.inf
+        return self._known - branch.bound <= max(self.absolute_gap, self._gap * abs(self._known))
+
+    def _mixed(self, values: _Array) -> tuple[int, ...]:
+        """All columns of the fractional group whose columns in use differ most in cost."""
+        fractional = np.flatnonzero((values > FRACTIONAL) & (values < 1.0 - FRACTIONAL))
+        fractional = fractional[np.isin(self._bounds.group_of[fractional], self._bounds.outer.rows)]
+        widest, spread = -1, -1.0
+        for group in np.unique(self._bounds.group_of[fractional]):
+            cost = self._program.cost[fractional[self._bounds.group_of[fractional] == group]]
+            if np.ptp(cost) > spread:
+                widest, spread = int(group), float(np.ptp(cost))
+        return tuple(self._bounds.members(widest).tolist()) if widest >= 0 else ()
+
+    def _update(self, bounds: _Array) -> None:
+        """Raise the bounds of all branches to those of the program's branches they belong to."""
+        of_column = dict(zip(self._program.branch, bounds.tolist(), strict=True))
+        for branch in self.branches:
+            branch.bound = max(branch.bound, of_column[branch.fixed[0]])
