@@ -10,12 +10,13 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
+from edgeprune.compress.fit_rounded import fit_rounded
 from edgeprune.compress.laser import factor_laser
 from edgeprune.compress.passes import check_finite
 from edgeprune.compress.pivoted import pivot
 from edgeprune.compress.ranks import Factors, factor_lowrank
 from edgeprune.errors import ModelError
-from edgeprune.schema.kernel import FLOAT32
+from edgeprune.schema.kernel import FLOAT32, parse_kernel
 from edgeprune.schema.recipe import SiteEdit
 
 __all__ = ["factor_site", "one_thread"]
@@ -36,7 +37,7 @@ def factor_site(edit: SiteEdit, weight: Tensor, bias: Tensor | None, *, gram: Te
     """Factor one site as its edit says.
 
     Args:
-        edit: with a rank; its kernel decides whether the factors are balanced for rounding.
+        edit: with a rank; its kernel decides whether the factors are balanced and fitted for rounding.
         weight: [out, in] float32.
         bias: [out] float32, or None.
         gram: [in, in] float64, second moment of the site's inputs.
@@ -58,6 +59,8 @@ def factor_site(edit: SiteEdit, weight: Tensor, bias: Tensor | None, *, gram: Te
             if edit.form == "pivot":
                 right, left, order = pivot(factors.right, factors.left)
                 factors = Factors(right=right, left=left, bias=factors.bias, order=order)
+            if edit.method == "lowrank" and parse_kernel(edit.kernel).kind != "float":
+                factors = fit_rounded(factors, weight, edit.kernel, gram=gram, mean=mean, bias=bias)
     except torch.linalg.LinAlgError as error:  # type: ignore[attr-defined]
         # LAPACK refuses NaN and infinity with "failed to converge".
         raise ModelError(
