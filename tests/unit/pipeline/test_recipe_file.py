@@ -40,6 +40,15 @@ def line_with(text: str, piece: str) -> int:
         RECIPE,
         Recipe(model_hash=SPEC.model_hash, context_tokens=72, technique='a "b" \\ \x7f é\n'),
         Recipe(model_hash=SPEC.model_hash, context_tokens=72, drop_attention=(0, 2), drop_mlp=(1,)),
+        Recipe(
+            model_hash=SPEC.model_hash,
+            context_tokens=72,
+            keep_channels=(
+                KeepChannels(block=0, kept_count=128, criterion="obs"),
+                KeepChannels(block=1, kept_count=96, criterion="contextual", compensate=False),
+                KeepChannels(block=2, kept_count=96, criterion="flap"),
+            ),
+        ),
     ],
 )
 def test_what_is_written_is_read_back_with_its_comments(recipe: Recipe, tmp_path: Path) -> None:
@@ -48,7 +57,7 @@ def test_what_is_written_is_read_back_with_its_comments(recipe: Recipe, tmp_path
     assert read_recipe_file(path, SPEC) == recipe
     text = path.read_text()
     assert text.startswith("# ")
-    for key in Recipe.__struct_fields__ + SiteEdit.__struct_fields__:
+    for key in Recipe.__struct_fields__ + SiteEdit.__struct_fields__ + KeepChannels.__struct_fields__:
         assert key in text.split("\n\n")[0] or key in ("schema_version", "seed"), f"{key} is not explained"
 
 
@@ -83,6 +92,7 @@ def test_comments_and_order_are_the_editors_own(tmp_path: Path) -> None:
         ("block = 1, kept_count = 96", "block = 1, kept_count = 177", "kept_count 177 must lie in 1..176"),
         ("block = 1, kept_count = 96", "block = 2, kept_count = 96", "the recipe drops this block's MLP"),
         ("block = 1, kept_count = 96", "block = 0, kept_count = 96", "is listed twice"),
+        ("kept_count = 96 }", 'kept_count = 96, criterion = "mean" }', "Invalid enum value 'mean' at keep_channels[1]"),
         ("block = 1, kept_count = 96", "block = 7, kept_count = 96", "no such block; it has blocks 0..2"),
         ("kept_count = 300", "kept_count = 513", "must lie in 1..512"),
         ('table_kernel = "int8_b32_a4"', 'table_kernel = "int8"', "Unknown kernel 'int8'"),
