@@ -37,7 +37,7 @@ from edgeprune.intake.load import LoadedModel
 from edgeprune.schema.events import NullProgress, Progress
 from edgeprune.schema.recipe import Drops, Run
 
-__all__ = ["RepairFactors", "fit_operator", "fit_repairs", "repaired_drops"]
+__all__ = ["RepairFactors", "default_rank", "fit_operator", "fit_repairs", "least_fit_tokens", "repaired_drops"]
 
 FIT_TOKENS = 4_096
 """Calibration tokens an operator is fitted to, or eight for each of its inputs where that is more."""
@@ -69,6 +69,16 @@ class RepairFactors:
         left.weight = nn.Parameter(self.left.float(), requires_grad=False)
         left.bias = nn.Parameter(self.intercept.float(), requires_grad=False)
         return nn.Sequential(right, left)
+
+
+def default_rank(hidden_size: int) -> int:
+    """An eighth of the width, a multiple of eight: a fiftieth of a usual block's parameters."""
+    return min(hidden_size, max(8, hidden_size // 64 * 8))
+
+
+def least_fit_tokens(hidden_size: int) -> int:
+    """Calibration tokens without which no operator of that width is fitted."""
+    return LEAST_TOKENS_PER_INPUT * hidden_size
 
 
 def fit_operator(inputs: Tensor, targets: Tensor, rank: int) -> RepairFactors:
@@ -110,7 +120,7 @@ def fit_repairs(
     Raises:
         CalibrationError: too little text to fit an operator to.
     """
-    windows = fit_windows(tokens, loaded.spec.hidden_size)
+    windows = _fit_windows(tokens, loaded.spec.hidden_size)
     ranks = dict(drops.repairs)
     runs = [run for run in drops.runs if run.block in ranks]
     watch = progress or NullProgress()
@@ -146,7 +156,7 @@ def repaired_drops(loaded: LoadedModel, drops: Drops, factors: Mapping[int, Repa
         yield
 
 
-def fit_windows(tokens: Tensor, hidden_size: int) -> Tensor:
+def _fit_windows(tokens: Tensor, hidden_size: int) -> Tensor:
     """The windows operators of that width are fitted to: the first of the calibration text.
 
     Raises:
@@ -154,10 +164,10 @@ def fit_windows(tokens: Tensor, hidden_size: int) -> Tensor:
     """
     wanted = max(FIT_TOKENS, TOKENS_PER_INPUT * hidden_size)
     windows = tokens[: -(-wanted // tokens.shape[1])]
-    if windows.numel() < LEAST_TOKENS_PER_INPUT * hidden_size:
+    if windows.numel() < least_fit_tokens(hidden_size):
         raise CalibrationError(
-            f"A repair of dropped blocks needs at least {LEAST_TOKENS_PER_INPUT * hidden_size} tokens of calibration "
-            f"text, and there are {windows.numel()}; give a longer domain text, or leave the repair out."
+            f"A repair of dropped blocks needs at least {least_fit_tokens(hidden_size)} tokens of calibration text, "
+            f"and there are {windows.numel()}; give a longer domain text, or leave the repair out."
         )
     return windows
 

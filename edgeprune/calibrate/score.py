@@ -80,7 +80,7 @@ def score_model(
         _score_site(site, arrays, kernels, elsewhere)
     _tell(progress, "ranks and kernels scored", 0.5)
     similarity = stats.block_similarity.numpy()
-    depth = depth_options(loaded, similarity, domain, progress=progress, general=text)
+    depth = depth_options(loaded, similarity, domain, tokens=stats.tokens, progress=progress, general=text)
     notes = correct_rank_losses(loaded, sites, arrays, domain, progress=progress, general=elsewhere)
     _tell(progress, "rank losses compared with real truncation", 0.8)
     corrections = _correct_kernels(loaded, sites, arrays, kernels, domain, progress, elsewhere)
