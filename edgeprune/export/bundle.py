@@ -208,6 +208,11 @@ def _hf_config(loaded: LoadedModel) -> dict[str, Any]:
     for key in ("_name_or_path", "per_layer_config", "edgeprune"):
         config.pop(key, None)
     config["dtype"] = "float32"
+    # Loaders that know one number for all blocks (optimum) allocate the cache by it; where blocks differ it stays the
+    # dense model's, and the graph's inputs are what tells.
+    counts = {block.num_kv_heads for block in loaded.spec.attention_blocks}
+    if len(counts) == 1 and "num_key_value_heads" in config:
+        config["num_key_value_heads"] = counts.pop()
     return config
 
 

@@ -1,5 +1,6 @@
 """Torch against onnxruntime and onnxruntime-genai where blocks keep different numbers of key-value groups."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -104,3 +105,19 @@ def test_rounded_weights_of_uneven_blocks_are_packed_right(model_type: str, kern
     difference = exported.manifest.parity.exact_logit_difference
     assert difference is not None
     assert difference < 1e-5
+
+
+def test_one_number_of_groups_for_all_blocks_stands_in_the_configuration(tmp_path: Path) -> None:
+    loaded = tiny(tmp_path / "model", "llama", **FAMILIES["llama"])
+    groups = tuple(KeepGroups(block=block.index, kept_count=2) for block in loaded.spec.blocks)
+    recipe = Recipe(model_hash=loaded.spec.model_hash, context_tokens=CONTEXT, keep_groups=groups)
+    exported = export(loaded, recipe, tmp_path / "bundle")
+    config = json.loads((exported.folder / "config.json").read_text())
+    assert config["num_key_value_heads"] == 2
+    # Head size = hidden size / heads, as optimum has it, must stay what it is.
+    assert config["num_attention_heads"] == 8
+    genai = json.loads((exported.folder / "genai_config.json").read_text())["model"]["decoder"]
+    assert (genai["num_attention_heads"], genai["num_key_value_heads"]) == (4, 2)
+    parity = exported.manifest.parity
+    produced = genai_tokens(exported.folder, parity.greedy_prompt, len(parity.greedy_tokens))
+    assert produced == list(parity.greedy_tokens)[: len(produced)]
