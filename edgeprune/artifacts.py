@@ -261,6 +261,16 @@ class RunFolder:
         return self.root / "residuals.json"
 
     @property
+    def recovery_plans(self) -> Path:
+        """`RecoveryPlans`, where a recovery was asked for."""
+        return self.root / "recovery.json"
+
+    @property
+    def recovery_checkpoint(self) -> Path:
+        """A recovery that is not finished."""
+        return self.root / "recovery.safetensors"
+
+    @property
     def front(self) -> Path:
         """`SearchResult`."""
         return self.root / "front.json"

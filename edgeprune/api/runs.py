@@ -10,7 +10,8 @@ from edgeprune.artifacts import RunFolder, read_record, write_record
 from edgeprune.errors import InfeasibleBudgetError
 from edgeprune.pipeline.host import check_needs, predict_needs
 from edgeprune.pipeline.opening import need_stages, open_new_run, reopen_run, run_of
-from edgeprune.pipeline.request import check_budget, context_tokens
+from edgeprune.pipeline.recovery import write_planned_recipe
+from edgeprune.pipeline.request import check_budget, check_recovery, context_tokens
 from edgeprune.pipeline.settings import EXECUTION_PROVIDERS, read_recipe
 from edgeprune.pipeline.stages import STAGES, stage_named
 from edgeprune.pipeline.table import is_finished, run_stage, run_stages
@@ -24,6 +25,7 @@ from edgeprune.schema.explanation import Explanation
 from edgeprune.schema.lock import Lock
 from edgeprune.schema.measurement import ValidationReport
 from edgeprune.schema.model import ModelSpec
+from edgeprune.schema.recovery import RecoveryRequest
 from edgeprune.schema.report import RunReport
 from edgeprune.schema.run import CompressOutcome, RunOutcome, RunPreview, RunRequest
 from edgeprune.shapes import edit_shapes
@@ -131,11 +133,17 @@ def explain(path: Path, *, run: Path | None = None, progress: Progress | None = 
     return explain_run(work, recipe_path=path if is_file else None)
 
 
-def compress(path: Path, *, progress: Progress | None = None) -> CompressOutcome:
-    """Apply the recipe of a run; writes its `hf` folder."""
+def compress(
+    path: Path, *, recovery: RecoveryRequest | None = None, progress: Progress | None = None
+) -> CompressOutcome:
+    """Apply the recipe of a run; writes its `hf` folder, and with a `recovery` the recipe with its steps too."""
     work = reopen_run(path, progress)
     need_stages(work, "intake", "calibrate", "search")
     recipe = read_recipe(work)  # a recipe that does not fit is refused before the model is looked at
+    if recovery is not None:
+        check_recovery(recovery)
+        work.request = replace(work.request, recovery=recovery)
+        recipe = write_planned_recipe(work)
     run_stage(stage_named("compress"), work)
     dense = read_record(work.folder.model, ModelSpec)
     kept = edit_shapes(dense, recipe).parameter_count / dense.parameter_count

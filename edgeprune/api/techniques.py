@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from edgeprune.schema.events import NullProgress, Progress
+from edgeprune.schema.recovery import RecoveryRequest
 from edgeprune.schema.run import CompressOutcome, LaserOutcome
 
 __all__ = ["compress_with", "laser"]
@@ -20,11 +21,15 @@ def compress_with(
     context: int | None = None,
     seed: int = 0,
     compensate: bool = True,
+    repair_rank: int | None = None,
+    recovery: RecoveryRequest | None = None,
     progress: Progress | None = None,
 ) -> CompressOutcome:
     """One technique alone, to a fraction of the parameters; writes a Hugging Face folder to `output`.
 
-    Without `compensate`, channels are sliced and what stays does not make up for what leaves.
+    With a `repair_rank`, an operator of that rank is put in the place of each run of dropped blocks.
+    Without `compensate`, channels are sliced and what stays does not make up for what leaves. With a `recovery` the
+    result is trained on the domain text for about so many minutes.
     """
     from edgeprune.pipeline.single import compress_single
 
@@ -38,6 +43,8 @@ def compress_with(
         context=context,
         seed=seed,
         compensate=compensate,
+        repair_rank=repair_rank,
+        recovery=recovery,
         progress=progress or NullProgress(),
     )
 

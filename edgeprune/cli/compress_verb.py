@@ -7,7 +7,9 @@ import click
 from edgeprune.cli.diagnostics import TerminalProgress
 from edgeprune.cli.options import context_option, json_option, output_option, text_options
 from edgeprune.cli.output import write_record_json, write_text
+from edgeprune.cli.recover_options import recover_options
 from edgeprune.errors import UsageError
+from edgeprune.schema.recovery import RecoveryRequest
 from edgeprune.units import parse_fraction
 
 __all__ = ["command"]
@@ -22,6 +24,13 @@ __all__ = ["command"]
     is_flag=True,
     help="Slice FFN channels and leave the others as they are; for contextual, flap and obs.",
 )
+@click.option(
+    "--repair",
+    type=int,
+    metavar="RANK",
+    help="Put an operator of this rank in the place of dropped blocks; for lorp, shortgpt, streamline and sleb.",
+)
+@recover_options
 @context_option
 @text_options
 @output_option
@@ -31,6 +40,8 @@ def command(
     technique: str | None,
     kept: str | None,
     no_compensate: bool,
+    repair: int | None,
+    recovery: RecoveryRequest | None,
     context: int | None,
     domain: tuple[Path, ...],
     general: tuple[Path, ...],
@@ -50,10 +61,14 @@ def command(
                 raise UsageError("--kept goes with --technique; a run's recipe already says what is kept.")
             if no_compensate:
                 raise UsageError("--no-compensate goes with --technique; a run's recipe says it of each block.")
-            result = api.compress(Path(source), progress=progress)
+            if repair is not None:
+                raise UsageError("--repair goes with --technique; a run's recipe lists its repairs.")
+            result = api.compress(Path(source), recovery=recovery, progress=progress)
         else:
             if no_compensate and technique not in ("contextual", "flap", "obs"):
                 raise UsageError("--no-compensate is for the techniques contextual, flap and obs; leave it out here.")
+            if repair is not None and technique not in ("lorp", "shortgpt", "streamline", "sleb"):
+                raise UsageError("--repair is for the techniques lorp, shortgpt, streamline and sleb; leave it out here.")
             if kept is None or output is None or not domain:
                 raise UsageError("--technique needs --kept F, --domain PATH and -o DIR beside it.")
             result = api.compress_with(
@@ -65,7 +80,9 @@ def command(
                 output=output,
                 context=context,
                 seed=seed,
+                recovery=recovery,
                 compensate=not no_compensate,
+                repair_rank=repair,
                 progress=progress,
             )
     finally:

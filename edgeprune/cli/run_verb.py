@@ -17,9 +17,11 @@ from edgeprune.cli.options import (
     text_options,
 )
 from edgeprune.cli.output import table, write_record_json, write_text
+from edgeprune.cli.recover_options import recover_options
 from edgeprune.schema.budget import BudgetRequest
 from edgeprune.schema.emulation import parse_emulation
 from edgeprune.schema.lock import Lock
+from edgeprune.schema.recovery import RecoveryRequest
 from edgeprune.schema.report import RunReport
 from edgeprune.schema.run import RunOutcome, RunPreview, RunRequest
 from edgeprune.units import format_bytes, format_seconds
@@ -52,6 +54,7 @@ __all__ = ["command"]
     show_default=True,
     help="Recipes at most that the search builds and measures; 0 trusts its predictions.",
 )
+@recover_options
 @executor_options
 @output_option
 @json_option
@@ -74,6 +77,7 @@ def command(
     ep: str,
     emulate: str | None,
     evaluations: int,
+    recovery: RecoveryRequest | None,
     workers: int,
     cluster: str | None,
     output: Path | None,
@@ -104,6 +108,7 @@ def command(
         locks=locks or (),
         recipe=None if recipe is None else str(recipe),
         evaluations=evaluations,
+        recovery=recovery,
         worker_count=workers,
         cluster=cluster,
     )

@@ -59,7 +59,9 @@ def evaluate(task: EvaluationTask, *, progress: Progress | None = None) -> Evalu
     """
     watch = progress or NullProgress()
     loaded = load_once(task.model, task.model_hash)
-    compressed = compress_model(loaded, task.recipe, _stats(task.stats, task.stats_hash), progress=watch)
+    compressed = compress_model(
+        loaded, task.recipe, _stats(task.stats, task.stats_hash), progress=watch, texts=Path(task.texts)
+    )
     selection = _selection(task.model, task.model_hash, task.texts, task.texts_hash, "domain", *_limits(task))
     domain = _loss(compressed, loaded, selection, watch)
     general: _Loss | None = None

@@ -111,8 +111,10 @@ def calibrate_stage(run: Run) -> str:
 
 
 def compress_inputs(run: Run) -> list[object]:
-    """The model by content, the recipe, the statistics."""
-    return [run.hash_of(_model_folder(run)), read_recipe(run), run.hash_of(run.folder.stats)]
+    """The model by content, the recipe, the statistics; the texts too where they are trained on."""
+    recipe = read_recipe(run)
+    trained_on = [] if recipe.recovery is None else [run.hash_of(run.folder.texts)]
+    return [run.hash_of(_model_folder(run)), recipe, run.hash_of(run.folder.stats), *trained_on]
 
 
 def compress_stage(run: Run) -> str:
@@ -131,8 +133,11 @@ def compress_stage(run: Run) -> str:
         progress=run.progress,
         executor=run.executor(),
         scratch=run.folder.root / "factors",
+        texts=run.folder.texts,
+        checkpoint=run.folder.recovery_checkpoint,
     )
     save_hf(run.compressed, recipe, run.folder.hf)
+    run.folder.recovery_checkpoint.unlink(missing_ok=True)
     kept = run.compressed.spec.parameter_count / dense.spec.parameter_count
     return f"{run.compressed.spec.parameter_count / 1e6:.2f} M parameters, {kept:.1%} of the dense model"
 

@@ -18,8 +18,9 @@ from msgspec.structs import replace
 from edgeprune.artifacts import atomic_write, read_arrays, read_record, write_record
 from edgeprune.errors import InfeasibleBudgetError, UsageError
 from edgeprune.pipeline.device_stages import keep_edited_recipe, search_inputs
-from edgeprune.pipeline.evaluations import EvaluationStore, keyed
+from edgeprune.pipeline.evaluations import EvaluationStore, edits_hash, keyed
 from edgeprune.pipeline.recipe_file import write_recipe_file
+from edgeprune.pipeline.recovery import short_recovery, with_recovery
 from edgeprune.pipeline.refinement import Tools, refine
 from edgeprune.pipeline.settings import dense_spec, scores_hash, stored_residuals, workload_of
 from edgeprune.pipeline.table import Run
@@ -52,7 +53,9 @@ def refine_inputs(run: Run) -> list[object]:
     built_from = [run.folder.stats, run.folder.texts] if count else []
     if count and run.request.questions is not None and run.request.budget.min_accuracy is not None:
         built_from.append(Path(run.request.questions))
-    return [*search_inputs(run), count, *(run.hash_of(path) for path in built_from)]
+    recovery = run.request.recovery
+    wanted = [] if recovery is None else [recovery]
+    return [*search_inputs(run), count, *(run.hash_of(path) for path in built_from), *wanted]
 
 
 def refine_stage(run: Run) -> str:
@@ -66,9 +69,9 @@ def refine_stage(run: Run) -> str:
     folder = run.folder
     try:
         refined = refine(_tools(run), limit=_limit(run))
+        result, residuals = with_recovery(run, refined.result), refined.residuals
     finally:
         _forget()
-    result, residuals = refined.result, refined.residuals
     if residuals.evaluations or stored_residuals(run) is None:
         write_record(folder.residuals, residuals)  # what was learned for another budget outlives a search without
     if run.request.recipe is not None:
@@ -145,6 +148,7 @@ def _tools(run: Run) -> Tools:
         general=general_quality_model(spec, scores, arrays),
         measure=_measure(run),
         empty=Residuals(model_hash=spec.model_hash, scores_hash=scores_hash(run)),
+        recovers=run.request.recovery is not None,
     )
 
 
@@ -164,11 +168,13 @@ def _measure(run: Run) -> Callable[[Sequence[Recipe], bool], list[Evaluation]]:
     """Evaluations from the store, and from the executor where they are missing."""
     store = EvaluationStore(run.folder)
     limit = run.request.evaluations
+    short = short_recovery(run) if limit else None
     count = 0
 
     def measure(recipes: Sequence[Recipe], is_full: bool) -> list[Evaluation]:
         nonlocal count
-        tasks = [_task(run, recipe, is_full=is_full) for recipe in recipes]
+        trained = [replace(recipe, recovery=short) for recipe in recipes] if is_full else recipes
+        tasks = [_task(run, recipe, is_full=is_full) for recipe in trained]
         found = {task.key: done for task in tasks if (done := store.get(task.key)) is not None}
         missing = list({task.key: task for task in tasks if task.key not in found}.values())
         count += len(found)
@@ -177,6 +183,7 @@ def _measure(run: Run) -> Callable[[Sequence[Recipe], bool], list[Evaluation]]:
             found[evaluation.key] = evaluation
             count += 1
             text = "all of the selection text" if is_full else "a slice of the selection text"
+            text += ", shortly trained" if is_full and short is not None else ""
             run.progress.emit(
                 Event(
                     kind="stage_advanced",
@@ -187,7 +194,10 @@ def _measure(run: Run) -> Callable[[Sequence[Recipe], bool], list[Evaluation]]:
             )
             run.progress.raise_if_cancelled()
         # A stored evaluation may carry other labels; what is recorded must not depend on which came first.
-        return [replace(found[task.key], recipe=task.recipe) for task in tasks]
+        return [
+            replace(found[task.key], recipe=recipe, recipe_hash=edits_hash(recipe))
+            for task, recipe in zip(tasks, recipes, strict=True)
+        ]
 
     return measure
 
@@ -271,9 +281,9 @@ def _summary(chosen: Candidate, residuals: Residuals) -> str:
         f"{format_bytes(cost.disk_bytes)} on disk, {format_bytes(cost.peak_rss_bytes.value)} peak, "
         f"{format_seconds(cost.decode_s.value)} a token"
     )
-    if chosen.measured_relative_loss is None or fit is None:
+    if chosen.measured_relative_loss is None:
         return f"no recipe was built; {sizes}, loss {chosen.relative_loss:+.1%} predicted"
-    median = fit.median_relative_error
+    median = None if fit is None else fit.median_relative_error
     error = "" if median is None else f"; increases of recipes left out are predicted to {median:.0%}"
     return (
         f"{len(residuals.evaluations)} recipes built; {sizes}, loss {chosen.measured_relative_loss:+.1%} measured, "

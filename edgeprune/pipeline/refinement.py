@@ -39,7 +39,9 @@ LARGEST_RATIO = 4.0
 MAX_LINEARISATIONS = 4
 TIGHTENING = 0.995
 """Beyond the ratio by which a measured loss missed its limit."""
-FAMILY_GROUPS = (("depth",), ("channels",), ("lowrank", "laser"), ("vocabulary",), ("int4",), ("int8",), ("tables",))
+FAMILY_GROUPS = (
+    ("depth",), ("channels",), ("groups",), ("lowrank", "laser"), ("vocabulary",), ("int4",), ("int8",), ("tables",)
+)  # fmt: skip
 
 Without = frozenset[str]
 
@@ -62,6 +64,8 @@ class Tools:
     """Evaluations of recipes, in their order; True measures on all of the selection text."""
     empty: Residuals
     """Without evaluations."""
+    recovers: bool = False
+    """Whether recipes measured on all of the selection text were trained before, all alike."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,6 +86,8 @@ class _Measured:
     predicted_nats: float
     """Before it was built."""
     is_full: bool
+    untrained: Evaluation | None
+    """What teaches the cost of edits: the same, or what was measured before a recovery; None where nothing was."""
 
 
 @dataclass(kw_only=True)
@@ -101,20 +107,29 @@ class _State:
             key = edits_hash(candidate.recipe)
             before = self.built.get(key)
             predicted = candidate.loss_increase_nats if before is None else before.predicted_nats
+            untrained: Evaluation | None = evaluation
+            if is_full and self.tools.recovers:
+                untrained = None if before is None else before.untrained
             self.built[key] = _Measured(
-                candidate=candidate, evaluation=evaluation, predicted_nats=predicted, is_full=is_full
+                candidate=candidate,
+                evaluation=evaluation,
+                predicted_nats=predicted,
+                is_full=is_full,
+                untrained=untrained,
             )
         self.residuals = self._learned()
 
     def _learned(self) -> Residuals:
         scored = self.tools.quality(None)
-        done = [entry.evaluation for entry in self.built.values()]
-        sums = [scored.family_losses(evaluation.recipe) or {} for evaluation in done]
-        _, fit = fit_surrogate(sums, [evaluation.loss_increase_nats for evaluation in done])
+        done = [entry.untrained for entry in self.built.values() if entry.untrained is not None]
+        fit: ResidualFit | None = None
+        if done:
+            sums = [scored.family_losses(evaluation.recipe) or {} for evaluation in done]
+            _, fit = fit_surrogate(sums, [evaluation.loss_increase_nats for evaluation in done])
         predicted = tuple(round(entry.predicted_nats, 6) for entry in self.built.values())
         return replace(
             self.tools.empty,
-            evaluations=tuple(done),
+            evaluations=tuple(entry.evaluation for entry in self.built.values()),
             predicted_nats=predicted,
             fit=fit,
             general_fit=self._learned_elsewhere(done),
@@ -258,11 +273,12 @@ def _next_finalist(state: _State, budget: Budget, scale: float) -> Candidate | N
 
 def _result(state: _State, first: SearchResult, winner: _Measured | None) -> SearchResult:
     """The last search with the measured choice in it."""
-    tools, budget, count = state.tools, first.budget, len(state.built)
+    tools, budget = state.tools, first.budget
+    basis = f"best of {len(state.built)} recipes built" + (", shortly trained alike" if tools.recovers else "")
     region = None if winner is None else winner.candidate.recipe
     last = tools.solve(state.residuals, region, 1.0)
     corrected = tools.quality(state.residuals)
-    entries = {key: _completed(entry, corrected, count) for key, entry in state.built.items()}
+    entries = {key: _completed(entry, corrected, basis) for key, entry in state.built.items()}
     chosen = None if winner is None else replace(entries[edits_hash(winner.candidate.recipe)], label="recipe")
     pool = [entries.get(edits_hash(entry.recipe), entry) for entry in last.front if entry.label != "recipe"]
     pool += [entry for key, entry in entries.items() if state.built[key].is_full]
@@ -283,7 +299,7 @@ def _result(state: _State, first: SearchResult, winner: _Measured | None) -> Sea
     )
 
 
-def _completed(entry: _Measured, corrected: QualityModel, count: int) -> Candidate:
+def _completed(entry: _Measured, corrected: QualityModel, basis: str) -> Candidate:
     """The candidate with the corrected prediction, and what was measured beside it."""
     predicted = corrected.loss_increase_nats(entry.candidate.recipe)
     loss = entry.candidate.loss_increase_nats if predicted is None else predicted
@@ -295,7 +311,7 @@ def _completed(entry: _Measured, corrected: QualityModel, count: int) -> Candida
         measured_loss_increase_nats=entry.evaluation.loss_increase_nats,
         measured_relative_loss=entry.evaluation.relative_loss,
         optimality_gap=None,
-        basis=f"best of {count} recipes built",
+        basis=basis,
     )
 
 

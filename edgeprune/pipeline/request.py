@@ -7,6 +7,7 @@ from msgspec.structs import replace
 from edgeprune.artifacts import RunFolder, read_record
 from edgeprune.errors import UsageError
 from edgeprune.schema.model import ModelSpec
+from edgeprune.schema.recovery import RecoveryRequest
 from edgeprune.schema.run import RunManifest, RunRequest
 from edgeprune.search.budget import require_loss_limit
 
@@ -15,6 +16,7 @@ __all__ = [
     "SMALLEST_CONTEXT",
     "check_budget",
     "check_output",
+    "check_recovery",
     "complete_request",
     "context_tokens",
     "named",
@@ -54,6 +56,7 @@ def complete_request(request: RunRequest) -> RunRequest:
         )
     _check_exist(request)
     check_budget(request)
+    check_recovery(request.recovery, recipe=request.recipe)
     model = request.model
     assert model is not None
     return replace(
@@ -84,6 +87,23 @@ def check_budget(request: RunRequest) -> None:
         raise UsageError(
             "--min-accuracy needs questions to answer; give a task file with --questions (JSON lines: prompt, choices, "
             "answer)."
+        )
+
+
+def check_recovery(request: RecoveryRequest | None, *, recipe: str | None = None) -> None:
+    """Refuse a request nothing can be planned for.
+
+    Raises:
+        UsageError: no time, or a recipe that runs as it is written.
+    """
+    if request is None:
+        return
+    if not 0.0 < request.minutes < float("inf"):
+        raise UsageError(f"--recover-minutes {request.minutes:g} is no time to train; give more than 0.")
+    if recipe is not None:
+        raise UsageError(
+            "--recover-minutes plans the training of what a search chooses, and --recipe runs a recipe as written; "
+            'leave one of them out, or write recovery = { mode = "auto", steps = N, block_steps = N } in the recipe.'
         )
 
 

@@ -11,9 +11,12 @@ from typing import TYPE_CHECKING
 
 from edgeprune.artifacts import RunFolder, write_arrays, write_record
 from edgeprune.errors import UsageError
+from edgeprune.pipeline.recovery import plan_recipe
+from edgeprune.pipeline.request import check_recovery
 from edgeprune.pipeline.settings import KERNELS
 from edgeprune.schema.events import Progress
 from edgeprune.schema.recipe import Recipe
+from edgeprune.schema.recovery import RecoveryRequest
 from edgeprune.schema.run import CompressOutcome
 
 if TYPE_CHECKING:
@@ -41,6 +44,8 @@ def compress_single(
     seed: int,
     progress: Progress,
     compensate: bool = True,
+    repair_rank: int | None = None,
+    recovery: RecoveryRequest | None = None,
 ) -> CompressOutcome:
     """Compress a model with one technique, or with `auto` all of them, to a fraction of its parameters.
 
@@ -50,6 +55,7 @@ def compress_single(
     """
     if output.exists() and any(output.iterdir()):
         raise UsageError(f"{output} is not empty; give a new folder with -o.")
+    check_recovery(recovery)
     if technique not in technique_names():
         raise UsageError(f"Unknown technique {technique!r}; use one of {', '.join(technique_names())}.")
     from edgeprune.calibrate.run import CalibrationRequest, calibrate  # torch: after the flags are known to be good
@@ -87,8 +93,11 @@ def compress_single(
             seed=seed,
             progress=progress,
             compensate=compensate,
+            repair_rank=repair_rank,
         )
-    compressed = compress_model(dense, recipe, result.stats, progress=progress)
+        if recovery is not None:
+            recipe = plan_recipe(dense, recipe, result.stats, recovery, texts=folder.texts, progress=progress)
+        compressed = compress_model(dense, recipe, result.stats, progress=progress, texts=folder.texts)
     save_hf(compressed, recipe, output)
     kept = compressed.spec.parameter_count / dense.spec.parameter_count
     return CompressOutcome(folder=str(output), kept_fraction=kept, recipe=recipe)
@@ -114,6 +123,7 @@ def single_recipe(
     seed: int,
     progress: Progress,
     compensate: bool = True,
+    repair_rank: int | None = None,
 ) -> Recipe:
     """The recipe of a technique at a kept fraction.
 
@@ -128,6 +138,7 @@ def single_recipe(
         seed: kept in the recipe.
         progress: told all along.
         compensate: False slices channels and does no more; for techniques that slice them.
+        repair_rank: of the operators in the place of dropped blocks, None for nothing; for techniques that drop them.
 
     Raises:
         UsageError: an unknown technique, or a fraction it cannot reach.
@@ -159,6 +170,7 @@ def single_recipe(
         context_tokens=context_tokens,
         seed=seed,
         compensate=compensate,
+        repair_rank=repair_rank,
         stats=result.stats,
         loaded=dense,
         select=selection_of(dense, folder, context_tokens=context_tokens, progress=progress),

@@ -1,10 +1,12 @@
-"""`Recovery`: the training that follows the ranks and precedes the bits, in steps so that it can be repeated exactly."""
+"""`Recovery`: the training that follows the ranks and precedes the bits, in steps so that it can be repeated."""
 
 from typing import Literal
 
-from edgeprune.schema.base import Record
+import msgspec
 
-__all__ = ["RECOVERY_MODES", "Recovery", "RecoveryMode"]
+from edgeprune.schema.base import SCHEMA_VERSION, Record
+
+__all__ = ["RECOVERY_MODES", "Recovery", "RecoveryMode", "RecoveryPlans", "RecoveryRequest"]
 
 RecoveryMode = Literal["auto", "blockwise", "distill", "lora"]
 """`blockwise`: each block alone learns the dense model's hidden states; `distill`: all weights learn the dense model's
@@ -38,3 +40,19 @@ class Recovery(Record, frozen=True, kw_only=True):
         if self.mode in ("distill", "lora") and self.block_steps:
             return f"mode {self.mode} trains the whole model at once; give steps and no block_steps"
         return None
+
+
+class RecoveryRequest(Record, frozen=True, kw_only=True):
+    """What the user asks for; how many steps that is depends on the machine, and is planned there."""
+
+    minutes: float
+    """Of training, on the machine that compresses."""
+    mode: RecoveryMode = "auto"
+
+
+class RecoveryPlans(Record, frozen=True, kw_only=True):
+    """What was planned in a run, so that one that goes on after a kill trains the same number of steps."""
+
+    schema_version: int = SCHEMA_VERSION
+    plans: dict[str, Recovery] = msgspec.field(default_factory=dict)
+    """sha256 of the model, the recipe, the text and the request -> its recovery."""

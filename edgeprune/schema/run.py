@@ -6,9 +6,10 @@ from edgeprune.schema.base import SCHEMA_VERSION, Record, Verdict
 from edgeprune.schema.budget import BudgetRequest
 from edgeprune.schema.candidate import SearchResult
 from edgeprune.schema.emulation import Emulation
-from edgeprune.schema.lock import Lock
 from edgeprune.schema.laser import LaserReport
+from edgeprune.schema.lock import Lock
 from edgeprune.schema.recipe import Recipe
+from edgeprune.schema.recovery import RecoveryRequest
 from edgeprune.schema.report import RunReport
 
 __all__ = [
@@ -55,6 +56,8 @@ class RunRequest(Record, frozen=True, kw_only=True):
     """Recipes at most that the search builds and measures; 0 takes the predictions as they are."""
     recipe: str | None = None
     """A recipe file that is run as written, whatever the search would choose."""
+    recovery: RecoveryRequest | None = None
+    """Training of what the search chooses; None trains nothing."""
     worker_count: int = 1
     """Processes that independent work runs in; 1 is this process. No result depends on it, nor on `cluster`."""
     cluster: str | None = None
