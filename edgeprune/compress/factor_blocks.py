@@ -37,7 +37,8 @@ class FactorTask(Record, frozen=True, kw_only=True):
 
     edits: tuple[SiteEdit, ...]
     inputs: str
-    """Safetensors: `weight/<site>` and `bias/<site>`, `gram/<input key>` and `mean/<input key>`."""
+    """Safetensors: `weight/<site>` and `bias/<site>`; by input key `gram`, `mean` and, where it was measured,
+    `mean_absolute`."""
     output: str
     """Safetensors to write: `right/<site>`, `left/<site>` and `bias/<site>`, float32, and `order/<site>`, int64."""
 
@@ -104,6 +105,7 @@ def factor_block(payload: bytes) -> bytes:
             tensors.get(f"bias/{edit.name}"),
             gram=tensors[f"gram/{key}"],
             mean=tensors[f"mean/{key}"],
+            mean_absolute=tensors.get(f"mean_absolute/{key}"),
         )
         made |= {f"right/{edit.name}": factors.right, f"left/{edit.name}": factors.left}
         if factors.bias is not None:
@@ -120,6 +122,8 @@ def _write(path: Path, sites: Sites, stats: CalibrationStats) -> FactorTask:
         key = input_key(name)
         tensors |= {f"weight/{name}": module.weight.detach().contiguous()}
         tensors |= {f"gram/{key}": stats.gram[key].contiguous(), f"mean/{key}": stats.mean[key].contiguous()}
+        if key in stats.mean_absolute:
+            tensors[f"mean_absolute/{key}"] = stats.mean_absolute[key].contiguous()
         if module.bias is not None:
             tensors[f"bias/{name}"] = module.bias.detach().contiguous()
     inputs, output = (path.with_suffix(suffix).absolute() for suffix in (".in", ".out"))

@@ -10,11 +10,13 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
+from edgeprune.compress.asvd import factor_asvd
 from edgeprune.compress.fit_rounded import fit_rounded
 from edgeprune.compress.laser import factor_laser
 from edgeprune.compress.passes import check_finite
 from edgeprune.compress.pivoted import pivot
 from edgeprune.compress.ranks import Factors, factor_lowrank
+from edgeprune.compress.svdllm import factor_svdllm
 from edgeprune.errors import ModelError
 from edgeprune.schema.kernel import FLOAT32, parse_kernel
 from edgeprune.schema.recipe import SiteEdit
@@ -33,7 +35,15 @@ def one_thread() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def factor_site(edit: SiteEdit, weight: Tensor, bias: Tensor | None, *, gram: Tensor, mean: Tensor) -> Factors:
+def factor_site(
+    edit: SiteEdit,
+    weight: Tensor,
+    bias: Tensor | None,
+    *,
+    gram: Tensor,
+    mean: Tensor,
+    mean_absolute: Tensor | None = None,
+) -> Factors:
     """Factor one site as its edit says.
 
     Args:
@@ -42,20 +52,16 @@ def factor_site(edit: SiteEdit, weight: Tensor, bias: Tensor | None, *, gram: Te
         bias: [out] float32, or None.
         gram: [in, in] float64, second moment of the site's inputs.
         mean: [in] float64, their mean.
+        mean_absolute: [in] float64, mean of their magnitudes; None where it was not measured.
 
     Raises:
-        ModelError: weights or statistics that are not finite.
+        ModelError: weights or statistics that are not finite, or statistics without what the method needs.
     """
     assert edit.rank is not None
     check_finite(f"The input statistics of {edit.name}", gram)
     try:
         with one_thread():
-            if edit.method == "laser":
-                factors = factor_laser(weight, edit.rank, bias=bias)
-            else:
-                factors = factor_lowrank(
-                    weight, gram, edit.rank, mean=mean, bias=bias, is_balanced=edit.kernel != FLOAT32
-                )
+            factors = _factors(edit, edit.rank, weight, bias, gram, mean, mean_absolute)
             if edit.form == "pivot":
                 right, left, order = pivot(factors.right, factors.left)
                 factors = Factors(right=right, left=left, bias=factors.bias, order=order)
@@ -74,3 +80,30 @@ def factor_site(edit: SiteEdit, weight: Tensor, bias: Tensor | None, *, gram: Te
         bias=None if factors.bias is None else factors.bias.float(),
         order=factors.order,
     )
+
+
+def _factors(
+    edit: SiteEdit,
+    rank: int,
+    weight: Tensor,
+    bias: Tensor | None,
+    gram: Tensor,
+    mean: Tensor,
+    mean_absolute: Tensor | None,
+) -> Factors:
+    """Float64 factors by the edit's method."""
+    match edit.method:
+        case "laser":
+            return factor_laser(weight, rank, bias=bias)
+        case "asvd":
+            if mean_absolute is None:
+                raise ModelError(
+                    f"{edit.name} cannot be factored by asvd: the statistics hold no magnitudes of its inputs; "
+                    "calibrate this model again with this EdgePrune."
+                )
+            return factor_asvd(weight, mean_absolute, rank, bias=bias)
+        case "svdllm":
+            return factor_svdllm(weight, gram, rank, bias=bias)
+        case "lowrank":
+            is_balanced = edit.kernel != FLOAT32
+            return factor_lowrank(weight, gram, rank, mean=mean, bias=bias, is_balanced=is_balanced)

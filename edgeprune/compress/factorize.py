@@ -86,4 +86,11 @@ def _shared(work: Work, chosen: Sequence[Sites]) -> dict[str, Factors]:
 
 def _factored(edit: SiteEdit, module: nn.Linear, stats: CalibrationStats) -> Factors:
     key = input_key(edit.name)
-    return factor_site(edit, module.weight, module.bias, gram=stats.gram[key], mean=stats.mean[key])
+    return factor_site(
+        edit,
+        module.weight,
+        module.bias,
+        gram=stats.gram[key],
+        mean=stats.mean[key],
+        mean_absolute=stats.mean_absolute.get(key),
+    )

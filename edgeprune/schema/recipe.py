@@ -21,8 +21,8 @@ __all__ = [
 ]
 
 RankMethod = Literal["lowrank", "laser", "asvd", "svdllm"]
-"""`lowrank`: output-covariance truncation; `laser`: plain SVD truncation. Baselines, never chosen by the search: `asvd`,
-SVD of inputs scaled by their magnitude; `svdllm`, SVD of Cholesky-whitened inputs."""
+"""`lowrank`: output-covariance truncation; `laser`: plain SVD truncation. Baselines that no search chooses: `asvd`, SVD
+of inputs scaled by their magnitude; `svdllm`, SVD of Cholesky-whitened inputs."""
 
 ChannelCriterion = Literal["output", "contextual", "flap", "wanda", "obs"]
 """In which order FFN channels leave. `output`: by the error of the block's output, a sixteenth at a time; `obs`: the

@@ -10,7 +10,20 @@ from typing import get_args
 
 from edgeprune.calibrate.selection import Selection
 from edgeprune.calibrate.statistics import CalibrationStats
-from edgeprune.compress.techniques import contextual, flap, laser, lorp, lowrank, obs, shortgpt, sleb, streamline, wanda
+from edgeprune.compress.techniques import (
+    asvd,
+    contextual,
+    flap,
+    laser,
+    lorp,
+    lowrank,
+    obs,
+    shortgpt,
+    sleb,
+    streamline,
+    svdllm,
+    wanda,
+)
 from edgeprune.compress.techniques.request import Request
 from edgeprune.errors import UsageError
 from edgeprune.intake.load import LoadedModel
@@ -25,6 +38,8 @@ __all__ = ["TECHNIQUES", "check_fraction", "technique_recipe"]
 _PLANS: Mapping[str, Callable[[Request], Recipe]] = {
     "laser": laser.plan,
     "lowrank": lowrank.plan,
+    "asvd": asvd.plan,
+    "svdllm": svdllm.plan,
     "lorp": lorp.plan,
     "shortgpt": shortgpt.plan,
     "streamline": streamline.plan,

@@ -1,0 +1,172 @@
+"""ASVD and SVD-LLM on matrices whose answer is known, on real sites, and as techniques."""
+
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from edgeprune.calibrate.capture import capture
+from edgeprune.calibrate.corpus import encode, pack_windows, separator_token
+from edgeprune.calibrate.documents import read_documents
+from edgeprune.calibrate.rank_scores import lowrank_losses
+from edgeprune.calibrate.site_weights import output_error, site_weights
+from edgeprune.compress.apply import compress_model
+from edgeprune.compress.asvd import factor_asvd
+from edgeprune.compress.laser import factor_laser
+from edgeprune.compress.ranks import factor_lowrank
+from edgeprune.compress.svdllm import factor_svdllm
+from edgeprune.compress.techniques.table import technique_recipe
+from edgeprune.errors import ModelError, UsageError
+from edgeprune.intake.load import load_model
+from edgeprune.schema.events import NullProgress
+from edgeprune.schema.recipe import Recipe, SiteEdit
+from edgeprune.schema.scores import CalibrationSummary, Scores
+from edgeprune.shapes import count_parameters, edit_shapes
+from tests.unit.compress.recipes import Tiny, no_edit
+
+LAB = os.environ.get("EDGEPRUNE_LAB")
+
+
+def _inputs(width: int) -> Tensor:
+    """[tokens, width] with channels of uneven size that go together."""
+    generator = torch.Generator().manual_seed(0)
+    mixing = torch.randn(width, width, generator=generator, dtype=torch.float64)
+    mixing *= torch.logspace(0, -2, width, dtype=torch.float64)
+    return torch.randn(4 * width, width, generator=generator, dtype=torch.float64) @ mixing.T
+
+
+def _weight(out_features: int, in_features: int) -> Tensor:
+    return torch.randn(out_features, in_features, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+
+
+@pytest.mark.parametrize(("out_features", "in_features"), [(24, 40), (40, 24), (32, 32)])
+def test_whitening_and_the_output_covariance_give_the_same_matrix(out_features: int, in_features: int) -> None:
+    W, X = _weight(out_features, in_features), _inputs(in_features)
+    gram = X.T @ X / len(X)
+    for rank in (1, 7, 20):
+        ours, theirs = factor_lowrank(W, gram, rank), factor_svdllm(W, gram, rank)
+        assert theirs.right.shape == (rank, in_features)
+        assert theirs.left.shape == (out_features, rank)
+        torch.testing.assert_close(theirs.left @ theirs.right, ours.left @ ours.right, rtol=1e-6, atol=1e-6)
+
+
+def test_whitening_of_inputs_that_excite_few_directions_is_finite_and_exact_on_them() -> None:
+    W, X = _weight(24, 40), _inputs(40)[:5]
+    factors = factor_svdllm(W, X.T @ X / 5, 8)
+    product = factors.left @ factors.right
+    assert torch.isfinite(product).all()
+    error = (X @ (W - product).T).norm() / (X @ W.T).norm()
+    assert float(error) < 1e-3
+    silent = factor_svdllm(W, torch.zeros(40, 40, dtype=torch.float64), 8)
+    assert torch.isfinite(silent.left @ silent.right).all()
+
+
+def test_scaled_svd_of_a_known_matrix() -> None:
+    weight = torch.diag(torch.tensor([3.0, 2.0, 1.0], dtype=torch.float64))
+    magnitudes = torch.tensor([1.0, 1.0, 100.0], dtype=torch.float64)
+    by_root = factor_asvd(weight, magnitudes, 1)
+    # 1 * 100^0.5 = 10 beats 3 and 2.
+    torch.testing.assert_close(by_root.left @ by_root.right, torch.diag(torch.tensor([0.0, 0, 1])).double())
+    plain = factor_asvd(weight, magnitudes, 1, alpha=0.0)
+    torch.testing.assert_close(plain.left @ plain.right, torch.diag(torch.tensor([3.0, 0, 0])).double())
+
+
+def test_scaling_lies_between_plain_svd_and_whitening() -> None:
+    W, X = _weight(24, 40), _inputs(40)
+    X = X * torch.logspace(1, -1, 40, dtype=torch.float64)
+    gram = X.T @ X / len(X)
+    made = (factor_svdllm(W, gram, 8), factor_asvd(W, X.abs().mean(dim=0), 8), factor_laser(W, 8))
+    errors = [output_error(W - factors.left @ factors.right, gram) for factors in made]
+    assert errors == sorted(errors)
+    assert errors[0] < 0.9 * errors[1] < 0.9 * errors[2]
+
+
+@pytest.mark.parametrize("method", ["asvd", "svdllm"])
+def test_a_recipe_builds_the_baselines_factors(tiny: Tiny, method: str) -> None:
+    loaded, stats = tiny
+    edit = SiteEdit(name="blocks.1.down", rank=8, method=method)  # type: ignore[arg-type]
+    model = compress_model(loaded, no_edit(loaded, sites=(edit,)), stats, progress=NullProgress())
+    module = loaded.adapter.site(loaded.adapter.blocks(loaded.model)[1], "down")
+    key = "blocks.1.mlp_hidden"
+    weight = module.weight.detach()
+    expected = (
+        factor_asvd(weight, stats.mean_absolute[key], 8)
+        if method == "asvd"
+        else factor_svdllm(weight, stats.gram[key], 8)
+    )
+    found = loaded.adapter.site(loaded.adapter.blocks(model.model)[1], "down")
+    torch.testing.assert_close(found.product(), expected.left @ expected.right, rtol=1e-4, atol=1e-5)
+    assert (found.bias is None) == (module.bias is None)
+
+
+def test_statistics_without_magnitudes_are_refused(tiny_llama: Tiny) -> None:
+    loaded, stats = tiny_llama
+    recipe = no_edit(loaded, sites=(SiteEdit(name="blocks.1.down", rank=8, method="asvd"),))
+    with pytest.raises(ModelError, match=r"blocks\.1\.down .* no magnitudes .* calibrate this model again"):
+        compress_model(loaded, recipe, replace(stats, mean_absolute={}), progress=NullProgress())
+
+
+@pytest.mark.parametrize("technique", ["asvd", "svdllm"])
+def test_the_techniques_keep_one_share_of_every_site(tiny_llama: Tiny, technique: str) -> None:
+    spec = tiny_llama[0].spec
+    dense = count_parameters(spec)
+    weights = sum(site.in_features * site.out_features for block in spec.blocks for site in block.sites)
+    target = 1 - 0.4 * weights / dense
+    recipe = _recipe(tiny_llama, technique, target)
+    sites = {site.name: site for block in spec.blocks for site in block.sites}
+    assert {edit.name for edit in recipe.sites} == set(sites)
+    for edit in recipe.sites:
+        site = sites[edit.name]
+        assert edit.method == technique
+        assert edit.rank == int(0.6 * site.in_features * site.out_features / (site.in_features + site.out_features))
+    assert edit_shapes(spec, recipe).parameter_count == pytest.approx(target * dense, rel=0.02)
+    assert _recipe(tiny_llama, technique, 1.0).sites == ()
+    with pytest.raises(UsageError, match=rf"{technique} alone cannot keep .* smallest model keeps \d"):
+        _recipe(tiny_llama, technique, 0.5 * (1 - weights / dense))
+
+
+def _recipe(tiny: Tiny, technique: str, kept: float) -> Recipe:
+    """Neither technique reads scores."""
+    spec = tiny[0].spec
+    summary = CalibrationSummary(
+        domain_token_count=1,
+        general_token_count=1,
+        document_count=1,
+        stability=None,
+        sequence_tokens=1,
+        data_hash="",
+        edits_hash="",
+        general_source="",
+    )
+    scores = Scores(
+        model_hash=spec.model_hash, seed=0, calibration=summary, dense_losses=(), kernels=("fp32",), rank_methods=()
+    )
+    return technique_recipe(spec, technique, kept, scores=scores, arrays={}, context_tokens=32)
+
+
+@pytest.mark.slow
+@pytest.mark.lab
+@pytest.mark.skipif(LAB is None, reason="EDGEPRUNE_LAB names no lab folder")
+def test_on_real_sites_the_forms_agree_and_the_tail_is_the_error() -> None:
+    assert LAB is not None
+    loaded = load_model(Path(LAB) / "model")
+    documents = encode(loaded.tokenizer, read_documents([Path(LAB) / "text" / "medicine.calib.jsonl"], render=str))
+    separator = separator_token(loaded.spec)
+    windows = pack_windows(documents, separator=separator, window_tokens=256, limit_tokens=4096)
+    stats = capture(loaded, windows, gradient_tokens=0)
+    for site in site_weights(loaded, stats):
+        if site.block not in (0, 15):
+            continue
+        out_features, in_features = site.weight.shape
+        rank = int(0.8 * out_features * in_features / (out_features + in_features))
+        ours = factor_lowrank(site.weight, site.gram, rank)
+        theirs = factor_svdllm(site.weight, site.gram, rank)
+        product = ours.left @ ours.right
+        # As outputs: the inputs of some sites leave directions empty, in which any matrix is as good.
+        difference = output_error(theirs.left @ theirs.right - product, site.gram)
+        assert difference < 1e-12 * output_error(product, site.gram), site.name
+        error = output_error(site.weight.double() - product, site.gram)
+        assert float(lowrank_losses(site.weight, site.gram)[rank]) == pytest.approx(error, rel=1e-4), site.name
