@@ -17,7 +17,8 @@ def arguments(inputs: Inputs, output: Path, technique: str, kept: str) -> list[o
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("technique", "kept", "tolerance"), [("lowrank", "0.8", 0.02), ("lorp", "0.75", 0.15), ("auto", "0.7", 0.02)]
+    ("technique", "kept", "tolerance"),
+    [("lowrank", "0.8", 0.02), ("lorp", "0.75", 0.15), ("contextual", "0.85", 0.02), ("auto", "0.7", 0.02)],
 )
 def test_one_technique_alone(
     cli: Cli, inputs: Inputs, tmp_path: Path, technique: str, kept: str, tolerance: float
@@ -39,6 +40,23 @@ def test_an_unknown_technique_names_those_there_are(cli: Cli, inputs: Inputs, tm
     answer = cli(*arguments(inputs, tmp_path / "out", "magic", "0.8"))
     assert answer.code == 2
     assert "lowrank" in answer.err
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("flags", "says"),
+    [
+        (("--technique", "lowrank", "--kept", "0.8"), "contextual, flap and obs"),
+        (("--technique", "wanda", "--kept", "0.8"), "contextual, flap and obs"),
+        ((), "goes with --technique"),
+    ],
+)
+def test_slicing_alone_is_for_techniques_that_slice(
+    cli: Cli, inputs: Inputs, tmp_path: Path, flags: tuple[str, ...], says: str
+) -> None:
+    answer = cli("compress", inputs.model, *flags, "--no-compensate", "--domain", inputs.domain, "-o", tmp_path / "out")
+    assert answer.code == 2
+    assert says in answer.err
     assert not (tmp_path / "out").exists()
 
 
