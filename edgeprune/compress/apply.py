@@ -20,6 +20,7 @@ from edgeprune.compress.groups import DropGroups
 from edgeprune.compress.narrow import NarrowChannels
 from edgeprune.compress.passes import Pass, Work, check_shapes, run_passes
 from edgeprune.compress.recover.weights import RecoverWeights
+from edgeprune.compress.refit import RefitOutputs
 from edgeprune.compress.tokens import TrimVocabulary
 from edgeprune.intake.load import LoadedModel
 from edgeprune.runtime.executor import Executor
@@ -36,6 +37,7 @@ PASSES: Sequence[Pass] = (
     DropGroups(),
     NarrowChannels(),
     FactorSites(),
+    RefitOutputs(),
     RecoverWeights(),
     RoundWeights(),
 )

@@ -2,14 +2,16 @@
 
 The search of a run, with stored parameters in the place of a device: the limit is on their number, every kernel stays
 float32, and what is made least is the loss on the domain. Up to `evaluations` recipes are really built and measured on
-selection text, what they teach is fed back, and the best of those measured on most text is taken. Text that reports
-are made on is never read.
+selection text, what they teach is fed back, and the best of those measured on most text is taken; it ends with `refit`.
+Text that reports are made on is never read.
 """
 
 import dataclasses
 import functools
 from collections.abc import Callable, Sequence
 from pathlib import Path
+
+from msgspec.structs import replace
 
 from edgeprune.artifacts import RunFolder, hash_file, hash_parts, read_arrays, read_record
 from edgeprune.errors import UsageError
@@ -85,7 +87,7 @@ def joint_recipe(
             f"No combination of what was scored keeps as little as {format_fraction(kept_fraction)} of the "
             f"parameters; the smallest keeps {format_fraction(smallest)}. Raise --kept."
         )
-    return chosen.recipe
+    return replace(chosen.recipe, refit=True)
 
 
 def _refined(
@@ -181,7 +183,9 @@ def _measure(
         nonlocal count
         window_tokens = min(recipe.context_tokens, spec.max_positions, WINDOW_TOKENS)
         limit_tokens = FULL_TOKENS if is_full else SLICE_TOKENS
-        task = keyed(common(window_tokens=window_tokens, token_limit=limit_tokens, recipe=recipe))
+        # Fitting again takes as long as all else; it is left to the finalists, whose order it may change.
+        edited = replace(recipe, refit=is_full)
+        task = keyed(common(window_tokens=window_tokens, token_limit=limit_tokens, recipe=edited))
         found = store.get(task.key)
         if found is None:
             found = evaluate(task, progress=progress)
@@ -196,7 +200,7 @@ def _measure(
             )
         )
         progress.raise_if_cancelled()
-        return found
+        return replace(found, recipe=recipe)
 
     return lambda recipes, is_full: [one(recipe, is_full) for recipe in recipes]
 
