@@ -22,7 +22,7 @@ from edgeprune.errors import UsageError
 from edgeprune.intake.load import LoadedModel
 from edgeprune.schema.recovery import Recovery, RecoveryMode
 
-__all__ = ["BLOCK_SHARE", "Speed", "fitting_steps", "plan_recovery"]
+__all__ = ["BLOCK_SHARE", "Speed", "fitting_steps", "plan_recovery", "step_seconds"]
 
 BLOCK_SHARE = 0.25
 """Of the time that `auto` gives to the blocks alone."""
@@ -117,11 +117,15 @@ def _measure(
         if mode == "lora":
             with adapters(student, seed=seed) as parameters:
                 optimizer = Optimizer(parameters, dict.fromkeys(parameters, "matrix"), ADAPTER_RATES, matrices="adam")
-                timed[precision] = _step_s(student, teacher, text, trial, parameters, optimizer, seed, clock)
+                timed[precision] = step_seconds(
+                    student, teacher, text, trial, parameters, optimizer, seed=seed, clock=clock
+                )
         else:
             parameters = dict(student.model.named_parameters())
             optimizer = Optimizer(parameters, kinds(student), RATES)
-            timed[precision] = _step_s(student, teacher, text, trial, parameters, optimizer, seed, clock)
+            timed[precision] = step_seconds(
+                student, teacher, text, trial, parameters, optimizer, seed=seed, clock=clock
+            )
     chosen: Precision = "bfloat16" if timed["bfloat16"] < CLEARLY_FASTER * timed["float32"] else "float32"
     block_step_s = 0.0
     if mode in ("auto", "blockwise"):
@@ -129,17 +133,29 @@ def _measure(
     return Speed(step_s=timed[chosen], block_step_s=block_step_s, measure_s=measure_s, precision=chosen)
 
 
-def _step_s(
+def step_seconds(
     student: LoadedModel,
-    teacher: Teacher,
+    teacher: Teacher | None,
     text: RecoveryText,
     trial: Recovery,
     parameters: Named,
     optimizer: Optimizer,
+    *,
     seed: int,
-    clock: Callable[[], float],
+    clock: Callable[[], float] = time.perf_counter,
 ) -> float:
-    """Seconds of one step, the fastest of a few after one that warms up; rates are zero, so no weight moves."""
+    """Seconds of one end-to-end step, the fastest of a few after one that warms up; no weight moves.
+
+    Args:
+        student: the model, with tensors of its own.
+        teacher: as the training will have it.
+        text: windows in the student's ids.
+        trial: its precision counts.
+        parameters: what will be trained.
+        optimizer: of these; not to be used afterwards.
+        seed: of the order of the windows.
+        clock: seconds that pass.
+    """
     found = []
     for step in range(1 + _TIMED_STEPS):
         started = clock()
