@@ -67,6 +67,9 @@ def compress_single(
     source = resolve_model(model)
     dense = load_model(source)
     tokens = min(context or 512, dense.spec.max_positions)
+    width = dense.spec.hidden_size
+    if repair_rank is not None and not 1 <= repair_rank <= width:
+        raise UsageError(f"--repair {repair_rank} must lie in 1..{width}, the width of the model.")
     with tempfile.TemporaryDirectory() as root:
         folder = RunFolder(Path(root))
         result = calibrate(

@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from numpy.typing import NDArray
 
 from edgeprune.compress.techniques.request import Request, size, unreachable
-from edgeprune.schema.recipe import Recipe
+from edgeprune.schema.recipe import Drops, Recipe, Repair
 from edgeprune.shapes import block_parameter_count
 
 __all__ = ["Selector", "nearest_drop", "selected_drops"]
@@ -53,10 +53,17 @@ def nearest_drop(request: Request, drops: Sequence[tuple[int, ...]]) -> Recipe:
     Raises:
         UsageError: dropping one more block than any set does would come nearer.
     """
-    recipes = [request.empty, *(replace(request.empty, drop_blocks=drop) for drop in drops)]
+    recipes = [request.empty, *(_dropping(request, drop) for drop in drops)]
     sizes = [size(request, recipe) for recipe in recipes]
     half_block = max(block_parameter_count(block) for block in request.spec.blocks) / 2
     if min(sizes) - request.target > half_block:
         raise unreachable(request, min(sizes))
     nearest = min(range(len(recipes)), key=lambda at: (abs(sizes[at] - request.target), len(recipes[at].drop_blocks)))
     return recipes[nearest]
+
+
+def _dropping(request: Request, blocks: tuple[int, ...]) -> Recipe:
+    repairs = Drops(blocks=blocks).repaired(request.repair_rank).repairs
+    return replace(
+        request.empty, drop_blocks=blocks, repairs=tuple(Repair(block=block, rank=rank) for block, rank in repairs)
+    )

@@ -62,6 +62,8 @@ class Request:
     """The dense model, to be left as it is; None where only scores are at hand."""
     select: Selection | None = None
     """Selection text of the domain; None where only scores are at hand."""
+    repair_rank: int | None = None
+    """Rank of the operators in the place of dropped blocks; None puts nothing there, as published."""
     compensate: bool = True
     """Whether channels that stay take over from those that leave, where the technique does not say."""
     progress: Progress = field(default_factory=NullProgress)

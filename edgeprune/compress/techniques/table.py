@@ -75,6 +75,7 @@ def technique_recipe(
     context_tokens: int,
     seed: int = 0,
     compensate: bool = True,
+    repair_rank: int | None = None,
     stats: CalibrationStats | None = None,
     loaded: LoadedModel | None = None,
     select: Selection | None = None,
@@ -83,7 +84,8 @@ def technique_recipe(
     """The recipe of one technique nearest to the kept fraction.
 
     `stats`, `loaded` and `select` are for techniques that measure; those that read scores alone do without.
-    `compensate` is for those that slice channels: whether what stays makes up for what leaves.
+    `compensate` is for those that slice channels: whether what stays makes up for what leaves. `repair_rank` is for
+    those that drop blocks: the rank of what is put in their place.
 
     Raises:
         UsageError: an unknown technique, a fraction outside (0, 1] or out of the technique's reach, or scores without
@@ -103,6 +105,7 @@ def technique_recipe(
         loaded=loaded,
         select=select,
         compensate=compensate,
+        repair_rank=repair_rank,
         progress=progress or NullProgress(),
     )
     return plan(request)
