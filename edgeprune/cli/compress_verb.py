@@ -68,7 +68,9 @@ def command(
             if no_compensate and technique not in ("contextual", "flap", "obs"):
                 raise UsageError("--no-compensate is for the techniques contextual, flap and obs; leave it out here.")
             if repair is not None and technique not in ("lorp", "shortgpt", "streamline", "sleb"):
-                raise UsageError("--repair is for the techniques lorp, shortgpt, streamline and sleb; leave it out here.")
+                raise UsageError(
+                    "--repair is for the techniques lorp, shortgpt, streamline and sleb; leave it out here."
+                )
             if kept is None or output is None or not domain:
                 raise UsageError("--technique needs --kept F, --domain PATH and -o DIR beside it.")
             result = api.compress_with(
