@@ -154,7 +154,7 @@ def document_losses(
 
 
 def paired_interval(ours: Losses, theirs: Losses, *, seed: int = 0) -> tuple[float, float]:
-    """95 % interval of ours / theirs - 1 in bits-per-byte, by resampling documents with both models' losses together."""
+    """95 % interval of ours / theirs - 1 in bits-per-byte, by resampling documents of both together."""
     generator = np.random.default_rng(seed)
     mine, yours = (_rows(losses) for losses in (ours, theirs))
     ratios = np.empty(RESAMPLES)
@@ -167,7 +167,8 @@ def paired_interval(ours: Losses, theirs: Losses, *, seed: int = 0) -> tuple[flo
 
 
 def _rows(losses: Losses) -> NDArray[np.float64]:
-    return np.array([losses.nats, losses.scored_bytes], dtype=np.float64).T
+    rows: NDArray[np.float64] = np.array([losses.nats, losses.scored_bytes], dtype=np.float64).T
+    return rows
 
 
 def _train_alone(domain: Domain, student: LoadedModel, rates: Rates, *, minutes: float, seed: int) -> Recovery:
