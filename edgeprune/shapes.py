@@ -308,6 +308,8 @@ def _site_edits(spec: ModelSpec, recipe: Recipe, gone: set[tuple[int, bool]]) ->
             raise RecipeError(f"{where} is listed twice.", *place, "name")
         if edit.rank is not None and edit.rank < 1:
             raise RecipeError(f"{where}: rank {edit.rank} must be at least 1.", *place, "rank")
+        if edit.rank is None and edit.form != "factors":
+            raise RecipeError(f"{where}: form {edit.form} stores a rank; give one, or take form out.", *place, "form")
         _check_kernel(edit.kernel, where, *place, "kernel")
         edits[edit.name] = position, edit
     return edits

@@ -19,7 +19,7 @@ from edgeprune.schema.residuals import Evaluation, EvaluationTask, Residuals
 
 __all__ = ["EvaluationStore", "edits_hash", "keyed", "with_measured"]
 
-_METHOD = 1
+_METHOD = 2
 """Raised when measuring changes, so that older results are not taken for new ones."""
 
 

@@ -40,6 +40,7 @@ HEADER = """\
 #     kernel      fp32, fp16, int8_b32_a4, int4_b32_a4 and the like: bits, weights that share a scale, accuracy level
 #     rank        two factors of that rank instead of one matrix; leave it out to keep one matrix
 #     method      how they are made: lowrank (least error on the domain) or laser (plain SVD)
+#     form        how the rank is stored: factors, or pivot (rows and what makes the others of them: fewer numbers)
 # recovery        { mode = "auto", "blockwise", "distill" or "lora", steps = N, block_steps = N }: training before the
 #                 bits, as `--recover-minutes` planned it; leave it out to train nothing
 """
@@ -154,7 +155,8 @@ def _width(entry: KeepChannels) -> str:
 def _site(edit: SiteEdit) -> str:
     rank = "" if edit.rank is None else f", rank = {edit.rank}"
     method = "" if edit.rank is None and edit.method == "lowrank" else f", method = {_quoted(edit.method)}"
-    return f"{{ name = {_quoted(edit.name)}, kernel = {_quoted(edit.kernel)}{rank}{method} }}"
+    form = "" if edit.form == "factors" else f", form = {_quoted(edit.form)}"
+    return f"{{ name = {_quoted(edit.name)}, kernel = {_quoted(edit.kernel)}{rank}{method}{form} }}"
 
 
 def _recovery(recovery: Recovery) -> str:

@@ -35,7 +35,7 @@ def choose_without(
     residuals: Residuals | None = None,
     region: Recipe | None = None,
     rank_step: int | None = None,
-    rank_form: SiteForm = "factors",
+    rank_form: SiteForm | None = None,
 ) -> Candidate | None:
     """The best candidate within a budget that has no edit of some families; None when there is none.
 
@@ -52,7 +52,7 @@ def choose_without(
         residuals: what building recipes taught so far.
         region: the recipe near which its corrections are taken.
         rank_step: of the ranks on offer; None offers those that devices are quick on.
-        rank_form: how ranks are stored.
+        rank_form: how ranks are stored; None offers both forms.
     """
     problem = Problem(
         spec=spec,

@@ -12,15 +12,16 @@ import numpy as np
 
 from edgeprune.predict.residual import FAMILIES, Surrogate, kernel_family
 from edgeprune.schema.kernel import FLOAT32
-from edgeprune.schema.model import ModelSpec
+from edgeprune.schema.model import ModelSpec, SiteForm
 from edgeprune.schema.recipe import Drops, RankMethod, Recipe
 from edgeprune.schema.residuals import Residuals
 from edgeprune.schema.scores import ScoreArrays, Scores
 
 __all__ = ["QualityModel"]
 
-FACTORED_KERNEL_FACTOR = 2.0
-"""Both factors are rounded, each with the relative error one dense matrix would have, independently."""
+FORM_KERNEL_FACTORS: dict[SiteForm, float] = {"factors": 1.5, "pivot": 6.5}
+"""What rounding costs a low-rank site, for each unit it costs the dense matrix: both parts are rounded, the second
+fitted to the first, and pivot rows hand their errors on to all others; measured in `edgeprune.compress.fit_rounded`."""
 TABLE = "table"
 
 
@@ -67,12 +68,12 @@ class QualityModel:
         """Relative increase of bits-per-byte: 0.02 is two percent worse than dense."""
         return loss_increase_nats / self.dense_loss_nats
 
-    def kernel_loss(self, site: str, kernel: str, *, is_factored: bool = False) -> float | None:
-        """Loss of storing a site (or `table`) under a kernel; None when it was not scored."""
+    def kernel_loss(self, site: str, kernel: str, *, form: SiteForm | None = None) -> float | None:
+        """Loss of storing a site, dense or in a form of low rank, or `table` under a kernel; None when not scored."""
         if kernel == FLOAT32:
             return 0.0
         family = "tables" if site == TABLE else kernel_family(kernel)
-        return self._priced(family, self._kernel_score(site, kernel, is_factored=is_factored))
+        return self._priced(family, self._kernel_score(site, kernel, form=form))
 
     def rank_loss(self, site: str, rank: int, method: RankMethod) -> float | None:
         """Loss of keeping that rank; None when it was not scored."""
@@ -120,7 +121,7 @@ class QualityModel:
         parts += [("channels", self._channel_score(entry.block, entry.kept_count)) for entry in recipe.keep_channels]
         parts += [("groups", self._group_score(entry.block, entry.kept_count)) for entry in recipe.keep_groups]
         for edit in recipe.sites:
-            loss = self._kernel_score(edit.name, edit.kernel, is_factored=edit.rank is not None)
+            loss = self._kernel_score(edit.name, edit.kernel, form=None if edit.rank is None else edit.form)
             parts.append((kernel_family(edit.kernel), loss))
             if edit.rank is not None:
                 parts.append((edit.method, self._rank_score(edit.name, edit.rank, edit.method)))
@@ -141,7 +142,7 @@ class QualityModel:
     def _priced(self, family: str, score: float | None) -> float | None:
         return None if score is None or family in self._excluded else score * self._multipliers[family]
 
-    def _kernel_score(self, site: str, kernel: str, *, is_factored: bool = False) -> float | None:
+    def _kernel_score(self, site: str, kernel: str, *, form: SiteForm | None = None) -> float | None:
         if kernel == FLOAT32:
             return 0.0
         index = self._kernel_index.get(kernel)
@@ -149,7 +150,7 @@ class QualityModel:
         if index is None or losses is None:
             return None
         loss = _finite(losses[index])
-        return loss if loss is None or not is_factored else loss * FACTORED_KERNEL_FACTOR
+        return loss if loss is None or form is None else loss * FORM_KERNEL_FACTORS[form]
 
     def _rank_score(self, site: str, rank: int, method: RankMethod) -> float | None:
         losses = self._arrays.get(f"rank_loss/{method}/{site}")

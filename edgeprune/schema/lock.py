@@ -3,7 +3,8 @@
 A pattern names sites (`blocks.3.q`, `*.down`, `blocks.0-3.*`), blocks (`block.3`, `blocks.0-3`) or one of `table`,
 `vocabulary` and `depth`; `*`, `?` and `[...]` as in file names. The actions, by what they apply to:
 
-    sites        dense, rank=N, rank<=N, rank>=N, and a kernel: `int8_b32_a4`, or any of a width: `int4`, `int8`
+    sites        dense, rank=N, rank<=N, rank>=N, factors or pivot (how a rank is stored, where there is one), and a
+                 kernel: `int8_b32_a4`, or any of a width: `int4`, `int8`
     blocks       keep, drop, channels=N, groups=N (key-value groups), and every action of sites, for all its sites
     table        a kernel or a width
     vocabulary   none, tokens=N
@@ -18,13 +19,14 @@ from collections.abc import Iterable
 from edgeprune.errors import UsageError
 from edgeprune.schema.base import Record
 from edgeprune.schema.kernel import parse_kernel
+from edgeprune.schema.model import SITE_FORMS
 
 __all__ = ["ACTIONS", "Lock", "parse_lock", "parse_locks", "read_bound"]
 
 WIDTHS = ("int4", "int8")
 ACTIONS = (
-    "dense", "keep", "drop", "none", *WIDTHS, "fp32", "a kernel such as int8_b32_a4", "rank=N", "rank<=N", "rank>=N",
-    "channels=N", "groups=N", "tokens=N",
+    "dense", "keep", "drop", "none", *SITE_FORMS, *WIDTHS, "fp32", "a kernel such as int8_b32_a4", "rank=N", "rank<=N",
+    "rank>=N", "channels=N", "groups=N", "tokens=N",
 )  # fmt: skip
 
 _BOUND = re.compile(r"(rank|channels|groups|tokens)\s*(<=|>=|=)\s*([0-9]+)")
@@ -51,7 +53,7 @@ def parse_lock(text: str) -> Lock:
     pattern, separator, action = (part.strip() for part in text.partition("="))
     if not separator or not pattern or not action:
         raise UsageError(f"--lock {text!r} is not PATTERN=ACTION; write 'blocks.0-3=int8' or '*.down=rank>=96'.")
-    if action in ("dense", "keep", "drop", "none", *WIDTHS) or read_bound(action) is not None:
+    if action in ("dense", "keep", "drop", "none", *SITE_FORMS, *WIDTHS) or read_bound(action) is not None:
         return Lock(pattern=pattern, action=action)
     try:
         parse_kernel(action)

@@ -8,7 +8,7 @@ from typing import Literal
 from edgeprune.schema.base import SCHEMA_VERSION, Record
 from edgeprune.schema.kernel import FLOAT32
 
-__all__ = ["MLP_ROLES", "BlockSpec", "ModelSpec", "SiteForm", "SiteRole", "SiteSpec", "site_name"]
+__all__ = ["MLP_ROLES", "SITE_FORMS", "BlockSpec", "ModelSpec", "SiteForm", "SiteRole", "SiteSpec", "site_name"]
 
 SiteRole = Literal["q", "k", "v", "qkv", "o", "gate", "up", "down"]
 MLP_ROLES: frozenset[SiteRole] = frozenset({"gate", "up", "down"})
@@ -18,6 +18,7 @@ SiteForm = Literal["factors", "pivot"]
 """How a matrix of low rank is stored: as `factors` right [rank, in] and left [out, rank], or in the `pivot` form, as
 `rank` of its own rows [rank, in] and the coefficients [out - rank, rank] that make the other rows from them. Both hold
 the same matrix; the pivot form has rank * rank numbers less."""
+SITE_FORMS: tuple[SiteForm, ...] = ("factors", "pivot")
 
 
 def site_name(block_index: int, role: SiteRole) -> str:

@@ -336,4 +336,5 @@ def _kept_count(column: Column) -> int | None:
 def _form_label(form: SiteEdit) -> str:
     if form.rank is None:
         return form.kernel
-    return f"{form.kernel} rank {form.rank}{'' if form.method == 'lowrank' else f' {form.method}'}"
+    method = "" if form.method == "lowrank" else f" {form.method}"
+    return f"{form.kernel} rank {form.rank}{method}{' pivot' if form.form == 'pivot' else ''}"

@@ -25,7 +25,7 @@ def general_loss(model: QualityModel, column: "Column") -> float | None:
         parts.append(model.group_loss(column.groups[0], column.groups[1]))
     if column.site is not None:
         site = column.site
-        parts.append(model.kernel_loss(site.name, site.kernel, is_factored=site.rank is not None))
+        parts.append(model.kernel_loss(site.name, site.kernel, form=None if site.rank is None else site.form))
         parts.append(0.0 if site.rank is None else model.rank_loss(site.name, site.rank, site.method))
     known = [part for part in parts if part is not None]
     return sum(known) if len(known) == len(parts) else None

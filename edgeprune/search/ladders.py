@@ -5,9 +5,10 @@ what locks take away and adds what given recipes use.
 """
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from edgeprune.schema.kernel import FLOAT32
-from edgeprune.schema.model import BlockSpec, SiteForm, SiteSpec
+from edgeprune.schema.model import SITE_FORMS, BlockSpec, SiteForm, SiteSpec
 from edgeprune.schema.recipe import Drops, RankMethod, Recipe
 from edgeprune.search.locks import Holds
 from edgeprune.search.problem import Problem
@@ -26,8 +27,19 @@ SMALL_RANK_STEP = 8
 UNSCORED_KERNELS = frozenset({"dynamic_int8"})
 """Its activations are rounded per tensor at run time, an error calibration does not score."""
 
-Form = tuple[int | None, RankMethod, float]
-"""Rank (None: one matrix), method, and the loss of both."""
+MAX_PIVOT_RANKS = 8
+"""Ranks offered in the pivot form too: each comes once for every kernel and width."""
+
+
+class Form(NamedTuple):
+    """A rank on offer."""
+
+    rank: int | None
+    """None: one matrix."""
+    method: RankMethod
+    form: SiteForm
+    loss_nats: float
+    """Of the rank by that method, in whatever form."""
 
 
 def rank_ladder(
@@ -154,19 +166,29 @@ class Ladders:
 
     def forms(self, site: SiteSpec) -> list[Form]:
         """One matrix, and the ranks of a site, perhaps narrowed, that were scored."""
-        found: list[Form] = [(None, "lowrank", 0.0)]
-        problem = self._problem
-        ladder = rank_ladder(site.in_features, site.out_features, problem.rank_step, problem.rank_form)
-        for rank in sorted({*ladder, *self._holds.ranks(site)}):
-            found += [(rank, method, loss) for method, loss in self._rank_methods(site.name, rank)]
+        found = [Form(None, "lowrank", "factors", 0.0)]
+        for rank, form in self.ranks(site):
+            found += [Form(rank, method, form, loss) for method, loss in self._rank_methods(site.name, rank)]
         full = min(site.in_features, site.out_features)
         for edit in self._edits:
             if edit.name != site.name or edit.rank is None or not edit.rank < full:
                 continue
             loss = self._problem.quality_model.rank_loss(site.name, edit.rank, edit.method)
-            if loss is not None and (edit.rank, edit.method, loss) not in found:
-                found.append((edit.rank, edit.method, loss))
+            if loss is not None and (wanted := Form(edit.rank, edit.method, edit.form, loss)) not in found:
+                found.append(wanted)
         return found
+
+    def ranks(self, site: SiteSpec) -> list[tuple[int, SiteForm]]:
+        """Ranks of a site, perhaps narrowed, and the forms they are stored in, ascending."""
+        problem, shape = self._problem, (site.in_features, site.out_features)
+        named = self._holds.ranks(site)
+        found: set[tuple[int, SiteForm]] = set()
+        for form in SITE_FORMS if problem.rank_form is None else (problem.rank_form,):
+            ladder = rank_ladder(*shape, problem.rank_step, form)
+            if problem.rank_form is None and form == "pivot":
+                ladder = ladder[:: min(-1, -len(ladder) // MAX_PIVOT_RANKS)]  # the largest, where it saves most
+            found |= {(rank, form) for rank in (*ladder, *named)}
+        return sorted(found)
 
     def site_kernels(self, name: str) -> list[str]:
         """How a site may be stored."""

@@ -13,8 +13,8 @@ from fnmatch import fnmatchcase
 from edgeprune.errors import UsageError
 from edgeprune.schema.kernel import parse_kernel
 from edgeprune.schema.lock import Lock, read_bound
-from edgeprune.schema.model import MLP_ROLES, ModelSpec, SiteSpec
-from edgeprune.schema.recipe import Drops
+from edgeprune.schema.model import MLP_ROLES, SITE_FORMS, ModelSpec, SiteSpec
+from edgeprune.schema.recipe import Drops, SiteEdit
 
 __all__ = ["Holds", "refusal"]
 
@@ -63,10 +63,15 @@ class Holds:
         single = [lock for locks in self._blocks.values() for lock in locks if lock.action in BLOCK_ACTIONS]
         return tuple(dict.fromkeys([*self._whole[name], *(single if name == "depth" else [])]))
 
-    def allows_site(self, site: SiteSpec, rank: int | None, kernel: str) -> bool:
+    def allows_site(self, site: SiteSpec, edit: SiteEdit) -> bool:
         """Whether a site, perhaps narrowed, may take this form."""
         full = min(site.in_features, site.out_features)
-        return all(_allows_form(lock.action, rank, kernel, full) for lock in self._sites[site.name])
+        return all(
+            edit.rank is None or edit.form == lock.action
+            if lock.action in SITE_FORMS
+            else _allows_form(lock.action, edit.rank, edit.kernel, full)
+            for lock in self._sites[site.name]
+        )
 
     def allows_channels(self, block: int, kept: int | None, width: int) -> bool:
         """Whether a block may keep that many of `width` channels (None: all)."""
@@ -186,7 +191,7 @@ def _checked_whole(lock: Lock) -> Lock:
     fits = {
         "depth": lock.action == "none",
         "vocabulary": lock.action == "none" or (bound is not None and bound[0] == "tokens"),
-        "table": bound is None and lock.action not in ("dense", "none", *BLOCK_ACTIONS),
+        "table": bound is None and lock.action not in ("dense", "none", *SITE_FORMS, *BLOCK_ACTIONS),
     }
     if not fits[lock.pattern]:
         takes = {"depth": "none", "vocabulary": "none or tokens=N", "table": "a kernel, int8 or int4"}

@@ -153,7 +153,7 @@ class Menu:
             switch = self.space.groups[column.group].switch
             beside = None if switch is None else self.column(switch)
             shape = _shape(blocks[column.site.name], column.site.name, beside)
-            return holds.allows_site(shape, column.site.rank, column.site.kernel)
+            return holds.allows_site(shape, column.site)
 
         return np.array([is_open(column) for column in self.space.columns], dtype=bool)
 
@@ -170,4 +170,4 @@ def _shape(block: BlockSpec, name: str, switch: Column | None) -> SiteSpec:
 def _is_form(found: SiteEdit | None, wanted: SiteEdit) -> bool:
     if found is None or (found.kernel, found.rank) != (wanted.kernel, wanted.rank):
         return False
-    return wanted.rank is None or found.method == wanted.method
+    return wanted.rank is None or (found.method, found.form) == (wanted.method, wanted.form)

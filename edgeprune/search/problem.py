@@ -90,8 +90,8 @@ class QualityModel(Protocol):
     def dense_loss_nats(self) -> float:
         """The dense model's loss."""
 
-    def kernel_loss(self, site: str, kernel: str, *, is_factored: bool = False) -> float | None:
-        """A site, or `table`, under a kernel."""
+    def kernel_loss(self, site: str, kernel: str, *, form: SiteForm | None = None) -> float | None:
+        """A site, dense or in a form of low rank, or `table`, under a kernel."""
 
     def best_rank_method(self, site: str, rank: int) -> tuple[RankMethod, float] | None:
         """The method that loses least at a rank, and its loss."""
@@ -149,8 +149,8 @@ class Problem:
     """Taken into account wherever the space of choices is built."""
     rank_step: int | None = None
     """Ranks on offer are multiples of it; None offers those that devices are quick on."""
-    rank_form: SiteForm = "factors"
-    """How ranks are stored."""
+    rank_form: SiteForm | None = None
+    """How ranks are stored; None offers both forms."""
 
 
 @dataclass(frozen=True, kw_only=True)

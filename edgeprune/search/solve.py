@@ -42,7 +42,7 @@ def search(
     seed: int,
     locks: tuple[Lock, ...] = (),
     rank_step: int | None = None,
-    rank_form: SiteForm = "factors",
+    rank_form: SiteForm | None = None,
     clock: Callable[[], float] = time.perf_counter,
 ) -> SearchResult:
     """Solve for a budget; a budget nothing meets gives a result without a choice, with what binds.

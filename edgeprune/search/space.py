@@ -26,7 +26,7 @@ from edgeprune.schema.recipe import Drops, KeepChannels, KeepGroups, KeepTokens,
 from edgeprune.search.dominance import undominated
 from edgeprune.search.general import general_loss
 from edgeprune.search.joint_price import JointPrice
-from edgeprune.search.ladders import Ladders, rank_ladder
+from edgeprune.search.ladders import Ladders
 from edgeprune.search.locks import Holds, refusal
 from edgeprune.search.problem import Price, Problem
 from edgeprune.shapes import attention_only, mlp_only, with_groups
@@ -251,9 +251,7 @@ class _Builder:
         return self._is_whole or not self._holds.of_site(site.name) or bool(self._site_columns(site, 0))
 
     def _no_form(self, site: SiteSpec) -> UsageError:
-        problem = self._problem
-        ladder = rank_ladder(site.in_features, site.out_features, problem.rank_step, problem.rank_form)
-        ranks = [f"rank {rank}" for rank in ladder]
+        ranks = [f"rank {rank}" for rank in sorted({rank for rank, _ in self._ladders.ranks(site)})]
         return refusal(self._holds.of_site(site.name), site.name, ["dense", *ranks, *self._ladders.kernels])
 
     def _no_width(self, block: BlockSpec) -> UsageError:
@@ -278,19 +276,20 @@ class _Builder:
     def _site_columns(self, site: SiteSpec, group: int, *, beside: Price | None = None) -> list[Column]:
         problem = self._problem
         columns = []
-        for rank, method, rank_loss in self._ladders.forms(site):
+        for rank, method, form, rank_loss in self._ladders.forms(site):
             for kernel in self._ladders.site_kernels(site.name):
-                kernel_loss = problem.quality_model.kernel_loss(site.name, kernel, is_factored=rank is not None)
-                if kernel_loss is None or not (self._is_whole or self._holds.allows_site(site, rank, kernel)):
+                stored = None if rank is None else form
+                kernel_loss = problem.quality_model.kernel_loss(site.name, kernel, form=stored)
+                edit = SiteEdit(name=site.name, kernel=kernel, rank=rank, method=method, form=form)
+                if kernel_loss is None or not (self._is_whole or self._holds.allows_site(site, edit)):
                     continue
-                form = "factors" if rank is None else problem.rank_form
                 price = problem.cost_model.site_price(replace(site, form=form), kernel=kernel, rank=rank)
                 columns.append(
                     Column(
                         group=group,
                         loss_nats=rank_loss + kernel_loss,
                         price=price if beside is None else self._joint(price, beside),
-                        site=SiteEdit(name=site.name, kernel=kernel, rank=rank, method=method, form=form),
+                        site=edit,
                     )
                 )
         return columns

@@ -5,7 +5,7 @@ from msgspec.structs import replace
 
 from edgeprune.errors import UsageError
 from edgeprune.intake.spec import read_spec
-from edgeprune.schema.model import ModelSpec
+from edgeprune.schema.model import SITE_FORMS, ModelSpec
 from edgeprune.schema.recipe import KeepChannels, KeepGroups, KeepTokens, Recipe, SiteEdit
 from edgeprune.shapes import break_even_rank, count_parameters, edit_shapes
 from tests.tiny import write_tiny_llama
@@ -23,6 +23,17 @@ def recipe(spec: ModelSpec, **edits: object) -> Recipe:
 def test_two_factors_pay_below_the_break_even_rank_only() -> None:
     assert break_even_rank(64, 64) == 31
     assert 31 * 128 < 64 * 64 <= 32 * 128
+
+
+def test_the_pivot_form_pays_at_every_rank_below_full_and_nothing_else_changes(spec: ModelSpec) -> None:
+    assert break_even_rank(64, 96, "pivot") == 63
+    assert 63 * (64 + 96 - 63) < 64 * 96
+    factors, pivot = (
+        edit_shapes(spec, recipe(spec, sites=(SiteEdit(name="blocks.0.gate", rank=40, form=form),)))
+        for form in SITE_FORMS
+    )
+    assert factors.parameter_count - pivot.parameter_count == 40 * 40
+    assert spec.parameter_count - pivot.parameter_count == 64 * 96 - 40 * (64 + 96 - 40)
 
 
 def test_dropping_a_block_removes_its_parameters_and_keeps_names(spec: ModelSpec) -> None:

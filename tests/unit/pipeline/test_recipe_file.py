@@ -21,7 +21,7 @@ RECIPE = Recipe(
     table_kernel="int8_b32_a4",
     sites=(
         SiteEdit(name="blocks.0.q", kernel="int4_b32_a4", rank=24),
-        SiteEdit(name="blocks.0.up", kernel="fp16", rank=16, method="laser"),
+        SiteEdit(name="blocks.0.up", kernel="fp16", rank=16, method="laser", form="pivot"),
         SiteEdit(name="blocks.1.down", kernel="int4_b128_a4"),
         SiteEdit(name="blocks.1.o", rank=8),
     ),
@@ -79,6 +79,9 @@ def test_comments_and_order_are_the_editors_own(tmp_path: Path) -> None:
         ("rank = 24", "rank = 0", "rank 0 must be at least 1"),
         ("rank = 24", 'rank = "24"', "Expected `int | null`, got `str` at sites[0].rank"),
         ("rank = 24", "rnak = 24", "unknown field `rnak` at sites[0]"),
+        ('"pivot"', '"rows"', "Invalid enum value 'rows' at sites[1].form"),
+        ("rank = 16", "rank = 64", "rank 64 is not below the full rank 64"),
+        (', rank = 16, method = "laser"', "", "form pivot stores a rank; give one, or take form out"),
         ('"laser"', '"svd"', "Invalid enum value 'svd' at sites[1].method"),
         ("blocks.1.down", "blocks.1.dwon", "no such site; nearest are blocks.1.down"),
         ("blocks.1.down", "blocks.2.down", "the recipe drops the part of the block"),

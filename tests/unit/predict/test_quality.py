@@ -38,7 +38,7 @@ def test_a_recipe_loses_the_sum_of_its_edits() -> None:
         + ARRAYS["channel_loss/2"][0]
         + ARRAYS["kernel_loss/table"][int8]
         + ARRAYS["rank_loss/lowrank/blocks.0.q"][16]
-        + 2.0 * ARRAYS["kernel_loss/blocks.0.q"][int4]
+        + 1.5 * ARRAYS["kernel_loss/blocks.0.q"][int4]
         + ARRAYS["kernel_loss/blocks.2.up"][int8]
     )
     assert found == pytest.approx(expected)

@@ -161,7 +161,7 @@ def test_the_quality_model_takes_what_was_measured_and_single_edits_add_up_to_it
         parts = (
             model.channel_loss(1, recipe.keep_channels[0].kept_count),
             model.rank_loss(edit.name, edit.rank, "lowrank"),
-            model.kernel_loss(edit.name, edit.kernel, is_factored=True),
+            model.kernel_loss(edit.name, edit.kernel, form=edit.form),
         )
         assert sum(part for part in parts if part is not None) == pytest.approx(model.loss_increase_nats(recipe))
     assert plain.loss_increase_nats(recipes[0]) == pytest.approx(sum((sums[0] or {}).values()))
