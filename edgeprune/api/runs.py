@@ -14,7 +14,7 @@ from edgeprune.pipeline.recovery import write_planned_recipe
 from edgeprune.pipeline.request import check_budget, check_recovery, context_tokens
 from edgeprune.pipeline.settings import EXECUTION_PROVIDERS, read_recipe
 from edgeprune.pipeline.stages import STAGES, stage_named
-from edgeprune.pipeline.table import is_finished, run_stage, run_stages
+from edgeprune.pipeline.table import Run, is_finished, run_stage, run_stages
 from edgeprune.schema.budget import BudgetRequest
 from edgeprune.schema.bundle import BundleManifest
 from edgeprune.schema.candidate import SearchResult
@@ -27,7 +27,7 @@ from edgeprune.schema.measurement import ValidationReport
 from edgeprune.schema.model import ModelSpec
 from edgeprune.schema.recovery import RecoveryRequest
 from edgeprune.schema.report import RunReport
-from edgeprune.schema.run import CompressOutcome, RunOutcome, RunPreview, RunRequest
+from edgeprune.schema.run import CompressOutcome, HostNeeds, RunOutcome, RunPreview, RunRequest
 from edgeprune.shapes import edit_shapes
 from edgeprune.units import format_bytes
 
@@ -46,7 +46,7 @@ def preview(request: RunRequest, *, output: Path | None = None) -> RunPreview:
         model_name=spec.name,
         parameter_count=spec.parameter_count,
         context_tokens=context_tokens(work.request, spec),
-        needs=predict_needs(spec, work.folder.root, worker_count=work.request.worker_count),
+        needs=_needs(work, spec),
         stages=stages,
     )
 
@@ -58,7 +58,7 @@ def run(request: RunRequest, *, output: Path | None = None, progress: Progress |
         EdgePruneError: as `edgeprune.errors` lists; a budget that cannot be met is an outcome, not an error.
     """
     work, spec = open_new_run(request, output, progress or NullProgress())
-    needs = predict_needs(spec, work.folder.root, worker_count=work.request.worker_count)
+    needs = _needs(work, spec)
     check_needs(needs)
     if work.request.cluster is not None:
         work.executor()  # a cluster that is not there is known before the first stage, not after half of them
@@ -222,3 +222,9 @@ def report(path: Path, *, progress: Progress | None = None) -> RunReport:
     need_stages(work, "search", "validate")
     run_stage(stage_named("report"), work)
     return read_record(RunFolder(path).report, RunReport)
+
+
+def _needs(work: Run, spec: ModelSpec) -> HostNeeds:
+    request = work.request
+    recovers = request.recovery is not None
+    return predict_needs(spec, work.folder.root, worker_count=request.worker_count, recovers=recovers)

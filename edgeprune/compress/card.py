@@ -29,6 +29,7 @@ def model_card(spec: ModelSpec, recipe: Recipe) -> str:
         ("Vocabulary", f"{spec.vocab_size} tokens kept" if recipe.keep_tokens else "unchanged"),
         ("FFN channels", f"narrowed in {len(recipe.keep_channels)} blocks" if recipe.keep_channels else "unchanged"),
         ("Key-value groups", f"fewer in {len(recipe.keep_groups)} blocks" if recipe.keep_groups else "unchanged"),
+        ("Trained afterwards", str(recipe.recovery or "no")),
         ("Low-rank sites", f"{len(factored)}" if factored else "none"),
         ("Weights rounded to", ", ".join(kernels)),
     ]

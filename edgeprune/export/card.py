@@ -108,6 +108,7 @@ def _edits(spec: ModelSpec, recipe: Recipe) -> list[tuple[str, str]]:
         ("vocabulary", f"{spec.vocab_size} tokens" + (" kept" if recipe.keep_tokens else ", unchanged")),
         ("FFN channels", f"fewer in {len(recipe.keep_channels)} blocks" if recipe.keep_channels else "unchanged"),
         ("key-value groups", f"fewer in {len(recipe.keep_groups)} blocks" if recipe.keep_groups else "unchanged"),
+        ("trained afterwards", str(recipe.recovery or "no")),
         ("low-rank sites", f"{len(factored)} of {len(sites)}"),
         ("kernels of sites", ", ".join(f"{name} × {count}" for name, count in sorted(kernels.items()))),
         ("kernel of embedding and head", spec.table_kernel + (", one tied table" if spec.is_tied else "")),

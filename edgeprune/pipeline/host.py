@@ -20,11 +20,14 @@ __all__ = ["calibration_parts", "check_needs", "predict_needs"]
 LIBRARY_BYTES = 700_000_000
 """A process with torch, transformers, onnxruntime and mobius imported (0.55 GB), and a measuring child (0.15 GB)."""
 
+RECOVERY_BYTES = 512 << 20
+"""Hidden states that blocks are trained on; beside them gradients, two moments and the best weights, one model each."""
+
 _BATCH_TOKENS = 4 * 512
 
 
-def predict_needs(spec: ModelSpec, folder: Path, *, worker_count: int = 1) -> HostNeeds:
-    """Memory and disk of a whole run of this model in so many processes, and what is free."""
+def predict_needs(spec: ModelSpec, folder: Path, *, worker_count: int = 1, recovers: bool = False) -> HostNeeds:
+    """Memory and disk of a whole run of this model in so many processes, with a recovery or not, and what is free."""
     weights = 4 * spec.parameter_count
     grams = 0
     for block in spec.blocks:
@@ -32,13 +35,14 @@ def predict_needs(spec: ModelSpec, folder: Path, *, worker_count: int = 1) -> Ho
         grams += 8 * (2 * spec.hidden_size**2 + attention**2 + block.intermediate_size**2)
     logits = 4 * _BATCH_TOKENS * spec.vocab_size
     workers = 0 if worker_count == 1 else worker_count * (LIBRARY_BYTES + 2 * weights + grams + 3 * logits)
+    training = 4 * weights + RECOVERY_BYTES if recovers else 0
     outputs = round(weights * (1 + 1 + 1 + 0.28 + 0.16)) + grams
     existing = folder
     while not existing.exists():
         existing = existing.parent
     return HostNeeds(
-        memory_bytes=LIBRARY_BYTES + 2 * weights + 2 * grams + 3 * logits + workers,
-        disk_bytes=max(outputs, calibration_parts(grams) * grams) + 20_000_000,
+        memory_bytes=LIBRARY_BYTES + 2 * weights + max(2 * grams, training) + 3 * logits + workers,
+        disk_bytes=max(outputs + (4 * weights if recovers else 0), calibration_parts(grams) * grams) + 20_000_000,
         free_memory_bytes=available_bytes(),
         free_disk_bytes=shutil.disk_usage(existing).free,
     )

@@ -53,9 +53,7 @@ def plan_recipe(
     student = compress_model(dense, bare, stats, progress=progress)
     text = read_recovery_text(texts, student, context_tokens=recipe.context_tokens)
     found = plan_recovery(student, dense, text, minutes=request.minutes, mode=request.mode, seed=recipe.seed)
-    progress.emit(
-        Event(kind="noted", stage="compress", message=f"recovery: {_described(found)} fit {request.minutes:g} minutes")
-    )
+    progress.emit(Event(kind="noted", stage="compress", message=f"recovery: {found} fit {request.minutes:g} minutes"))
     return replace(bare, recovery=found)
 
 
@@ -139,9 +137,3 @@ def _known(path: Path) -> RecoveryPlans:
 
 def _shortened(count: int) -> int:
     return max(1, round(SHORT_SHARE * count)) if count else 0
-
-
-def _described(recovery: Recovery) -> str:
-    blocks = f"{recovery.block_steps:,} steps of each block" if recovery.block_steps else ""
-    whole = f"{recovery.steps:,} steps of the whole model" if recovery.steps else ""
-    return f"{' and '.join(filter(None, (blocks, whole)))} in {recovery.precision}"

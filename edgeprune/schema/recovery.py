@@ -28,6 +28,11 @@ class Recovery(Record, frozen=True, kw_only=True):
     freezing: Literal["none", "alternate"] = "none"
     """`alternate`: the left and the right factors take turns, which halves the gradients held of factored sites."""
 
+    def __str__(self) -> str:
+        blocks = f"{self.block_steps:,} steps of each block" if self.block_steps else ""
+        whole = f"{self.steps:,} steps of the whole model" if self.steps else ""
+        return f"{' and '.join(filter(None, (blocks, whole)))} in {self.precision}"
+
     @property
     def defect(self) -> str | None:
         """What makes these numbers no recovery, as a clause; None when they are one."""

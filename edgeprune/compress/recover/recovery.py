@@ -68,10 +68,12 @@ def recover(
         kept = file.read()
         if recovery.block_steps and (kept is None or kept.phase == "blockwise"):
             streams = open_streams(student, teacher, text, recovery, seed=seed)
+            started = time.perf_counter()
 
             def told(position: int, before: float, after: float) -> None:
                 blocks.append((before, after))
-                progress.emit(_block_event(position, len(streams), before, after))
+                left = (time.perf_counter() - started) / len(blocks) * (len(streams) - position - 1)
+                progress.emit(_block_event(position, len(streams), before, after, left))
                 progress.raise_if_cancelled()
 
             train_blocks(student, streams, recovery, seed=seed, file=file, tell=told)
@@ -106,11 +108,12 @@ def _all(student: LoadedModel) -> Named:
     return dict(student.model.named_parameters())
 
 
-def _block_event(position: int, total: int, before: float, after: float) -> Event:
+def _block_event(position: int, total: int, before: float, after: float, left_s: float) -> Event:
     return Event(
         kind="stage_advanced",
         stage="compress",
         message=f"recovery: block {position + 1} of {total}, relative error {before:.4f} -> {after:.4f}",
+        remaining_s=left_s,
     )
 
 

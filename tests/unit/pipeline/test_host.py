@@ -53,3 +53,10 @@ def test_too_little_is_refused_before_work_starts(needs: HostNeeds, word: str) -
 
 def test_what_the_system_does_not_tell_is_not_refused() -> None:
     check_needs(HostNeeds(memory_bytes=10**12, disk_bytes=10**12, free_memory_bytes=None, free_disk_bytes=None))
+
+
+def test_training_needs_room_for_what_it_keeps(tmp_path: Path) -> None:
+    spec = read_spec(write_tiny_llama(tmp_path / "small"))
+    alone, trained = predict_needs(spec, tmp_path), predict_needs(spec, tmp_path, recovers=True)
+    assert trained.memory_bytes > alone.memory_bytes
+    assert trained.disk_bytes >= alone.disk_bytes
