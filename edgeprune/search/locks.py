@@ -13,7 +13,7 @@ from fnmatch import fnmatchcase
 from edgeprune.errors import UsageError
 from edgeprune.schema.kernel import parse_kernel
 from edgeprune.schema.lock import Lock, read_bound
-from edgeprune.schema.model import MLP_ROLES, SITE_FORMS, ModelSpec, SiteSpec
+from edgeprune.schema.model import MLP_ROLES, SITE_FORMS, ModelSpec, SiteForm, SiteSpec
 from edgeprune.schema.recipe import Drops, SiteEdit
 
 __all__ = ["Holds", "refusal"]
@@ -72,6 +72,10 @@ class Holds:
             else _allows_form(lock.action, edit.rank, edit.kernel, full)
             for lock in self._sites[site.name]
         )
+
+    def names_form(self, name: str, form: SiteForm) -> bool:
+        """Whether a lock holds the ranks of a site to that form."""
+        return any(lock.action == form for lock in self._sites[name])
 
     def allows_channels(self, block: int, kept: int | None, width: int) -> bool:
         """Whether a block may keep that many of `width` channels (None: all)."""

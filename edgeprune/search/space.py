@@ -277,7 +277,7 @@ class _Builder:
         problem = self._problem
         columns = []
         for rank, method, form, rank_loss in self._ladders.forms(site):
-            for kernel in self._ladders.site_kernels(site.name):
+            for kernel in self._ladders.site_kernels(site.name, form):
                 stored = None if rank is None else form
                 kernel_loss = problem.quality_model.kernel_loss(site.name, kernel, form=stored)
                 edit = SiteEdit(name=site.name, kernel=kernel, rank=rank, method=method, form=form)

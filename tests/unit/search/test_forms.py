@@ -95,3 +95,14 @@ def test_a_choice_names_the_form() -> None:
     edit = SiteEdit(name=SITE.name, kernel="int8_b32_a4", rank=32, form="pivot")
     assert _form_label(edit) == "int8_b32_a4 rank 32 pivot"
     assert _form_label(SiteEdit(name=SITE.name, rank=32, method="laser")) == "fp32 rank 32 laser"
+
+
+def test_the_pivot_form_in_integers_is_offered_where_it_is_asked_for() -> None:
+    def pivot_kernels(*locks: str, rank_form: SiteForm | None = None) -> set[str]:
+        space = build_space(problem(*locks, rank_form=rank_form))
+        edits = [column.site for column in space.columns if column.site is not None and column.site.rank is not None]
+        return {edit.kernel for edit in edits if edit.form == "pivot"}
+
+    assert pivot_kernels() <= {"fp32", "fp16"}
+    assert "int8_b32_a4" in pivot_kernels("*=pivot", "*=int8")
+    assert "int8_b32_a4" in pivot_kernels("*=int8", rank_form="pivot")
