@@ -225,7 +225,7 @@ def report_inputs(run: Run) -> list[object]:
     """Every record the report shows."""
     folder = run.folder
     files = (folder.front, folder.validation, folder.recalibration, folder.scores, folder.model, folder.device)
-    return [run.hash_of(folder.scores_arrays), *(run.hash_of(path) for path in files), read_recipe(run)]
+    return [*(run.hash_of(path) for path in (*files, folder.scores_arrays)), read_recipe(run)]
 
 
 def report_stage(run: Run) -> str:
@@ -248,7 +248,7 @@ def report_stage(run: Run) -> str:
         scores=read_record(folder.scores, Scores),
         device=read_record(folder.device, DeviceProfile),
         recipe=read_recipe(run),
-        arrays=read_arrays(folder.scores_arrays),
+        arrays=read_arrays(folder.scores_arrays) if folder.scores_arrays.is_file() else {},
         versions=tool_versions(),
         created_at=datetime.now(timezone.utc).isoformat(timespec="seconds"),
     )

@@ -130,7 +130,9 @@ def test_mean_absolute_activations_are_those_of_the_model(kind: str, request: py
     expected = seen["down.in"].abs().double().mean(dim=(0, 1))
     torch.testing.assert_close(stats.mean_absolute["blocks.1.mlp_hidden"], expected, rtol=1e-5, atol=1e-7)
     for role in roles[:-1]:
-        bias = loaded.adapter.site(block, role).bias
+        site = loaded.adapter.site(block, role)
+        assert isinstance(site, torch.nn.Linear)
+        bias: Tensor | None = site.bias
         sizes = seen[f"{role}.out"].abs().double().mean(dim=(0, 1))
         if bias is not None:
             without = (seen[f"{role}.out"] - bias).abs().double().mean(dim=(0, 1))
