@@ -20,8 +20,9 @@ from edgeprune.shapes import edit_shapes
 __all__ = ["adopt_recipe", "parse_recipe", "read_recipe_file", "recipe_toml", "write_recipe_file"]
 
 HEADER = """\
-# What is done to the model, in this order: blocks, tokens, groups, channels, ranks, recovery, bits. Edit it, then run
-# the same `edgeprune run` again (or `compress`, `export`, `validate`): it runs as written, or is refused with the line.
+# What is done to the model, in this order: blocks, tokens, groups, channels, ranks, refit, recovery, bits. Edit it, then
+# run the same `edgeprune run` again (or `compress`, `export`, `validate`): it runs as written, or is refused with the
+# line.
 # `edgeprune explain` says what each choice costs and saves.
 #
 # model_hash      the dense model this is for; it fits no other
@@ -41,6 +42,7 @@ HEADER = """\
 #     rank        two factors of that rank instead of one matrix; leave it out to keep one matrix
 #     method      how they are made: lowrank (least error on the domain) or laser (plain SVD)
 #     form        how the rank is stored: factors, or pivot (rows and what makes the others of them: fewer numbers)
+# refit           true: the output projections are solved for once more, to reach what the dense model has there
 # recovery        { mode = "auto", "blockwise", "distill" or "lora", steps = N, block_steps = N }: training before the
 #                 bits, as `--recover-minutes` planned it; leave it out to train nothing
 """
@@ -141,6 +143,8 @@ def recipe_toml(recipe: Recipe) -> str:
     lines += _array("keep_groups", groups) if groups else []
     lines.append(f"table_kernel = {_quoted(recipe.table_kernel)}")
     lines += _array("sites", [_site(edit) for edit in recipe.sites])
+    if recipe.refit:
+        lines.append("refit = true")
     if recipe.recovery is not None:
         lines.append(f"recovery = {_recovery(recipe.recovery)}")
     return HEADER + "\n" + "\n".join(lines) + "\n"

@@ -150,7 +150,7 @@ class SiteEdit(Record, frozen=True, kw_only=True):
 
 
 class Recipe(Record, frozen=True, kw_only=True):
-    """Edits in the order they are applied: blocks, tokens, groups, channels, ranks, recovery, bits."""
+    """Edits in the order they are applied: blocks, tokens, groups, channels, ranks, refit, recovery, bits."""
 
     schema_version: int = SCHEMA_VERSION
     model_hash: str
@@ -173,6 +173,8 @@ class Recipe(Record, frozen=True, kw_only=True):
     """Blocks not listed keep all their key-value groups."""
     repairs: tuple[Repair, ...] = ()
     """Dropped runs not listed have nothing in their place."""
+    refit: bool = False
+    """Output projections are solved for once more after the ranks, front to back, against the dense model."""
     recovery: Recovery | None = None
     """Training between the ranks and the bits; None trains nothing."""
 
