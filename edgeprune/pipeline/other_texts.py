@@ -19,6 +19,8 @@ __all__ = ["CHAT", "other_inputs", "other_texts", "text_names"]
 
 CHAT = "chat"
 _TAKEN = ("domain", "general", CHAT)
+_CHAT_BYTES = 32 * 1024
+"""Of the domain's text: the format repeats itself, and every bundle is measured on it."""
 
 
 def other_inputs(run: Run) -> list[object]:
@@ -54,7 +56,7 @@ def other_texts(run: Run, model_folder: Path, domain: Sequence[str]) -> "list[Ev
     from edgeprune.calibrate.documents import read_documents
     from edgeprune.chat_template import ChatTemplate
     from edgeprune.errors import UsageError
-    from edgeprune.export.evaluation import EvaluationText
+    from edgeprune.export.evaluation import EvaluationText, limit_documents
 
     template = ChatTemplate(model_folder)
     found = [
@@ -67,7 +69,7 @@ def other_texts(run: Run, model_folder: Path, domain: Sequence[str]) -> "list[Ev
     ]
     if template.exists:
         try:
-            documents = as_conversations(domain, template)
+            documents = as_conversations(limit_documents(domain, limit_bytes=_CHAT_BYTES)[0], template)
         except UsageError as error:
             # A template may refuse what any other takes; the run's own result does not hang on this text.
             message = f"the loss in chat format is not measured: {error}"
