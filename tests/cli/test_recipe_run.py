@@ -23,14 +23,15 @@ def arguments(inputs: Inputs, output: Path, recipe: Path, *more: object) -> list
 
 
 def write_recipe(run: Path, path: Path) -> ModelSpec:
-    """A recipe no search would choose: the first block's q at rank 5 by plain SVD, everything else in 8 bits."""
+    """A recipe no search would choose: one q at rank 5 by plain SVD, a group less in one block, the rest in 8 bits."""
     spec = read_record(run / "model.json", ModelSpec)
     sites = [site.name for block in spec.blocks for site in block.sites if site.name != "blocks.0.q"]
     lines = [f'    {{ name = "{name}", kernel = "int8_b32_a4" }},' for name in sites]
     lines.insert(0, '    { name = "blocks.0.q", rank = 5, method = "laser" },  # mine')
     body = "\n".join(lines)
     path.write_text(
-        f'model_hash = "{spec.model_hash}"\ncontext_tokens = 128\ntable_kernel = "int8_b32_a4"\nsites = [\n{body}\n]\n'
+        f'model_hash = "{spec.model_hash}"\ncontext_tokens = 128\ntable_kernel = "int8_b32_a4"\n'
+        f"keep_groups = [{{ block = 1, kept_count = 1 }}]\nsites = [\n{body}\n]\n"
     )
     return spec
 
@@ -45,6 +46,7 @@ def test_a_recipe_file_runs_as_written(cli: Cli, inputs: Inputs, own_run: Path, 
     assert manifest.spec.site("blocks.0.q").rank == 5
     assert manifest.spec.site("blocks.1.down").kernel == "int8_b32_a4"
     assert len(manifest.spec.blocks) == len(spec.blocks)
+    assert [block.num_kv_heads for block in manifest.spec.blocks[:2]] == [2, 1]
     assert read_record(own_run / "manifest.json", RunManifest).request.recipe == str(recipe)
     again = cli(*arguments(inputs, own_run, recipe, "--dry-run", "--json"))
     states = again.json["stages"]
