@@ -11,8 +11,9 @@ from collections.abc import Callable, Sequence
 
 from msgspec.structs import replace
 
+from edgeprune.calibrate.repair import default_rank
 from edgeprune.errors import UsageError
-from edgeprune.schema.recipe import KeepChannels, Recipe, Repair, SiteEdit
+from edgeprune.schema.recipe import Drops, KeepChannels, Recipe, Repair, SiteEdit
 from tests.bench.quality_lab import CONTEXT_TOKENS, SEED, Domain
 from tests.bench.quality_rows import DENSE, Row
 from tests.bench.search_claims import Claims
@@ -26,7 +27,6 @@ LIMITS = {0.8: 0.005, 0.6: 0.03, 0.5: 0.07}
 BLOCKS = 4
 CHANNEL_SHARE = 0.7
 SITE_SHARE = 0.8
-REPAIR_RANK = 32
 
 
 def rise(row: Row, dense: Row) -> float:
@@ -77,14 +77,13 @@ def _empty(domain: Domain, technique: str) -> Recipe:
 
 
 def _lorp(domain: Domain, *, is_repaired: bool) -> Recipe:
-    drops = next(
-        option.drop_blocks
-        for option in domain.scores.depth
-        if option.selector == "lorp" and len(option.drop_blocks) == BLOCKS
+    option = next(
+        option for option in domain.scores.depth if option.selector == "lorp" and len(option.drop_blocks) == BLOCKS
     )
-    starts = [block for block in drops if block - 1 not in drops]
-    repairs = tuple(Repair(block=block, rank=REPAIR_RANK) for block in starts) if is_repaired else ()
-    return replace(_empty(domain, "lorp"), drop_blocks=drops, repairs=repairs)
+    rank = default_rank(domain.dense.spec.hidden_size)
+    repaired = Drops(blocks=option.drop_blocks).repaired(rank)
+    repairs = tuple(Repair(block=block, rank=rank) for block, rank in repaired.repairs) if is_repaired else ()
+    return replace(_empty(domain, "lorp"), drop_blocks=option.drop_blocks, repairs=repairs)
 
 
 def _channels(domain: Domain, *, compensate: bool) -> Recipe:
