@@ -54,7 +54,7 @@ def test_one_technique_then_training(cli: Cli, inputs: Inputs, tmp_path: Path) -
     assert isinstance(recipe, dict)
     assert recipe["recovery"]["mode"] == "distill"
     assert recipe["recovery"]["steps"] >= 1
-    assert "on selection text" in answer.err
+    assert "on selection text" in answer.err or "was kept" in answer.err
     stored = sum(parameter.numel() for parameter in edgeprune.load(output).model.parameters())
     dense = sum(parameter.numel() for parameter in edgeprune.load(inputs.model).model.parameters())
     assert stored / dense == pytest.approx(answer.json["kept_fraction"])

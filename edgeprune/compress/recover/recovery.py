@@ -88,6 +88,8 @@ def recover(
                     student, parameters, optimizer, text, recovery,
                     teacher=teacher, seed=seed, file=file, tell=_teller(progress, recovery),
                 )  # fmt: skip
+    if outcome is not None:
+        progress.emit(Event(kind="noted", stage="compress", message=_summary(outcome, recovery)))
     return Recovered(blocks=tuple(blocks), outcome=outcome)
 
 
@@ -106,6 +108,16 @@ def open_streams(
 
 def _all(student: LoadedModel) -> Named:
     return dict(student.model.named_parameters())
+
+
+def _summary(outcome: Outcome, recovery: Recovery) -> str:
+    if outcome.best_step == 0:
+        return "recovery: nothing was better on selection text than what the training began with, so that was kept"
+    early = "" if outcome.last_step == recovery.steps else f", stopped at {outcome.last_step}"
+    return (
+        f"recovery: loss {outcome.first_loss:.4f} -> {outcome.best_loss:.4f} nats a token on selection text, best at "
+        f"step {outcome.best_step} of {recovery.steps}{early}"
+    )
 
 
 def _block_event(position: int, total: int, before: float, after: float, left_s: float) -> Event:
