@@ -1,0 +1,113 @@
+"""What closed-form repair makes good of LoRP's loss on the lab model, at 4 of 16 blocks: no training, both domains.
+
+    python -m tests.bench.repair [--quick] [--domain medicine]
+
+LoRP's blocks are those its authors' code picks (`fixtures/depth.*.json`). Repairs are fitted to the domain's `calib`
+text; losses are on the first 128 KiB of its `valid` text (32 KiB with `--quick`), windows of 256 tokens, documents
+apart, in nats per token over the dense model's. Prints a table and writes `results/repair.json`.
+"""
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from edgeprune.calibrate.capture import capture
+from edgeprune.calibrate.corpus import encode, pack_windows, separator_token
+from edgeprune.calibrate.documents import read_documents
+from edgeprune.calibrate.loss import cut_windows, measure_loss
+from edgeprune.calibrate.statistics import CalibrationStats
+from edgeprune.compress.apply import compress_model
+from edgeprune.intake.load import LoadedModel, load_model
+from edgeprune.schema.events import NullProgress
+from edgeprune.schema.recipe import Drops, Recipe, Repair
+
+CONTEXT_TOKENS = 256
+CALIBRATION_TOKENS = 32_768
+BLOCKS = 4
+REPORT_BYTES, QUICK_BYTES = 128 * 1024, 32 * 1024
+ROWS: tuple[tuple[int | None, bool], ...] = (
+    (None, False), (32, False), (64, False), (128, False), (256, False), (None, True), (32, True), (128, True),
+)  # fmt: skip
+"""Rank of the operators, and whether output projections are solved for again after them."""
+
+
+def main() -> int:
+    """Measure all rows."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--domain", choices=("medicine", "law"), action="append")
+    arguments = parser.parse_args()
+    lab = Path(os.environ.get("EDGEPRUNE_LAB", ""))
+    if not (lab / "model").is_dir():
+        print("EDGEPRUNE_LAB must name the folder of the lab model.", file=sys.stderr)
+        return 2
+    loaded = load_model(lab / "model")
+    limit = QUICK_BYTES if arguments.quick else REPORT_BYTES
+    results: list[dict[str, object]] = []
+    print("domain    dropped        rank  refit   parameters   loss added   of LoRP's")
+    for domain in arguments.domain or ("medicine", "law"):
+        blocks = tuple(json.loads((lab / f"fixtures/depth.{domain}.json").read_text())["lorp"][str(BLOCKS)])
+        bare: float | None = None
+        for rank, refit, kept, added in _rows(loaded, lab, domain, tuple(sorted(blocks)), limit):
+            bare = added if bare is None else bare
+            row = {"domain": domain, "blocks": blocks, "rank": rank, "refit": refit, "kept": kept, "loss_nats": added}
+            results.append(row | {"of_lorp": added / bare, "report_bytes": limit})
+            dropped = " ".join(map(str, sorted(blocks)))
+            print(
+                f"{domain:<9} {dropped:<12} {rank or '-':>6}  {'yes' if refit else 'no':>5}   {kept:>9.1%}    "
+                f"{added:>9.4f}   {added / bare:>9.2f}",
+                flush=True,
+            )
+    path = Path(__file__).parent / "results" / "repair.json"
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(json.dumps(results, indent=2) + "\n")
+    return 0
+
+
+def _rows(
+    loaded: LoadedModel, lab: Path, domain: str, blocks: tuple[int, ...], limit: int
+) -> Iterator[tuple[int | None, bool, float, float]]:
+    """Rank, refit, kept parameters and loss added."""
+    stats = _stats(loaded, lab / f"text/{domain}.calib.jsonl")
+    documents, size = [], 0
+    for document in read_documents((lab / f"text/{domain}.valid.jsonl",), render=str):
+        if size < limit:
+            documents.append(document)
+            size += len(document.encode())
+    windows = cut_windows(encode(loaded.tokenizer, documents), CONTEXT_TOKENS)
+    nats, scored = measure_loss(loaded, windows)
+    for rank, refit in ROWS:
+        repairs = Drops(blocks=blocks).repaired(rank).repairs
+        recipe = Recipe(
+            model_hash=loaded.spec.model_hash,
+            context_tokens=CONTEXT_TOKENS,
+            drop_blocks=blocks,
+            repairs=tuple(Repair(block=block, rank=each) for block, each in repairs),
+            refit=refit,
+        )
+        model = compress_model(loaded, recipe, stats, progress=NullProgress())
+        kept = model.spec.parameter_count / loaded.spec.parameter_count
+        yield rank, refit, kept, (measure_loss(model, windows)[0] - nats) / scored
+
+
+def _stats(loaded: LoadedModel, path: Path) -> CalibrationStats:
+    """Windows of the whole calibration text, which is all that repair and refit read; the moments are of a few."""
+    documents = encode(loaded.tokenizer, list(read_documents((path,), render=str)))
+    windows = pack_windows(
+        documents,
+        separator=separator_token(loaded.spec),
+        window_tokens=CONTEXT_TOKENS,
+        limit_tokens=CALIBRATION_TOKENS,
+    )
+    return replace(capture(loaded, windows[:2], gradient_tokens=0), tokens=windows)
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "2")))
+    sys.exit(main())
