@@ -21,8 +21,8 @@ Sums are float64.
 """
 
 import functools
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -39,7 +39,7 @@ from edgeprune.schema.recipe import Drops, Run
 
 __all__ = ["RepairFactors", "default_rank", "fit_operator", "fit_repairs", "least_fit_tokens", "repaired_drops"]
 
-FIT_TOKENS = 4_096
+FIT_TOKENS = 16_384
 """Calibration tokens an operator is fitted to, or eight for each of its inputs where that is more."""
 TOKENS_PER_INPUT = 8
 LEAST_TOKENS_PER_INPUT = 2
@@ -160,24 +160,26 @@ def fit_repairs(
     """
     windows = _fit_windows(tokens, loaded.spec.hidden_size)
     ranks = dict(drops.repairs)
-    runs = [run for run in drops.runs if run.block in ranks]
+    runs = {run.next_block: run for run in drops.runs if run.block in ranks}
     watch = progress or NullProgress()
-    targets = _after_runs(loaded, runs, windows, watch)
-    watch.raise_if_cancelled()
+    # Student and dense model are one until the first drop.
+    start = drops.runs[0].block if runs else loaded.block_indices[0]
+    dense = _DenseStates(loaded, windows, start, list(runs.values()), watch)
+    states = dense.inputs
     found: dict[int, RepairFactors] = {}
-
-    def repair(run: Run, hidden: Tensor) -> Tensor:
-        inputs = hidden.reshape(-1, hidden.shape[-1])
-        found[run.block] = fit_operator(inputs, targets.pop(run.block), ranks[run.block])
-        if run is runs[-1]:
-            raise _Reached
-        repaired: Tensor = hidden + found[run.block].module()(hidden)
-        return repaired
-
-    # All windows at once: each operator is fitted when the pass comes to it, and the pass goes on with it in place.
     with skipped_drops(loaded, drops):
-        places = [(_block(loaded, run.next_block), functools.partial(repair, run)) for run in runs]
-        _pass(loaded, windows, places)
+        for position, index in enumerate(loaded.block_indices):
+            if index < start or index in drops.blocks:
+                continue
+            run = runs.pop(index, None)
+            if run is not None:
+                found[run.block] = fit_operator(_flat(states), _flat(dense.targets.pop(run.block)), ranks[run.block])
+                if not runs:
+                    break
+                operator = found[run.block].module()
+                states = [batch + operator(batch) for batch in states]
+            watch.raise_if_cancelled()
+            states = [dense.run(position, batch) for batch in states]
     return found
 
 
@@ -195,13 +197,14 @@ def repaired_drops(loaded: LoadedModel, drops: Drops, factors: Mapping[int, Repa
 
 
 def _fit_windows(tokens: Tensor, hidden_size: int) -> Tensor:
-    """The windows operators of that width are fitted to: the first of the calibration text.
+    """The windows operators of that width are fitted to, from all over the calibration text.
 
     Raises:
         CalibrationError: they hold too few tokens.
     """
     wanted = max(FIT_TOKENS, TOKENS_PER_INPUT * hidden_size)
-    windows = tokens[: -(-wanted // tokens.shape[1])]
+    count = min(len(tokens), -(-wanted // tokens.shape[1]))
+    windows = tokens[torch.linspace(0, len(tokens) - 1, count).round().long()]
     if windows.numel() < least_fit_tokens(hidden_size):
         raise CalibrationError(
             f"A repair of dropped blocks needs at least {least_fit_tokens(hidden_size)} tokens of calibration text, "
@@ -210,50 +213,59 @@ def _fit_windows(tokens: Tensor, hidden_size: int) -> Tensor:
     return windows
 
 
-class _Reached(Exception):  # noqa: N818 - no error: the rest of the model need not run
-    """The last state that was asked for is there."""
+class _DenseStates:
+    """The dense model's residual stream where a set begins and after its runs, and how its blocks are called."""
+
+    def __init__(
+        self, loaded: LoadedModel, windows: Tensor, start: int, runs: Sequence[Run], progress: Progress
+    ) -> None:
+        """Run the windows, in batches of one shape, so that what else a block is called with is alike in all."""
+        self._blocks = loaded.adapter.blocks(loaded.model)
+        self._calls: list[tuple[tuple[Any, ...], dict[str, Any]]] = []
+        self.inputs: list[Tensor] = []
+        """Batches [n, seq, hidden] of what the block `start` reads."""
+        self.targets: dict[int, list[Tensor]] = {run.block: [] for run in runs}
+        """By the block a run begins in: batches after it; before the MLP's norm where it ends with an attention."""
+        handles = [block.register_forward_pre_hook(self._call, with_kwargs=True) for block in self._blocks]
+        hooks = [(_block(loaded, start), self.inputs)]
+        for run in runs:
+            block = _block(loaded, run.next_block)
+            place = block.get_submodule(loaded.adapter.mlp_norm_path) if run.ends_at_mlp else block
+            hooks.append((place, self.targets[run.block]))
+        for place, seen in hooks:
+            handles.append(place.register_forward_pre_hook(functools.partial(_keep, seen), with_kwargs=True))
+        size = min(len(windows), max(1, _TOKENS_AT_ONCE // windows.shape[1]))
+        try:
+            for first in range(0, len(windows) - size + 1, size):
+                progress.raise_if_cancelled()
+                hidden_states(loaded, windows[first : first + size].long())
+        finally:
+            for handle in handles:
+                handle.remove()
+
+    def run(self, position: int, hidden: Tensor) -> Tensor:
+        """[n, seq, hidden] through the block at a position, as it is now."""
+        args, kwargs = self._calls[position]
+        output = (
+            self._blocks[position](hidden, *args[1:], **kwargs)
+            if args
+            else self._blocks[position](**{**kwargs, "hidden_states": hidden})
+        )
+        states: Tensor = output[0] if isinstance(output, tuple) else output
+        return states
+
+    def _call(self, _block: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        if len(self._calls) < len(self._blocks):
+            self._calls.append((args, kwargs))
 
 
-def _after_runs(loaded: LoadedModel, runs: Sequence[Run], windows: Tensor, progress: Progress) -> dict[int, Tensor]:
-    """[tokens, hidden] float32 by the block a run begins in: the dense model's residual stream after the run.
-
-    That is before the MLP's norm where the run ends with an attention.
-    """
-    seen: dict[int, list[Tensor]] = {run.block: [] for run in runs}
-
-    def see(run: Run, hidden: Tensor) -> Tensor:
-        seen[run.block].append(hidden.reshape(-1, hidden.shape[-1]).clone())
-        if run is runs[-1]:
-            raise _Reached
-        return hidden
-
-    places = []
-    for run in runs:
-        block = _block(loaded, run.next_block)
-        place = block.get_submodule(loaded.adapter.mlp_norm_path) if run.ends_at_mlp else block
-        places.append((place, functools.partial(see, run)))
-    for batch in windows.split(max(1, _TOKENS_AT_ONCE // windows.shape[1])):
-        progress.raise_if_cancelled()
-        _pass(loaded, batch, places)
-    return {block: torch.cat(parts) for block, parts in seen.items()}
+def _keep(seen: list[Tensor], _module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    seen.append((args[0] if args else kwargs["hidden_states"]).clone())
 
 
-def _pass(loaded: LoadedModel, windows: Tensor, places: Sequence[tuple[nn.Module, Callable[[Tensor], Tensor]]]) -> None:
-    """Run windows until one of the functions ends it; each sees, and may exchange, what its module reads."""
-
-    def hook(function: Callable[[Tensor], Tensor]) -> Callable[..., tuple[tuple[Any, ...], dict[str, Any]]]:
-        def exchange(_module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, Any]:
-            if args:
-                return (function(args[0]), *args[1:]), kwargs
-            return args, {**kwargs, "hidden_states": function(kwargs["hidden_states"])}
-
-        return exchange
-
-    with ExitStack() as stack:
-        for module, function in places:
-            stack.callback(module.register_forward_pre_hook(hook(function), with_kwargs=True).remove)
-        with suppress(_Reached):
-            hidden_states(loaded, windows.long())
+def _flat(batches: Sequence[Tensor]) -> Tensor:
+    """[tokens, hidden]."""
+    return torch.cat([batch.reshape(-1, batch.shape[-1]) for batch in batches])
 
 
 def _block(loaded: LoadedModel, index: int) -> nn.Module:
