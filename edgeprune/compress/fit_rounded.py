@@ -26,7 +26,14 @@ _DAMPING = 1e-4
 
 
 def fit_rounded(
-    factors: Factors, weight: Tensor, kernel: str, *, gram: Tensor, mean: Tensor, bias: Tensor | None
+    factors: Factors,
+    weight: Tensor,
+    kernel: str,
+    *,
+    gram: Tensor,
+    mean: Tensor,
+    bias: Tensor | None,
+    is_pivoted: bool = False,
 ) -> Factors:
     """Fit the second part to the first one rounded.
 
@@ -37,10 +44,12 @@ def fit_rounded(
         gram: [in, in] float64, mean over tokens of x x^T, uncentred.
         mean: [in] float64, mean of x.
         bias: [out], the site's own, or None; where given, the new one takes over the constant part of the error.
+        is_pivoted: the factors are a pivot form whose rows are in order already.
     """
     W, mu = weight.detach().double(), mean.double()
     S = gram.double() if bias is None else gram.double() - torch.outer(mu, mu)
-    rows = W if factors.order is None else W[factors.order.argsort()[len(factors.right) :]]
+    rows = W if factors.order is None else W[factors.order.argsort()]
+    rows = rows[len(factors.right) :] if is_pivoted or factors.order is not None else rows
     right = rounded(factors.right.float(), kernel).double()
     moments = right @ S @ right.T
     scale = float(moments.diagonal().mean())
@@ -53,6 +62,8 @@ def fit_rounded(
         return replace(factors, left=left)
     products = right @ mu
     outputs = rounded(left.float(), kernel).double() @ products
+    if is_pivoted or factors.order is not None:
+        outputs = torch.cat([products, outputs])
     if factors.order is not None:
-        outputs = torch.cat([products, outputs])[factors.order]
+        outputs = outputs[factors.order]
     return replace(factors, left=left, bias=bias.detach().double() + W @ mu - outputs)

@@ -142,8 +142,15 @@ def _build(folder: Path, config: dict[str, Any], spec: ModelSpec, adapter: Adapt
 
 def _empty(site: SiteSpec) -> torch.nn.Module:
     if site.rank is not None:
-        kind = PivotedLinear if site.form == "pivot" else FactoredLinear
-        return kind.empty(
+        if site.form == "pivot":
+            return PivotedLinear.empty(
+                in_features=site.in_features,
+                rank=site.rank,
+                out_features=site.out_features,
+                has_bias=site.has_bias,
+                has_order=site.has_row_order,
+            )
+        return FactoredLinear.empty(
             in_features=site.in_features, rank=site.rank, out_features=site.out_features, has_bias=site.has_bias
         )
     return linear(

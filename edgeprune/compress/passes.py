@@ -189,6 +189,8 @@ def check_shapes(loaded: LoadedModel, *, where: str) -> None:
             if isinstance(found, FactoredLinear):
                 _expect(f"the rank of {what}", found.rank, site.rank)
                 _expect(f"the form of {what}", "pivot" if isinstance(found, PivotedLinear) else "factors", site.form)
+                has_order = isinstance(found, PivotedLinear) and found.order is not None
+                _expect(f"whether there is a row order of {what}", has_order, site.has_row_order)
                 shape = (found.out_features, found.in_features)
             else:
                 assert isinstance(found, nn.Linear), site.name

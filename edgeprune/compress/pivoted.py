@@ -24,7 +24,7 @@ from torch.nn import functional
 
 from edgeprune.compress.factored import FactoredLinear
 
-__all__ = ["PivotedLinear", "Pivots", "pivot"]
+__all__ = ["PivotedLinear", "Pivots", "dominant_rows", "pivot"]
 
 _TOLERANCE = 0.05
 """Coefficients up to 1.05 are let be: the last exchanges gain little volume and are most of them."""
@@ -47,22 +47,22 @@ class PivotedLinear(FactoredLinear):
     Attributes:
         right: [rank, in] parameter, the pivot rows R.
         left: [out - rank, rank] parameter, the coefficients C.
-        order: [out] int64 buffer; output j is entry order[j] of the two products joined.
+        order: [out] int64 buffer; output j is entry order[j] of the two products joined; None where that is j.
         bias: [out] parameter, or None.
     """
 
-    order: Tensor
+    order: Tensor | None
 
-    def __init__(self, right: Tensor, left: Tensor, order: Tensor, bias: Tensor | None = None) -> None:
+    def __init__(self, right: Tensor, left: Tensor, order: Tensor | None, bias: Tensor | None = None) -> None:
         """Take the parts as they are, dtype included; they are not copied.
 
         Args:
             right: [rank, in].
             left: [out - rank, rank].
-            order: [out] int64, a permutation.
+            order: [out] int64, a permutation; None for the identity.
             bias: [out] or None.
         """
-        assert order.shape == (right.shape[0] + left.shape[0],), (right.shape, left.shape, order.shape)
+        assert order is None or order.shape == (right.shape[0] + left.shape[0],), (right.shape, left.shape, order.shape)
         super().__init__(right, left, bias)
         self.register_buffer("order", order)
 
@@ -74,12 +74,15 @@ class PivotedLinear(FactoredLinear):
     def product(self) -> Tensor:
         """The whole matrix, [out, in]: for error measurements only, the model never stores it."""
         rows = self.right.detach().double()
-        return torch.cat([rows, self.left.detach().double() @ rows])[self.order]
+        product = torch.cat([rows, self.left.detach().double() @ rows])
+        return product if self.order is None else product[self.order]
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Multiply [..., in] by the pivot rows, make the others from that, put them in order; [..., out]."""
         pivots = functional.linear(inputs, self.right)
-        outputs = torch.cat([pivots, functional.linear(pivots, self.left)], dim=-1)[..., self.order]
+        outputs = torch.cat([pivots, functional.linear(pivots, self.left)], dim=-1)
+        if self.order is not None:
+            outputs = outputs[..., self.order]
         return outputs if self.bias is None else outputs + self.bias
 
     def with_parameters(self, right: Tensor, left: Tensor) -> "PivotedLinear":
@@ -87,12 +90,14 @@ class PivotedLinear(FactoredLinear):
         return PivotedLinear(right, left, self.order, self.bias)
 
     @classmethod
-    def empty(cls, *, in_features: int, rank: int, out_features: int, has_bias: bool) -> "PivotedLinear":
+    def empty(
+        cls, *, in_features: int, rank: int, out_features: int, has_bias: bool, has_order: bool = True
+    ) -> "PivotedLinear":
         """Float32 parts without values, to load tensors into."""
         return cls(
             torch.empty(rank, in_features),
             torch.empty(out_features - rank, rank),
-            torch.arange(out_features),
+            torch.arange(out_features) if has_order else None,
             torch.empty(out_features) if has_bias else None,
         )
 
@@ -108,7 +113,7 @@ def pivot(right: Tensor, left: Tensor) -> Pivots:
     assert rank < out_features, left.shape
     # Orthonormal columns give the same coefficients, and have full rank where the factor has not.
     basis, triangle = torch.linalg.qr(left)
-    chosen = _dominant(basis)
+    chosen = dominant_rows(basis)
     is_pivot = torch.zeros(out_features, dtype=torch.bool)
     is_pivot[chosen] = True
     chosen = chosen.sort().values  # in the order of the matrix, which keeps what is neighbouring together
@@ -120,7 +125,7 @@ def pivot(right: Tensor, left: Tensor) -> Pivots:
     return Pivots(rows=basis[chosen] @ triangle @ right, coefficients=coefficients, order=order)  # eq. (1)
 
 
-def _dominant(left: Tensor) -> Tensor:
+def dominant_rows(left: Tensor) -> Tensor:
     """Rows [rank] int64 of an orthonormal basis [out, rank] whose submatrix has locally the largest volume."""
     rank = left.shape[1]
     permutation, _, _ = torch.linalg.lu(left)

@@ -58,7 +58,9 @@ def save_hf(loaded: LoadedModel, recipe: Recipe, folder: Path) -> None:
     tensors = {
         name: _smallest(parameter.detach(), source_dtype) for name, parameter in parameter_names(loaded.model).items()
     }
-    tensors |= {name: module.order.to(torch.int32) for name, module in row_orders(loaded.model).items()}
+    for name, module in row_orders(loaded.model).items():
+        assert module.order is not None, name
+        tensors[name] = module.order.to(torch.int32)
     files = {
         "config.json": _json(_config(loaded, recipe)),
         "generation_config.json": _json(_generation_config(loaded)),
@@ -90,7 +92,11 @@ def parameter_names(model: nn.Module) -> dict[str, nn.Parameter]:
 
 def row_orders(model: nn.Module) -> dict[str, PivotedLinear]:
     """Stored name of a row order -> the layer in the pivot form it belongs to; no parameters, and stored as int32."""
-    return {f"{path}.order": module for path, module in model.named_modules() if isinstance(module, PivotedLinear)}
+    return {
+        f"{path}.order": module
+        for path, module in model.named_modules()
+        if isinstance(module, PivotedLinear) and module.order is not None
+    }
 
 
 def _smallest(tensor: Tensor, source_dtype: torch.dtype) -> Tensor:

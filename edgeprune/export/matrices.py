@@ -1,7 +1,7 @@
 """Graph modules of one weight matrix under each kernel, and of a site made of one or two such matrices.
 
-A site in the pivot form is MatMul, MatMul, Concat and a Gather between two Transposes: the pivot rows' outputs, the
-others made from them, both joined and put in order.
+A site in the pivot form is MatMul, MatMul and Concat, and where its rows have another order a Gather between two
+Transposes: the pivot rows' outputs, the others made from them, both joined and put in order.
 
 Takes W [out, in] float32 from torch; emits the operators that multiply by it and hands over the arrays to store. The
 kernel is chosen when the graph is built, so no pass has to find and replace a MatMul afterwards, and q, k and v stay
@@ -108,11 +108,13 @@ class Site(nn.Module):
         what = f"site {name}"
         self.order_source: torch.Tensor | None = None
         self.order: nn.Parameter | None = None
+        self.is_joined = isinstance(module, PivotedLinear)
         if isinstance(module, PivotedLinear):
             self.right: Matrix | None = Matrix(module.right, kernel, what=f"{what} (pivot rows)")
             self.left = Matrix(module.left, kernel, what=f"{what} (coefficients)")
             self.order_source = module.order
-            self.order = nn.Parameter([module.out_features], ir.DataType.INT32)
+            if module.order is not None:
+                self.order = nn.Parameter([module.out_features], ir.DataType.INT32)
         elif isinstance(module, FactoredLinear):
             self.right = Matrix(module.right, kernel, what=f"{what} (right factor)")
             self.left = Matrix(module.left, kernel, what=f"{what} (left factor)")
@@ -132,10 +134,12 @@ class Site(nn.Module):
         if self.right is not None:
             x = self.right(op, x)
         y = self.left(op, x)
+        if self.is_joined:
+            y = op.Concat(x, y, axis=-1)
         if self.order is not None:
             # Gather along the first axis copies a run of tokens at a time: at 128 rows 1 ns an element with both
             # transpositions, where along the last axis it takes 8.
-            columns = op.Transpose(op.Concat(x, y, axis=-1), perm=[2, 0, 1])
+            columns = op.Transpose(y, perm=[2, 0, 1])
             y = op.Transpose(op.Gather(columns, self.order, axis=0), perm=[1, 2, 0])
         return y if self.bias is None else op.Add(y, self.bias)
 

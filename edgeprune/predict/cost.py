@@ -24,7 +24,7 @@ from edgeprune.schema.correction import CorrectedQuantity
 from edgeprune.schema.device import DeviceProfile
 from edgeprune.schema.estimate import Cost, Estimate
 from edgeprune.schema.kernel import FLOAT16, FLOAT32
-from edgeprune.schema.model import BlockSpec, ModelSpec, SiteForm, SiteSpec
+from edgeprune.schema.model import NEURON_ROLES, BlockSpec, ModelSpec, SiteForm, SiteSpec
 from edgeprune.schema.recipe import Recipe
 from edgeprune.shapes import edit_shapes, site_parameter_count
 
@@ -52,7 +52,7 @@ class CostModel:
         self._cache_bytes = _last_level_cache(device)
         self._decode: tuple[Chunk, ...] = (decode_chunk(workload),)
         self._prefill = prefill_chunks(workload)
-        self._sites: dict[tuple[int, int, bool, str, int | None, SiteForm], Price] = {}
+        self._sites: dict[tuple[int, int, bool, str, int | None, SiteForm, bool], Price] = {}
         self._blocks: dict[tuple[int, int, int, int, int], Price] = {}
 
     @property
@@ -77,7 +77,8 @@ class CostModel:
 
     def site_price(self, site: SiteSpec, *, kernel: str, rank: int | None) -> Price:
         """One site at a rank, stored in its own form; its own `kernel` and `rank` are ignored."""
-        key = (site.in_features, site.out_features, site.has_bias, kernel, rank, site.form)
+        is_neurons = site.form == "pivot" and site.role in NEURON_ROLES
+        key = (site.in_features, site.out_features, site.has_bias, kernel, rank, site.form, is_neurons)
         if key not in self._sites:
             self._sites[key] = self._site_price(site, kernel=kernel, rank=rank)
         return self._sites[key]
@@ -246,9 +247,9 @@ class CostModel:
 
     def _site_price(self, site: SiteSpec, *, kernel: str, rank: int | None) -> Price:
         tensors = disk.site_tensor_bytes(site, kernel=kernel, rank=rank)
-        parts = site_parts(kernel, rank=rank, has_bias=site.has_bias, form=site.form)
+        stored = replace(site, rank=rank)
+        parts = site_parts(kernel, stored)
         resident, loading = self._memory.weights(kernel, tensors)
-        is_reordered = rank is not None and site.form == "pivot"
 
         def time_s(chunks: tuple[Chunk, ...], *, is_cached: bool) -> Interval | None:
             matrix = self._latency.site(
@@ -261,14 +262,14 @@ class CostModel:
                 is_cached=is_cached,
                 form=site.form,
             )
-            if is_reordered:
+            if stored.has_row_order:
                 matrix = add(matrix, self._latency.reordering(site.out_features, chunks))
             return add(matrix, self._latency.nodes(parts.other_nodes, chunks))
 
         return Price(
             disk_bytes=tensors + parts.graph_bytes,
             weights_bytes=tensors,
-            parameter_count=site_parameter_count(replace(site, rank=rank)),
+            parameter_count=site_parameter_count(stored),
             working_set_bytes=_read_bytes(kernel, tensors),
             resident_bytes=resident,
             loading_bytes=loading,

@@ -5,6 +5,8 @@ tables [context, rotary_dim / 2] twice in float32, `structure` for the graph fil
 kept vocabulary (both its lists, tokens and merges, shrink with it).
 """
 
+from msgspec.structs import replace
+
 from edgeprune.schema.kernel import stored_bytes
 from edgeprune.schema.model import BlockSpec, ModelSpec, SiteSpec
 from edgeprune.shapes import stored_matrices
@@ -27,7 +29,7 @@ TOKENIZER_FIXED_BYTES = 1_500
 
 def site_tensor_bytes(site: SiteSpec, *, kernel: str, rank: int | None) -> int:
     """Stored bytes of one site: its matrix or both parts in the site's form, its bias, and its row order (int32)."""
-    vectors = int(site.has_bias) + int(rank is not None and site.form == "pivot")
+    vectors = int(site.has_bias) + int(replace(site, rank=rank).has_row_order)
     matrices = stored_matrices(site.in_features, site.out_features, rank, site.form)
     parts = [stored_bytes(kernel, in_features=width, out_features=height) for width, height in matrices]
     return sum(parts) + FLOAT_BYTES * vectors * site.out_features

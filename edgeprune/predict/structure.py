@@ -8,7 +8,7 @@ those that run: what the runtime folds away while loading (the Cast of a 16-bit 
 from typing import NamedTuple
 
 from edgeprune.schema.kernel import parse_kernel
-from edgeprune.schema.model import BlockSpec, ModelSpec, SiteForm
+from edgeprune.schema.model import BlockSpec, ModelSpec, SiteSpec
 
 __all__ = ["Parts", "block_parts", "fixed_parts", "repair_addition_parts", "site_parts", "table_parts"]
 
@@ -59,12 +59,12 @@ def _matrix(kernel: str) -> tuple[int, int, int]:
     return 1, 1, NODE_BYTES + INITIALIZER_BYTES + (CAST_BYTES if parsed.bits == 16 else 0)
 
 
-def site_parts(kernel: str, *, rank: int | None, has_bias: bool, form: SiteForm = "factors") -> Parts:
-    """One site: one matrix product or two, the addition of its bias, what puts the rows of a pivot form in order."""
+def site_parts(kernel: str, site: SiteSpec) -> Parts:
+    """One site: one matrix product or two, the addition of its bias, what joins and orders the rows of a pivot form."""
     nodes, _, size = _matrix(kernel)
-    factors = 1 if rank is None else 2
-    bias = 1 if has_bias else 0
-    ordering = REORDER_NODES if rank is not None and form == "pivot" else 0
+    factors = 1 if site.rank is None else 2
+    bias = 1 if site.has_bias else 0
+    ordering = REORDER_NODES if site.has_row_order else 1 if site.rank is not None and site.form == "pivot" else 0
     return Parts(
         matrix_nodes=factors * nodes,
         other_nodes=bias + ordering,
@@ -72,7 +72,7 @@ def site_parts(kernel: str, *, rank: int | None, has_bias: bool, form: SiteForm 
         bindings=0,
         graph_bytes=factors * size
         + (bias + ordering) * NODE_BYTES
-        + (bias + (1 if ordering else 0)) * INITIALIZER_BYTES,
+        + (bias + int(site.has_row_order)) * INITIALIZER_BYTES,
     )
 
 

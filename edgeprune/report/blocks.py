@@ -54,7 +54,7 @@ def _form(site: SiteSpec) -> str:
 
 
 def _site_bytes(site: SiteSpec) -> int:
-    vectors = int(site.has_bias) + int(site.rank is not None and site.form == "pivot")  # the bias and the row order
+    vectors = int(site.has_bias) + int(site.has_row_order)
     matrices = stored_matrices(site.in_features, site.out_features, site.rank, site.form)
     parts = [stored_bytes(site.kernel, in_features=width, out_features=height) for width, height in matrices]
     return sum(parts) + 4 * vectors * site.out_features

@@ -8,11 +8,23 @@ from typing import Literal
 from edgeprune.schema.base import SCHEMA_VERSION, Record
 from edgeprune.schema.kernel import FLOAT32
 
-__all__ = ["MLP_ROLES", "SITE_FORMS", "BlockSpec", "ModelSpec", "SiteForm", "SiteRole", "SiteSpec", "site_name"]
+__all__ = [
+    "MLP_ROLES",
+    "NEURON_ROLES",
+    "SITE_FORMS",
+    "BlockSpec",
+    "ModelSpec",
+    "SiteForm",
+    "SiteRole",
+    "SiteSpec",
+    "site_name",
+]
 
 SiteRole = Literal["q", "k", "v", "qkv", "o", "gate", "up", "down"]
 MLP_ROLES: frozenset[SiteRole] = frozenset({"gate", "up", "down"})
 """Roles of the MLP's sites; all others belong to the attention."""
+NEURON_ROLES: frozenset[SiteRole] = frozenset({"gate", "up"})
+"""Roles whose outputs are neurons of the MLP, which may stand in any order."""
 
 SiteForm = Literal["factors", "pivot"]
 """How a matrix of low rank is stored: as `factors` right [rank, in] and left [out, rank], or in the `pivot` form, as
@@ -40,6 +52,11 @@ class SiteSpec(Record, frozen=True, kw_only=True):
     """How a rank is stored; without a rank it says nothing."""
     kernel: str = FLOAT32
     """How the matrix, or both factors, are stored; see `edgeprune.schema.kernel`."""
+
+    @property
+    def has_row_order(self) -> bool:
+        """Whether outputs must be put in order: the pivot form's, but for neurons, which take the order of its rows."""
+        return self.rank is not None and self.form == "pivot" and self.role not in NEURON_ROLES
 
 
 class BlockSpec(Record, frozen=True, kw_only=True):

@@ -16,7 +16,9 @@ def pivot_edits(loaded: LoadedModel, kernel: str) -> Recipe:
     """Every site of the first and last block in the pivot form, above and below the rank where factors end to pay."""
     ranks = {"qkv": 50, "q": 50, "k": 20, "v": 9, "o": 40, "gate": 45, "up": 30, "down": 44}
     sites = tuple(
-        SiteEdit(name=site.name, kernel=kernel, rank=ranks[site.role] if block.index != 1 else None, form="pivot")
+        SiteEdit(name=site.name, kernel=kernel)
+        if block.index == 1
+        else SiteEdit(name=site.name, kernel=kernel, rank=ranks[site.role], form="pivot")
         for block in loaded.spec.blocks
         for site in block.sites
     )
@@ -65,6 +67,7 @@ def test_the_graph_stores_the_parts_and_nothing_else(exported: Exported) -> None
     assert shapes["blocks.2.down.right.weight"] == (down.in_features, 44)
     assert shapes["blocks.2.down.left.weight"] == (44, 64 - 44)
     assert shapes["blocks.2.down.order"] == (64,)
+    assert "blocks.2.up.order" not in shapes  # neurons stand in the order of the rows
     stored = (Path(exported.folder) / "model.onnx.data").stat().st_size
     assert stored < 4 * exported.compressed.spec.parameter_count + 25_000
     assert exported.compressed.spec.parameter_count < exported.dense.spec.parameter_count

@@ -14,7 +14,7 @@ from tests.unit.search.builders import make_device, make_spec, make_workload
 
 FORMS: tuple[SiteForm, ...] = ("factors", "pivot")
 
-SITE = SiteSpec(name="blocks.0.gate", role="gate", in_features=256, out_features=704, has_bias=True)
+SITE = SiteSpec(name="blocks.0.down", role="down", in_features=256, out_features=704, has_bias=True)
 
 
 def _point(in_features: int, out_features: int, time_s: float) -> KernelTime:
@@ -31,12 +31,14 @@ def _point(in_features: int, out_features: int, time_s: float) -> KernelTime:
 
 def test_it_stores_its_parts_the_bias_and_the_row_order() -> None:
     pivot = replace(SITE, form="pivot")
+    neurons = replace(pivot, role="gate")
     assert site_tensor_bytes(SITE, kernel="fp32", rank=100) == 4 * (100 * (256 + 704) + 704)
     assert site_tensor_bytes(pivot, kernel="fp32", rank=100) == 4 * (100 * (256 + 704 - 100) + 2 * 704)
     assert site_tensor_bytes(pivot, kernel="fp32", rank=None) == site_tensor_bytes(SITE, kernel="fp32", rank=None)
-    factors, parts = (site_parts("fp32", rank=100, has_bias=True, form=form) for form in FORMS)
-    assert parts.nodes - factors.nodes == 4
-    assert parts.graph_bytes > factors.graph_bytes
+    assert site_tensor_bytes(neurons, kernel="fp32", rank=100) == 4 * (100 * (256 + 704 - 100) + 704)
+    factors, parts, joined = (site_parts("fp32", replace(site, rank=100)) for site in (SITE, pivot, neurons))
+    assert (parts.nodes - factors.nodes, joined.nodes - factors.nodes) == (4, 1)
+    assert parts.graph_bytes > joined.graph_bytes > factors.graph_bytes
 
 
 def test_its_products_are_timed_by_their_own_shapes() -> None:
