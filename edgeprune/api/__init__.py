@@ -4,7 +4,7 @@ Front doors call these and nothing deeper. Imports of stages are deferred, so th
 """
 
 from edgeprune.api.devices import choose, demo, doctor, fit, plan, profile
-from edgeprune.api.runs import compress, explain, export, preview, report, run, search, validate
+from edgeprune.api.runs import compress, explain, export, list_runs, preview, remove_runs, report, run, search, validate
 from edgeprune.api.techniques import compress_with, laser
 from edgeprune.api.texts import Conversation, generate, serve
 
@@ -20,9 +20,11 @@ __all__ = [
     "fit",
     "generate",
     "laser",
+    "list_runs",
     "plan",
     "preview",
     "profile",
+    "remove_runs",
     "report",
     "run",
     "search",

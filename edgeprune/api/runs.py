@@ -28,10 +28,22 @@ from edgeprune.schema.model import ModelSpec
 from edgeprune.schema.recovery import RecoveryRequest
 from edgeprune.schema.report import RunReport
 from edgeprune.schema.run import CompressOutcome, HostNeeds, RunOutcome, RunPreview, RunRequest
+from edgeprune.schema.run_list import RunList
 from edgeprune.shapes import edit_shapes
 from edgeprune.units import format_bytes
 
-__all__ = ["compress", "explain", "export", "preview", "report", "run", "search", "validate"]
+__all__ = [
+    "compress",
+    "explain",
+    "export",
+    "list_runs",
+    "preview",
+    "remove_runs",
+    "report",
+    "run",
+    "search",
+    "validate",
+]
 
 
 def preview(request: RunRequest, *, output: Path | None = None) -> RunPreview:
@@ -228,3 +240,17 @@ def _needs(work: Run, spec: ModelSpec) -> HostNeeds:
     request = work.request
     recovers = request.recovery is not None
     return predict_needs(spec, work.folder.root, worker_count=request.worker_count, recovers=recovers)
+
+
+def list_runs(folder: Path) -> RunList:
+    """The run folders directly inside a folder."""
+    from edgeprune.pipeline.run_list import list_runs as found
+
+    return found(folder)
+
+
+def remove_runs(folder: Path, names: Sequence[str]) -> RunList:
+    """Delete run folders by name, all or none; the record tells what was removed."""
+    from edgeprune.pipeline.run_list import remove_runs as removed
+
+    return removed(folder, tuple(names))

@@ -30,6 +30,7 @@ VERBS = {
     "serve": "Serve a bundle to OpenAI clients on this machine.",
     "report": "Render a run's report again.",
     "demo": "Solve and measure the demo model that ships with EdgePrune, without torch.",
+    "runs": "List and remove run folders.",
     "doctor": "Check this installation.",
     "completion": "Print shell completion.",
 }
