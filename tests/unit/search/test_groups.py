@@ -1,5 +1,6 @@
 """Key-value groups on the menu of a search: chosen where they pay, locked, and explained."""
 
+import dataclasses
 import itertools
 
 import msgspec
@@ -202,3 +203,16 @@ def test_an_attention_dropped_alone_has_no_groups_to_explain() -> None:
     assert explanation.blocks[2].groups is None
     assert explanation.blocks[2].width is not None
     assert explanation.blocks[0].groups is not None
+
+
+def test_groups_that_were_not_scored_on_general_text_are_no_option_where_that_is_limited() -> None:
+    scores, arrays = make_scores(SPEC, channel_counts=(96, 128), group_counts=(1, 2, 3))
+    without = {key: losses for key, losses in arrays.items() if not key.startswith("group_loss/")}
+    limited = Budget(disk_bytes=DISK.disk_bytes, max_general_loss=0.5)
+    for beside, is_offered in ((arrays, True), (without, False)):
+        problem = dataclasses.replace(make_problem(limited), general_model=QualityModel(SPEC, scores, beside))
+        fewer = [column for column in build_space(problem).columns if column.groups and column.groups[1] is not None]
+        assert bool(fewer) == is_offered
+        for column in fewer:
+            assert column.groups is not None
+            assert column.general_nats == arrays[f"group_loss/{column.groups[0]}"][(column.groups[1] or 0) - 1]
