@@ -14,9 +14,18 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from edgeprune.calibrate.eigen import output_spectrum
 from edgeprune.calibrate.site_weights import SiteWeight
 
-__all__ = ["RANK_METHODS", "factored_weights", "general_rank_losses", "laser_losses", "lowrank_losses", "rank_losses"]
+__all__ = [
+    "RANK_METHODS",
+    "factored_weights",
+    "general_rank_losses",
+    "laser_losses",
+    "loss_tails",
+    "lowrank_losses",
+    "rank_losses",
+]
 
 RANK_METHODS = ("lowrank", "laser")
 
@@ -36,29 +45,22 @@ def general_rank_losses(site: SiteWeight, general: SiteWeight) -> Iterator[tuple
     Both truncations drop mutually orthogonal parts of the weight's rows or columns, so their errors add up under any
     second moment: ||q_i^T W||^2 in S for (1), the general S in place of the domain's in (2).
     """
-    Q = _kept_first(site)
+    Q = output_spectrum(site.weight, site.gram, min(site.weight.shape)).directions
     M = site.weight.double().T @ Q
-    lowrank = _tails(((general.gram @ M) * M).sum(dim=0).clamp_min(0))
+    lowrank = loss_tails(((general.gram @ M) * M).sum(dim=0).clamp_min(0))
     for method, losses in (("lowrank", lowrank), ("laser", laser_losses(site.weight, general.gram))):
         yield method, 0.5 * general.output_weight * losses.numpy()
 
 
 def lowrank_losses(weight: Tensor, gram: Tensor) -> Tensor:
     """[min(out, in) + 1] float64: output error left by the best factors of each rank."""
-    W = weight.double()
-    if W.shape[0] <= W.shape[1]:
-        values = torch.linalg.eigvalsh(_symmetric(W @ gram @ W.T))  # eq. (1)
-    else:
-        # The same eigenvalues from the smaller side: S = T T^T, (W T)^T W T.
-        WT = W @ _root(gram)
-        values = torch.linalg.eigvalsh(_symmetric(WT.T @ WT))
-    return _tails(values.flip(0).clamp_min(0))
+    return loss_tails(output_spectrum(weight, gram, 0).values)  # eq. (1)
 
 
 def laser_losses(weight: Tensor, gram: Tensor) -> Tensor:
     """[min(out, in) + 1] float64: output error left by plain SVD truncation to each rank."""
     _, sigma, V = torch.linalg.svd(weight.double(), full_matrices=False)
-    return _tails(sigma.square() * ((V @ gram) * V).sum(dim=1).clamp_min(0))  # eq. (2)
+    return loss_tails(sigma.square() * ((V @ gram) * V).sum(dim=1).clamp_min(0))  # eq. (2)
 
 
 def factored_weights(site: SiteWeight, rank: int, method: str) -> Tensor:
@@ -67,38 +69,10 @@ def factored_weights(site: SiteWeight, rank: int, method: str) -> Tensor:
     if method == "laser":
         U, sigma, V = torch.linalg.svd(W, full_matrices=False)
         return ((U[:, :rank] * sigma[:rank]) @ V[:rank]).float()
-    if W.shape[0] <= W.shape[1]:
-        _, basis = torch.linalg.eigh(_symmetric(W @ site.gram @ W.T))
-        kept = basis[:, -rank:]
-    else:
-        WT = W @ _root(site.gram)
-        _, basis = torch.linalg.eigh(_symmetric(WT.T @ WT))
-        kept, _ = torch.linalg.qr(WT @ basis[:, -rank:])
+    kept = output_spectrum(W, site.gram, rank).directions
     return (kept @ (kept.T @ W)).float()
 
 
-def _kept_first(site: SiteWeight) -> Tensor:
-    """[out, min(out, in)] float64, orthonormal: the first r columns span what `lowrank` of rank r keeps."""
-    W = site.weight.double()
-    if W.shape[0] <= W.shape[1]:
-        _, basis = torch.linalg.eigh(_symmetric(W @ site.gram @ W.T))
-        return basis.flip(1)
-    WT = W @ _root(site.gram)
-    _, basis = torch.linalg.eigh(_symmetric(WT.T @ WT))
-    kept, _ = torch.linalg.qr(WT @ basis.flip(1))
-    return kept
-
-
-def _tails(values: Tensor) -> Tensor:
-    """Sum of the entries from each index on; a last entry of 0."""
+def loss_tails(values: Tensor) -> Tensor:
+    """[n + 1] from [n]: sum of the entries from each index on; a last entry of 0."""
     return torch.cat([values.flip(0).cumsum(0).flip(0), values.new_zeros(1)])
-
-
-def _root(gram: Tensor) -> Tensor:
-    """T [in, in] with T T^T = S."""
-    moments, basis = torch.linalg.eigh(_symmetric(gram))
-    return basis * moments.clamp_min(0).sqrt()
-
-
-def _symmetric(matrix: Tensor) -> Tensor:
-    return (matrix + matrix.T) / 2

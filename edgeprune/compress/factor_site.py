@@ -5,9 +5,11 @@ runs on one thread, and workers, not threads, make it faster. Two machines with 
 """
 
 import contextlib
+import functools
 from collections.abc import Iterator
 
 import torch
+from threadpoolctl import ThreadpoolController
 from torch import Tensor
 
 from edgeprune.compress.asvd import factor_asvd
@@ -26,13 +28,20 @@ __all__ = ["factor_site", "one_thread"]
 
 @contextlib.contextmanager
 def one_thread() -> Iterator[None]:
-    """Torch on one thread while the block runs."""
+    """Torch, and the BLAS that numpy and scipy come with, on one thread while the block runs."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        yield
+        with _libraries().limit(limits=1, user_api="blas"):
+            yield
     finally:
         torch.set_num_threads(before)
+
+
+@functools.cache
+def _libraries() -> ThreadpoolController:
+    """Those loaded by now; looking for them takes longer than a small site."""
+    return ThreadpoolController()
 
 
 def factor_site(

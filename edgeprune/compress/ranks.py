@@ -9,7 +9,7 @@ Sources: Swift-SVD (arXiv 2604.01609) for the output-covariance form, equal to t
 
     (1)  W S W^T = V diag(lambda) V^T,  lambda descending
     (2)  left = V_r,  right = V_r^T W
-    (3)  S-side, where out > in:  S = T T^T,  T^T W^T W T = Q diag(lambda) Q^T,  V = orthonormal basis of W T Q
+    (3)  from the side of the inputs where out > in, see `edgeprune.calibrate.eigen`
     (4)  with a bias:  S <- S - mu mu^T,  b' = b + (W - W') mu
     (5)  balanced:  right = P diag(s) Q^T,  left <- left P s^{1/2},  right <- s^{1/2} Q^T
 
@@ -21,6 +21,8 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+
+from edgeprune.calibrate.eigen import OutputSpectrum, output_spectrum
 
 __all__ = ["Factors", "balance", "factor_lowrank"]
 
@@ -50,6 +52,7 @@ def factor_lowrank(
     mean: Tensor | None = None,
     bias: Tensor | None = None,
     is_balanced: bool = False,
+    spectrum: OutputSpectrum | None = None,
 ) -> Factors:
     """Best rank-`rank` factors of a weight under its inputs.
 
@@ -60,11 +63,17 @@ def factor_lowrank(
         mean: [in] float64, mean of x; used only together with `bias`.
         bias: [out]; where given, it takes over the part of the error that is constant over tokens.
         is_balanced: spread the singular values over both factors, for factors that will be rounded.
+        spectrum: of this weight under the gram, centred where a bias is used, with at least `rank` directions; found
+            here when None.
+
+    Raises:
+        torch.linalg.LinAlgError: values that are not finite.
     """
     W = weight.detach().double()
     uses_bias = bias is not None and mean is not None
     S = _centred(gram, mean) if uses_bias and mean is not None else gram.double()
-    left = _complete(W, _directions(W, S)[:, :rank], rank)
+    values, directions = spectrum or output_spectrum(W, S, rank)
+    left = _complete(W, directions[:, : min(rank, _significant_count(values))], rank)  # eq. (1), (3)
     right = left.T @ W  # eq. (2)
     new_bias = None if bias is None else bias.detach().double()
     if uses_bias and new_bias is not None and mean is not None:
@@ -85,21 +94,6 @@ def balance(right: Tensor, left: Tensor) -> tuple[Tensor, Tensor]:
 def _centred(gram: Tensor, mean: Tensor) -> Tensor:
     mu = mean.double()
     return gram.double() - torch.outer(mu, mu)  # eq. (4)
-
-
-def _directions(W: Tensor, S: Tensor) -> Tensor:
-    """Eigenvectors [out, n] of W S W^T whose eigenvalues rise above rounding noise, largest first."""
-    out_features, in_features = W.shape
-    if out_features <= in_features:
-        covariance = W @ S @ W.T
-        values, V = torch.linalg.eigh((covariance + covariance.T) / 2)  # eq. (1)
-        return V.flip(1)[:, : _significant_count(values)]
-    moments, basis = torch.linalg.eigh((S + S.T) / 2)
-    T = basis * moments.clamp_min(0.0).sqrt()
-    WT = W @ T
-    values, Q = torch.linalg.eigh(WT.T @ WT)  # eq. (3)
-    V, _ = torch.linalg.qr(WT @ Q.flip(1)[:, : _significant_count(values)])
-    return V
 
 
 def _significant_count(values: Tensor) -> int:
