@@ -10,7 +10,7 @@ from edgeprune.predict.price import Price
 from edgeprune.schema.budget import Workload
 from edgeprune.schema.device import BandwidthPoint
 from edgeprune.schema.kernel import stored_bytes
-from edgeprune.schema.model import ModelSpec
+from edgeprune.schema.model import SITE_FORMS, ModelSpec
 from edgeprune.schema.recipe import KeepChannels, KeepGroups, KeepTokens, Recipe, SiteEdit
 from edgeprune.shapes import attention_only, count_parameters, edit_shapes, mlp_only, with_groups
 from tests.unit.search.builders import KERNELS, make_device, make_spec, make_workload
@@ -31,8 +31,8 @@ def random_recipe(spec: ModelSpec, seed: int) -> Recipe:
             SiteEdit(
                 name=site.name,
                 kernel=draw.choice(KERNELS),
-                rank=draw.choice((None, 8, 12)),
-                form=draw.choice(("factors", "pivot")),
+                rank=(rank := draw.choice((None, 8, 12))),
+                form="factors" if rank is None else draw.choice(SITE_FORMS),
             )
             for site in block.sites
             if draw.random() < 0.8
