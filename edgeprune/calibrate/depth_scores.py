@@ -3,8 +3,7 @@
 lorp, shortgpt, streamline   whole blocks, from the similarity of block inputs alone
 halves                       attention and MLP of a block apart, by measured loss
 
-The best sets at about an eighth, a quarter and three eighths of the blocks are measured once more with every run
-repaired, as compression would repair them.
+The best set at about a quarter of the blocks is measured once more with every run repaired, as compression would do it.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -33,8 +32,8 @@ from edgeprune.schema.scores import DepthOption
 
 __all__ = ["depth_options", "lorp_options"]
 
-_REPAIRED_SHARES = (0.125, 0.25, 0.375)
-"""Of the blocks: the sizes at which the best set is also measured with repairs, three passes more in all."""
+_REPAIRED_SHARES = (0.25,)
+"""Of the blocks: sizes at which the best set is also measured with repairs, each at the price of some six other sets."""
 
 
 def lorp_options(similarity: NDArray[np.float64]) -> tuple[tuple[int, ...], ...]:
