@@ -33,7 +33,7 @@ from edgeprune.schema.scores import DepthOption
 __all__ = ["depth_options", "lorp_options"]
 
 _REPAIRED_SHARES = (0.25,)
-"""Of the blocks: sizes at which the best set is also measured with repairs, each at the price of some six other sets."""
+"""Of the blocks: sizes at which the best set is also measured with repairs, at the price of some six sets each."""
 
 
 def lorp_options(similarity: NDArray[np.float64]) -> tuple[tuple[int, ...], ...]:
