@@ -17,7 +17,7 @@ from edgeprune.pipeline.recipe_file import write_recipe_file
 from edgeprune.pipeline.settings import dense_spec, read_recipe, workload_of
 from edgeprune.pipeline.table import Run
 from edgeprune.schema.candidate import SearchResult
-from edgeprune.schema.events import Event, Progress
+from edgeprune.schema.events import Event, NullProgress, Progress
 from edgeprune.schema.recipe import Recipe
 from edgeprune.schema.recovery import Recovery, RecoveryPlans, RecoveryRequest
 
@@ -39,8 +39,9 @@ def plan_recipe(
     *,
     texts: Path,
     progress: Progress,
+    stage: str = "compress",
 ) -> Recipe:
-    """A recipe with the recovery that takes the minutes asked for here.
+    """A recipe with the recovery that takes the minutes asked for here; `stage` is who says so.
 
     Raises:
         UsageError: the minutes are too few for a step.
@@ -50,10 +51,11 @@ def plan_recipe(
     from edgeprune.compress.recover.plan import plan_recovery
 
     bare = replace(recipe, recovery=None)
-    student = compress_model(dense, bare, stats, progress=progress)
+    progress.raise_if_cancelled()
+    student = compress_model(dense, bare, stats, progress=NullProgress())
     text = read_recovery_text(texts, student, context_tokens=recipe.context_tokens)
     found = plan_recovery(student, dense, text, minutes=request.minutes, mode=request.mode, seed=recipe.seed)
-    progress.emit(Event(kind="noted", stage="compress", message=f"recovery: {found} fit {request.minutes:g} minutes"))
+    progress.emit(Event(kind="noted", stage=stage, message=f"recovery: {found} fit {request.minutes:g} minutes"))
     return replace(bare, recovery=found)
 
 
@@ -94,12 +96,12 @@ def write_planned_recipe(run: Run) -> Recipe:
         UsageError: the recipe does not fit, or the minutes are too few for a step.
     """
     recipe = read_recipe(run)
-    recipe = replace(recipe, recovery=_planned(run, replace(recipe, recovery=None)))
+    recipe = replace(recipe, recovery=_planned(run, replace(recipe, recovery=None), stage="compress"))
     write_recipe_file(run.folder.recipe, recipe)
     return recipe
 
 
-def _planned(run: Run, recipe: Recipe) -> Recovery:
+def _planned(run: Run, recipe: Recipe, *, stage: str = "refine") -> Recovery:
     """The plan for a recipe without one, made once in a run folder."""
     request, folder = run.request.recovery, run.folder
     assert request is not None
@@ -121,7 +123,9 @@ def _planned(run: Run, recipe: Recipe) -> Recovery:
         assert run.request.model is not None
         dense = load_once(str(resolve_model(run.request.model)), dense_spec(run).model_hash)
         stats = CalibrationStats.load(folder.stats)
-        planned = plan_recipe(dense, recipe, stats, request, texts=folder.texts, progress=run.progress).recovery
+        planned = plan_recipe(
+            dense, recipe, stats, request, texts=folder.texts, progress=run.progress, stage=stage
+        ).recovery
         assert planned is not None
         known = replace(known, plans={**known.plans, key: planned})
         write_record(folder.recovery_plans, known)

@@ -13,11 +13,14 @@ from edgeprune.compress.bits import rounded
 from edgeprune.compress.factored import FactoredLinear
 from edgeprune.compress.passes import check_shapes
 from edgeprune.compress.recover import distill
+from edgeprune.compress.recover import recovery as recovery_module
+from edgeprune.compress.recover.blockwise import Streams
 from edgeprune.compress.recover.checkpoint import CheckpointFile
 from edgeprune.compress.recover.data import RecoveryText, read_recovery_text
 from edgeprune.compress.recover.optimizer import Optimizer, Rates
-from edgeprune.compress.recover.recovery import recover
+from edgeprune.compress.recover.recovery import open_streams, recover
 from edgeprune.compress.recover.trained import kinds, own_parameters
+from edgeprune.compress.recover.vocabulary import Teacher
 from edgeprune.errors import RecipeError, UsageError
 from edgeprune.intake.load import LoadedModel
 from edgeprune.schema.events import NullProgress
@@ -76,6 +79,22 @@ def test_blocks_learn_the_dense_models_states(llama: Case, text: RecoveryText) -
     assert len(done.blocks) == 2
     assert all(after <= before for before, after in done.blocks)
     assert done.blocks[0][1] < 0.95 * done.blocks[0][0]
+
+
+def test_hidden_states_of_blocks_stay_within_their_bound(
+    llama: Case, text: RecoveryText, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dense, stats = llama
+    student = compress_model(dense, cut(dense), stats, progress=NullProgress())
+    teacher = Teacher(dense, student)
+    long = Recovery(mode="blockwise", block_steps=1000)
+
+    def held(streams: Streams) -> int:
+        return sum(4 * states.numel() for states in (*streams.inputs, *streams.targets))
+
+    unbounded = held(open_streams(student, teacher, text, long, seed=0))
+    monkeypatch.setattr(recovery_module, "STREAM_BYTES", unbounded // 3)
+    assert 0 < held(open_streams(student, teacher, text, long, seed=0)) <= unbounded // 3
 
 
 def test_a_smaller_vocabulary_learns_from_the_dense_one(llama: Case, texts: Path) -> None:
