@@ -63,7 +63,7 @@ lock_option = click.option(
     metavar="PATTERN=ACTION",
     callback=_read_locks,
     help="Fix a choice; repeatable. PATTERN: blocks.0-3.*, *.down, block.3, table, vocabulary, depth. ACTION: dense, "
-    "int8, int4 or a kernel, rank=N (<=, >=), keep, drop, channels=N, groups=N, tokens=N, none.",
+    "int8, int4 or a kernel, rank=N (<=, >=), factors, pivot, keep, drop, channels=N, groups=N, tokens=N, none.",
 )
 
 context_option = click.option(
