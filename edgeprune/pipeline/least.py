@@ -13,7 +13,7 @@ from edgeprune.pipeline.settings import KERNELS
 from edgeprune.predict.cost import CostModel
 from edgeprune.predict.price import Price
 from edgeprune.schema.budget import Budget
-from edgeprune.schema.model import BlockSpec, SiteSpec
+from edgeprune.schema.model import SITE_FORMS, BlockSpec, SiteSpec
 
 __all__ = ["Least", "cannot_meet", "least_cost"]
 
@@ -83,7 +83,8 @@ def _forms(model: CostModel, site: SiteSpec, kernels: list[str]) -> list[Price]:
     ranks: list[int | None] = [None]
     if min(narrow.in_features, narrow.out_features) > LEAST_RANK:
         ranks.append(LEAST_RANK)
-    return [model.site_price(narrow, kernel=kernel, rank=rank) for kernel in kernels for rank in ranks]
+    forms = [replace(narrow, form=form) for form in SITE_FORMS]
+    return [model.site_price(form, kernel=kernel, rank=rank) for kernel in kernels for rank in ranks for form in forms]
 
 
 def _narrow_site(site: SiteSpec) -> SiteSpec:
