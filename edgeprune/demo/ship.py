@@ -21,11 +21,11 @@ from pathlib import Path
 import torch
 
 from edgeprune.artifacts import atomic_folder, hash_file, write_arrays, write_record
-from edgeprune.chat_template import ChatTemplate
 from edgeprune.calibrate.documents import read_documents, read_lines
 from edgeprune.calibrate.loss import measure_loss
 from edgeprune.calibrate.questions import read_questions
 from edgeprune.calibrate.run import CalibrationRequest, CalibrationResult, calibrate
+from edgeprune.chat_template import ChatTemplate
 from edgeprune.compress.apply import compress_model
 from edgeprune.demo.paths import (
     DEVICE_BUNDLE,
