@@ -85,7 +85,7 @@ def _text(result: SearchResult) -> str:
             format_seconds(candidate.cost.decode_s.value),
             f"{candidate.relative_loss:+.1%}",
         ]
-        for candidate in (result.dense, *result.front)
+        for candidate in (result.dense, *(entry for entry in result.front if entry.recipe != result.dense.recipe))
     ]
     lines = [table(["all predicted", "disk", "peak memory", "per token", "loss"], rows)]
     if result.chosen is not None:

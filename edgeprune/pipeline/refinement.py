@@ -21,6 +21,7 @@ from edgeprune.schema.budget import Budget
 from edgeprune.schema.candidate import Candidate, Infeasible, SearchResult
 from edgeprune.schema.recipe import Recipe
 from edgeprune.schema.residuals import Evaluation, ResidualFit, Residuals
+from edgeprune.search.objective import measure, objective_of
 from edgeprune.search.quantities import flags, limit_uses, predicted_verdict
 from edgeprune.units import format_fraction
 
@@ -381,16 +382,7 @@ def _as_measured(entry: _Measured) -> Candidate:
 
 def _goal(candidate: Candidate, budget: Budget) -> float:
     """What the search makes least."""
-    resources = (
-        budget.memory_bytes, budget.device_memory_bytes, budget.latency_s, budget.first_token_s, budget.disk_bytes
-    )  # fmt: skip
-    is_quality_alone = all(limit is None for limit in resources)
-    if budget.objective == "latency":
-        return math.inf if candidate.cost.decode_s.high is None else candidate.cost.decode_s.high
-    if budget.objective == "memory" or is_quality_alone:
-        cost = candidate.cost
-        return cost.peak_rss_bytes.high or cost.model_memory_bytes.high or float(cost.weights_bytes)
-    return candidate.loss_increase_nats
+    return measure(candidate, objective_of(budget.objective, budget))
 
 
 def _loss(candidate: Candidate) -> float:

@@ -9,31 +9,35 @@ Peak memory is the larger of two sums, so a memory limit is two rows. To minimis
 feasible limits, the rows of chosen limits are loosened by one common relative violation, which becomes the objective.
 """
 
-import functools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edgeprune.schema.budget import Objective
-from edgeprune.search.branches import solve_below
-from edgeprune.search.problem import Limits, Price
+from edgeprune.search.branches import Solving
+from edgeprune.search.highs import Relaxations
+from edgeprune.search.problem import Limits
 from edgeprune.search.program import INFINITY, LimitRow, Program, Rows
+from edgeprune.search.resources import of_columns
 from edgeprune.search.space import Column, Space
 
-__all__ = ["EVERY_LIMIT", "RELATIVE_GAP", "Allocation", "Allocator", "Answer"]
+__all__ = ["EVERY_LIMIT", "RELATIVE_GAP", "Allocating", "Allocation", "Allocator", "Answer"]
 
 RELATIVE_GAP = 1e-4
+NEAREST_GAP = 1e-3
+"""Of how much limits are missed by: what is told of it is rounded up to three digits with as much on top."""
 TIE_NATS = 1e-4
 """What the time per token of the slowest allocation weighs against loss: enough to break ties, no more."""
-SOLVER_TOLERANCE = 1e-6
-"""HiGHS accepts a row that is violated by this much; a limit is kept that much tighter, so that it really holds."""
+ROUNDING = 1e-9
+"""A limit is kept that much tighter, in parts of its reference: prices are added up in another order elsewhere."""
 EVERY_LIMIT = frozenset(
     {"memory", "device memory", "latency", "first token", "disk", "loss", "general loss", "accuracy"}
 )
 """The limits a user sets; the working set is a property of the device and is never loosened."""
+LOSSES = frozenset({"loss", "general loss", "accuracy"})
 LOSS_REFERENCE_NATS = 1e-3
 """Scale of violations of a loss limit of zero, which has no relative one."""
 MEMORY_REFERENCE_BYTES = 1e6
@@ -73,22 +77,18 @@ class Allocator:
         self._space = space
         self._floor = float(floor_bytes or 0)
         self._seed = seed
-        prices = [column.price for column in space.columns]
-        seconds = functools.partial(_seconds, prices)
+        paid, told = of_columns([column.price for column in space.columns])
         self._loss = np.array([column.loss_nats for column in space.columns])
-        self._disk = np.array([0.0 if price is None else price.disk_bytes for price in prices])
-        self._working = np.array([0.0 if price is None else price.working_set_bytes for price in prices])
-        self._loading = np.array([0.0 if price is None else price.loading_high_bytes for price in prices])
-        self._running = np.array([0.0 if price is None else price.running_high_bytes for price in prices])
-        self._device = np.array([0.0 if price is None else price.device_bytes for price in prices])
         self._general = np.array([column.general_nats for column in space.columns])
-        self._streaming = seconds(lambda price: price.decode_high_s(0.0))
-        self._cached = seconds(lambda price: price.decode_high_s(1.0))
-        self._prefill_streaming = seconds(lambda price: price.prefill_high_s(0.0))
-        self._prefill_cached = seconds(lambda price: price.prefill_high_s(1.0))
-        priced = [price for price in prices if price is not None]
-        self._has_prefill = all(price.prefill_high_s(0.0) is not None for price in priced)
+        self._disk, self._working = paid["disk_bytes"], paid["working_set_bytes"]
+        self._loading, self._running = paid["loading_high_bytes"], paid["running_high_bytes"]
+        self._device = paid["device_bytes"]
+        self._streaming, self._cached = paid["decode_streaming_s"], paid["decode_cached_s"]
+        self._prefill_streaming, self._prefill_cached = paid["prefill_streaming_s"], paid["prefill_cached_s"]
+        self._has_prefill = "prefill_streaming_s" in told
         self._groups = _group_rows(space)
+        self._relaxations: dict[Hashable, Relaxations] = {}
+        self._references: dict[tuple[str, float], float] = {}
         self._depth_columns = tuple(
             position for position, column in enumerate(space.columns) if column.drops is not None
         )
@@ -99,48 +99,43 @@ class Allocator:
         """False when the time of some option over a whole prompt is unknown."""
         return self._has_prefill
 
-    def least_loss(
-        self, limits: Limits, *, gap: float = RELATIVE_GAP, drop_count: float | None = None
-    ) -> Allocation | None:
+    def least_loss(self, limits: Limits, *, gap: float = RELATIVE_GAP, must_drop: bool = False) -> Allocation | None:
         """The allocation with the least loss within the limits (ties broken by time); None when there is none.
 
         Args:
             limits: what must hold.
             gap: relative gap to prove.
-            drop_count: only recipes that drop that many blocks, halves counted as such; None leaves that open.
+            must_drop: only recipes that drop some block or half of one.
 
         Raises:
             DeviceError: the solver stopped without an answer.
         """
         rows, cost, loosened = self._objective("loss", limits)
-        return self._run(rows, cost, gap=gap, loosened=loosened, drop_count=drop_count)
+        of = ("loss", limits.cached_fraction)
+        found = self._solving(of, rows, cost, gap=gap, loosened=loosened, must_drop=must_drop)
+        return found.finish().allocation
 
-    def least(
-        self, objective: Objective, limits: Limits, *, below: float = math.inf, drop_count: float | None = None
-    ) -> Answer:
-        """The allocation within the limits with the least loss, peak memory or time per token.
+    def least(self, objective: Objective, limits: Limits, *, must_drop: bool = False) -> "Allocating":
+        """Look for the allocation within the limits with the least loss, peak memory or time per token.
 
         Ties in loss and memory are broken by time, ties in time by loss.
 
         Args:
             objective: what is made least.
             limits: what must hold.
-            below: an objective that is known; only a smaller one is of interest.
-            drop_count: only recipes that drop that many blocks, halves counted as such; None leaves that open.
-
-        Raises:
-            DeviceError: the solver stopped without an answer.
+            must_drop: only recipes that drop some block or half of one.
         """
         rows, cost, loosened = self._objective(objective, limits)
-        return self._answer(rows, cost, gap=RELATIVE_GAP, loosened=loosened, drop_count=drop_count, below=below)
+        of = (objective, limits.cached_fraction)
+        return self._solving(of, rows, cost, gap=RELATIVE_GAP, loosened=loosened, must_drop=must_drop)
 
     def least_memory(self, limits: Limits) -> Allocation | None:
         """The allocation with the least peak memory within the limits; None when there is none."""
-        return self.least("memory", limits).allocation
+        return self.least("memory", limits).finish().allocation
 
     def least_latency(self, limits: Limits) -> Allocation | None:
         """The allocation with the least time per token within the limits (ties broken by loss); None when none."""
-        return self.least("latency", limits).allocation
+        return self.least("latency", limits).finish().allocation
 
     def program(self, limits: Limits, objective: Objective) -> tuple[Program, list[LimitRow]]:
         """What is solved for an objective, and its limit rows, which stand after those of the groups."""
@@ -152,93 +147,86 @@ class Allocator:
 
         None when the others cannot be held.
         """
-        return self._run(self._limit_rows(limits), self._loss * 1e-6, gap=RELATIVE_GAP, loosened=loosened)
+        return self.loosening(limits, loosened).finish().allocation
+
+    def loosening(self, limits: Limits, loosened: frozenset[str] = EVERY_LIMIT) -> "Allocating":
+        """Look for the allocation that violates the loosened limits least, the others held."""
+        of = ("violation", limits.cached_fraction)
+        rows = self._limit_rows(limits, loosened)
+        return self._solving(of, rows, self._loss * 1e-6, gap=NEAREST_GAP, loosened=loosened)
 
     def _objective(self, objective: Objective, limits: Limits) -> tuple[list[LimitRow], _Array, frozenset[str]]:
         """Limit rows, costs, and the rows that are loosened by the slack that is minimised."""
-        rows = self._limit_rows(limits)
+        rows = self._limit_rows(limits, frozenset())
         tie = self._time(limits.cached_fraction) * (TIE_NATS / self._slowest_s)
         if objective == "loss":
             return rows, self._loss + tie, frozenset()
         if objective == "memory":
             reference = self._floor or MEMORY_REFERENCE_BYTES
-            return [*rows, *self._memory_rows(reference, name="objective")], tie, frozenset({"objective"})
+            return [*rows, *self._memory_rows(reference, reference, name="objective")], tie, frozenset({"objective"})
         loss_scale = TIE_NATS / max(1e-12, _largest_total(self._loss, self._space))
         return rows, self._time(limits.cached_fraction) / self._slowest_s + self._loss * loss_scale, frozenset()
 
     def _time(self, cached_fraction: float) -> _Array:
         return _mixed(self._streaming, self._cached, cached_fraction)
 
-    def _memory_rows(self, total_bytes: float, *, name: str) -> list[LimitRow]:
+    def _memory_rows(self, total_bytes: float, reference: float, *, name: str) -> list[LimitRow]:
         room, fixed = total_bytes - self._floor, self._space.fixed
         return [
-            LimitRow(name, self._loading, room - fixed.loading_high_bytes, total_bytes),
-            LimitRow(name, self._running, room - fixed.running_high_bytes, total_bytes),
+            LimitRow(name, self._loading, room - fixed.loading_high_bytes, reference),
+            LimitRow(name, self._running, room - fixed.running_high_bytes, reference),
         ]
 
-    def _limit_rows(self, limits: Limits) -> list[LimitRow]:
+    def _limit_rows(self, limits: Limits, loosened: frozenset[str]) -> list[LimitRow]:
+        """Rows of the limits: one that is loosened counts in parts of itself, the others in parts of all there is."""
         fixed, share = self._space.fixed, limits.cached_fraction
+
+        def reference(name: str, limit: float, coefficients: _Array) -> float:
+            if name in loosened:
+                return max(limit, LOSS_REFERENCE_NATS) if name in LOSSES else limit
+            if (name, share) not in self._references:
+                self._references[name, share] = max(1e-12, _largest_total(coefficients, self._space))
+            return self._references[name, share]
+
         rows: list[LimitRow] = []
         if limits.memory_bytes is not None:
-            rows += self._memory_rows(limits.memory_bytes, name="memory")
+            scale = reference("memory", limits.memory_bytes, np.maximum(self._loading, self._running))
+            rows += self._memory_rows(limits.memory_bytes, scale, name="memory")
+        prefill = _mixed(self._prefill_streaming, self._prefill_cached, share)
         for name, limit, coefficients, paid in (
             ("device memory", limits.device_memory_bytes, self._device, fixed.device_bytes),
             ("disk", limits.disk_bytes, self._disk, fixed.disk_bytes),
             ("latency", limits.latency_s, self._time(share), fixed.decode_high_s(share) or 0.0),
-            (
-                "first token",
-                limits.first_token_s,
-                _mixed(self._prefill_streaming, self._prefill_cached, share),
-                fixed.prefill_high_s(share) or 0.0,
-            ),
+            ("first token", limits.first_token_s, prefill, fixed.prefill_high_s(share) or 0.0),
+            ("loss", limits.loss_nats, self._loss, 0.0),
+            ("general loss", limits.general_nats, self._general, 0.0),
+            ("accuracy", limits.accuracy_nats, self._loss, 0.0),
+            ("working set", limits.working_set_bytes, self._working, fixed.working_set_bytes),
         ):
             if limit is not None:
-                rows.append(LimitRow(name, coefficients, limit - paid, limit))
-        for name, limit, coefficients in (
-            ("loss", limits.loss_nats, self._loss),
-            ("general loss", limits.general_nats, self._general),
-            ("accuracy", limits.accuracy_nats, self._loss),
-        ):
-            if limit is not None:
-                rows.append(LimitRow(name, coefficients, limit, max(limit, LOSS_REFERENCE_NATS)))
-        if limits.working_set_bytes is not None:
-            bound = limits.working_set_bytes - fixed.working_set_bytes
-            rows.append(LimitRow("working set", self._working, bound, max(1.0, limits.working_set_bytes)))
+                rows.append(LimitRow(name, coefficients, limit - paid, reference(name, limit, coefficients)))
         return rows
 
-    def _run(
+    def _solving(
         self,
-        limit_rows: list[LimitRow],
-        cost: _Array,
-        *,
-        gap: float,
-        loosened: frozenset[str] = frozenset(),
-        drop_count: float | None = None,
-    ) -> Allocation | None:
-        return self._answer(limit_rows, cost, gap=gap, loosened=loosened, drop_count=drop_count).allocation
-
-    def _answer(
-        self,
+        of: tuple[str, float],
         limit_rows: list[LimitRow],
         cost: _Array,
         *,
         gap: float,
         loosened: frozenset[str],
-        drop_count: float | None = None,
-        below: float = math.inf,
-    ) -> Answer:
+        must_drop: bool = False,
+    ) -> "Allocating":
         branch = tuple(
             position
             for position in self._depth_columns
-            if drop_count is None or _block_count(self._space.columns[position]) == drop_count
+            if not must_drop or any(self._space.columns[position].drops or ())
         )
         program = self._program(limit_rows, cost, loosened, branch)
-        found, bound = solve_below(program, gap=gap, seed=self._seed, cutoff=below)
-        if found is None:
-            return Answer(allocation=None, bound=bound)
-        taken = tuple(self._space.columns[int(index)] for index in found.taken)
-        allocation = Allocation(taken=taken, gap=found.gap, violation=found.slack, objective=found.objective)
-        return Answer(allocation=allocation, bound=bound)
+        # Programs that differ in how much is allowed alone start where the last one's relaxation ended.
+        shared = (of, tuple((row.name, row.reference) for row in limit_rows), loosened, branch)
+        solving = Solving(program, gap=gap, seed=self._seed, relaxations=self._relaxations.pop(shared, None))
+        return Allocating(self._space, solving, lambda: self._relaxations.update({shared: solving.relaxations}))
 
     def _program(
         self, limit_rows: list[LimitRow], cost: _Array, loosened: frozenset[str], branch: tuple[int, ...]
@@ -254,14 +242,38 @@ class Allocator:
                 indices.append(count)
                 values.append(-1.0)
             # Nothing is below a limit of zero, which only what costs nothing meets.
-            tolerance = SOLVER_TOLERANCE if row.bound > 0.0 else 0.0
+            tolerance = ROUNDING if row.bound > 0.0 else 0.0
             rows.add(indices, values, -INFINITY, row.bound / row.reference - tolerance)
         return Program(cost, INFINITY if loosened else 0.0, rows, branch)
 
 
-def _seconds(prices: Sequence[Price | None], read: Callable[[Price], float | None]) -> _Array:
-    """Times of the columns; 0 where there is no price or it does not tell."""
-    return np.array([0.0 if price is None else read(price) or 0.0 for price in prices])
+class Allocating:
+    """An allocation that is being looked for."""
+
+    def __init__(self, space: Space, solving: Solving, done: Callable[[], None]) -> None:
+        """Its relaxation is solved; `done` is told when it is finished."""
+        self._space = space
+        self._done = done
+        self._solving = solving
+
+    @property
+    def bound(self) -> float:
+        """No allocation has a smaller objective; infinity where none is within the limits."""
+        return self._solving.bound
+
+    def finish(self, *, below: float = math.inf) -> Answer:
+        """Look for something better than an objective that is known.
+
+        Raises:
+            DeviceError: the solver stopped without an answer.
+        """
+        found, bound = self._solving.finish(below=below)
+        self._done()
+        if found is None:
+            return Answer(allocation=None, bound=bound)
+        taken = tuple(self._space.columns[int(index)] for index in found.taken)
+        allocation = Allocation(taken=taken, gap=found.gap, violation=found.slack, objective=found.objective)
+        return Answer(allocation=allocation, bound=bound)
 
 
 def _mixed(streaming: _Array, cached: _Array, cached_fraction: float) -> _Array:
@@ -291,7 +303,3 @@ def _largest_total(values: _Array, space: Space) -> float:
     groups = np.array([column.group for column in space.columns])
     np.maximum.at(best, groups, values)
     return float(best.sum())
-
-
-def _block_count(column: Column) -> float:
-    return 0.0 if column.drops is None else column.drops.block_count

@@ -45,7 +45,7 @@ class BranchBounds:
         is_group = np.array(rows.lower) == np.array(rows.upper)
         self.limit_rows = np.flatnonzero(~is_group)
         self.limits = np.array(rows.upper)[self.limit_rows]
-        """Of the limit rows."""
+        """Of the limit rows; another program that differs in these alone may put its own here."""
         coefficients = np.zeros((len(self.limit_rows), count + 1))
         in_limit = ~is_group[row_of]
         limit_of = np.cumsum(~is_group) - 1
@@ -64,6 +64,11 @@ class BranchBounds:
         is_member = positive & (row_of == group_of[np.minimum(columns, count - 1)])
         switched = is_group[row_of] & (values < 0.0)
         self._switch_rows, self._switch_columns = row_of[switched], columns[switched]
+        # Groups that a column switches on belong with that column's group.
+        owner = np.arange(len(lengths))
+        owner[self._switch_rows] = group_of[self._switch_columns]
+        self.owner = np.where(group_of >= 0, owner[np.maximum(group_of, 0)], -1)
+        """Row of the group that each column belongs to, or of the one that switches its own group on."""
         branch_row = group_of[program.branch[0]] if program.branch else -1
         is_inner = np.zeros(len(lengths), dtype=bool)
         is_inner[self._switch_rows] = True

@@ -21,12 +21,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeprune.errors import DeviceError
-from edgeprune.search.bounds import BranchBounds
 from edgeprune.search.closing import close
-from edgeprune.search.highs import Relaxations
+from edgeprune.search.highs import Relaxations, Relaxed
 from edgeprune.search.program import INFINITY, Program, Rows, Solution
 
-__all__ = ["ABSOLUTE_GAP", "Outcome", "solve", "solve_below"]
+__all__ = ["ABSOLUTE_GAP", "Outcome", "Solving", "solve"]
 
 ABSOLUTE_GAP = 1e-6
 """Nats per token: far below what predicted losses are good for. With a gap of zero asked for, a thousandth of it."""
@@ -36,8 +35,8 @@ SPLITS = 2
 """How often a branch may be split before it is closed as it is."""
 FIRST_WORK = 120_000
 """Partial allocations of a branch's first closing: a few hundredths of a second."""
-WORK_LIMIT = 6_000_000
-"""Partial allocations of one program: about a second."""
+WORK_LIMIT = 2_000_000
+"""Partial allocations of one program: about half a second."""
 RELAXATION_WORK = 30_000
 """What a relaxation counts as, which takes about as long as that many partial allocations."""
 WITHIN = 1e-9
@@ -78,35 +77,62 @@ def solve(program: Program, *, gap: float, seed: int) -> Solution | None:
     Raises:
         DeviceError: the work allowed was spent before an answer was found or refuted.
     """
-    return solve_below(program, gap=gap, seed=seed).solution
+    return Solving(program, gap=gap, seed=seed).finish().solution
 
 
-def solve_below(program: Program, *, gap: float, seed: int, cutoff: float = math.inf) -> Outcome:
-    """Solve for what lies below a cutoff.
+class Solving:
+    """A program that is being solved: its relaxation first, so that several can be tried in the order of promise."""
 
-    Raises:
-        DeviceError: the work allowed was spent before an answer was found or refuted, with nothing to fall back on.
-    """
-    work = _Work(program, gap=gap, seed=seed, cutoff=cutoff)
-    while work.left > 0 and (branch := work.next_branch()) is not None:
-        if branch.prices is None:
-            work.relax(branch)
-        elif not branch.is_tried:
-            branch.is_tried = True
-            work.close(branch, FIRST_WORK)
-        elif branch.mixed and len(branch.fixed) <= SPLITS:
-            work.split(branch)
-        else:
-            branch.is_done = True
-            work.close(branch, work.left)
-    bound = min((branch.bound for branch in work.branches), default=math.inf)
-    best = work.best
-    if best is None and cutoff == math.inf and bound < math.inf:
-        best = _any_within(program, seed)
-    if best is None:
-        return Outcome(None, bound)
-    distance = max(0.0, best.objective - bound)
-    return Outcome(best._replace(gap=distance / max(abs(best.objective), work.absolute_gap)), bound)
+    def __init__(self, program: Program, *, gap: float, seed: int, relaxations: Relaxations | None = None) -> None:
+        """Relax the most promising branches until one is no worse than the bounds of all others.
+
+        Args:
+            program: what to solve.
+            gap: relative gap to prove.
+            seed: of HiGHS.
+            relaxations: of a program that differs in how much its limits allow alone; they start where those ended.
+        """
+        if relaxations is None:
+            relaxations = Relaxations(program, seed=seed)
+        self.relaxations = relaxations
+        """Good for one program at a time: what is solved with them later must be started after this is finished."""
+        self._work = _Work(program, relaxations, gap=gap)
+        self._program = program
+        self._seed = seed
+        while (branch := self._work.next_branch()) is not None and branch.prices is None:
+            self._work.relax(branch)
+
+    @property
+    def bound(self) -> float:
+        """Nothing feasible has an objective below this; infinity where nothing is feasible."""
+        return min((branch.bound for branch in self._work.branches), default=math.inf)
+
+    def finish(self, *, below: float = math.inf) -> Outcome:
+        """Solve for what lies below a value that is known.
+
+        Raises:
+            DeviceError: the work allowed was spent before an answer was found or refuted, with nothing known.
+        """
+        work = self._work
+        work.cutoff = below
+        while work.left > 0 and (branch := work.next_branch()) is not None:
+            if branch.prices is None:
+                work.relax(branch)
+            elif not branch.is_tried:
+                branch.is_tried = True
+                work.close(branch, FIRST_WORK)
+            elif branch.mixed and len(branch.fixed) <= SPLITS:
+                work.split(branch)
+            else:
+                branch.is_done = True
+                work.close(branch, work.left)
+        best, bound = work.best, self.bound
+        if best is None and below == math.inf and bound < math.inf:
+            best = _any_within(self._program, self._seed)
+        if best is None:
+            return Outcome(None, bound)
+        distance = max(0.0, best.objective - bound)
+        return Outcome(best._replace(gap=distance / max(abs(best.objective), work.absolute_gap)), bound)
 
 
 def _any_within(program: Program, seed: int) -> Solution | None:
@@ -132,16 +158,18 @@ def _any_within(program: Program, seed: int) -> Solution | None:
 class _Work:
     """One program while it is solved."""
 
-    def __init__(self, program: Program, *, gap: float, seed: int, cutoff: float) -> None:
+    def __init__(self, program: Program, relaxations: Relaxations, *, gap: float) -> None:
         self.branches = [_Branch((column,)) for column in program.branch]
         self.best: Solution | None = None
         self.left = WORK_LIMIT
-        self.absolute_gap = ABSOLUTE_GAP if gap > 0.0 else 1e-3 * ABSOLUTE_GAP
-        self._cutoff = cutoff
+        # A slack is no loss: whether it is none must be told from next to none.
+        self.absolute_gap = ABSOLUTE_GAP if gap > 0.0 and not program.slack_upper else 1e-3 * ABSOLUTE_GAP
+        self.cutoff = math.inf
         self._program = program
         self._gap = gap
-        self._bounds = BranchBounds(program)
-        self._relaxations = Relaxations(program, self._bounds, seed=seed, is_exact=gap == 0.0)
+        self._relaxations = relaxations
+        relaxations.take(program, is_exact=gap == 0.0)
+        self._bounds = relaxations.bounds
         self._update(self._bounds.at(program.cost, np.zeros(len(self._bounds.limits))))
 
     def next_branch(self) -> _Branch | None:
@@ -162,7 +190,7 @@ class _Work:
             return
         branch.prices = found.prices
         branch.bound = max(branch.bound, self._bounds.priced(self._program.cost, found.prices, branch.fixed).bound)
-        branch.mixed = self._mixed(found.values)
+        branch.mixed = self._mixed(found)
         self._update(self._bounds.at(self._program.cost, found.prices))
 
     def close(self, branch: _Branch, work_limit: int) -> None:
@@ -174,6 +202,8 @@ class _Work:
             branch.fixed,
             branch.prices,
             cutoff=self._known,
+            # Half of it, so that rounding does not leave the branch a hair outside.
+            tolerance=0.0 if self._known == math.inf else 0.5 * self._allowed,
             work_limit=min(work_limit, self.left),
         )
         self.left -= found.work
@@ -192,22 +222,28 @@ class _Work:
 
     @property
     def _known(self) -> float:
-        return self._cutoff if self.best is None else self.best.objective
+        return self.cutoff if self.best is None else self.best.objective
 
     def _is_refuted(self, branch: _Branch) -> bool:
         if self._known == math.inf:
             return branch.bound == math.inf
-        return self._known - branch.bound <= max(self.absolute_gap, self._gap * abs(self._known))
+        return self._known - branch.bound <= self._allowed
 
-    def _mixed(self, values: _Array) -> tuple[int, ...]:
-        """All columns of the fractional group whose columns in use differ most in cost."""
+    @property
+    def _allowed(self) -> float:
+        return max(self.absolute_gap, self._gap * abs(self._known))
+
+    def _mixed(self, found: Relaxed) -> tuple[int, ...]:
+        """All columns of the fractional group whose columns in use differ most in cost, or in what a limit charges."""
+        values = found.values
         fractional = np.flatnonzero((values > FRACTIONAL) & (values < 1.0 - FRACTIONAL))
-        fractional = fractional[np.isin(self._bounds.group_of[fractional], self._bounds.outer.rows)]
+        groups = self._bounds.group_of[fractional]
+        charged = np.vstack([self._program.cost, found.prices[:, None] * self._bounds.coefficients])[:, fractional]
         widest, spread = -1, -1.0
-        for group in np.unique(self._bounds.group_of[fractional]):
-            cost = self._program.cost[fractional[self._bounds.group_of[fractional] == group]]
-            if np.ptp(cost) > spread:
-                widest, spread = int(group), float(np.ptp(cost))
+        for group in np.unique(groups[np.isin(groups, self._bounds.outer.rows)]):
+            width = float(np.ptp(charged[:, groups == group], axis=1).max())
+            if width > spread:
+                widest, spread = int(group), width
         return tuple(self._bounds.members(widest).tolist()) if widest >= 0 else ()
 
     def _update(self, bounds: _Array) -> None:

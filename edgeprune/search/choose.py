@@ -14,14 +14,15 @@ from msgspec.structs import replace
 
 from edgeprune.schema.budget import Budget, Objective
 from edgeprune.schema.candidate import Candidate
-from edgeprune.search.allocate import Allocator, Answer
+from edgeprune.search.allocate import Allocating, Allocator, Answer
 from edgeprune.search.branches import ABSOLUTE_GAP
 from edgeprune.search.candidates import allocated
+from edgeprune.search.objective import measure, objective_of
 from edgeprune.search.problem import Limits, Problem
 from edgeprune.search.quantities import predicted_verdict
 from edgeprune.search.space import Space
 
-__all__ = ["basis_of", "choose", "limits_of", "objective_of", "unpredicted", "variants"]
+__all__ = ["basis_of", "choose", "limits_of", "unpredicted", "variants"]
 
 CACHED_SHARES = (1.0, 0.75, 0.5, 0.25, 0.0)
 
@@ -79,38 +80,21 @@ def variants(problem: Problem, limits: Limits) -> list[Limits]:
     ]
 
 
-def objective_of(budget: Budget, limits: Limits) -> Objective:
-    """What is made least: the user's wish, and the memory where only quality is limited."""
-    if budget.objective != "loss":
-        return budget.objective
-    qualities = (limits.loss_nats, limits.general_nats, limits.accuracy_nats)
-    resources = (
-        limits.memory_bytes, limits.device_memory_bytes, limits.latency_s, limits.first_token_s, limits.disk_bytes
-    )  # fmt: skip
-    only_quality = any(limit is not None for limit in qualities) and all(limit is None for limit in resources)
-    return "memory" if only_quality else "loss"
-
-
-def choose(
-    problem: Problem, space: Space, allocator: Allocator, *, drop_count: float | None = None
-) -> Candidate | None:
+def choose(problem: Problem, space: Space, allocator: Allocator, *, must_drop: bool = False) -> Candidate | None:
     """The best candidate within the budget; None when nothing is within it.
 
     Args:
         problem: what to solve.
         space: its choices.
         allocator: the solver over them.
-        drop_count: only recipes that drop that many blocks, for the least loss; None leaves that open.
+        must_drop: only recipes that drop some block or half of one, for the least loss.
 
     Raises:
         DeviceError: the solver stopped without an answer.
     """
     limits = limits_of(problem, space, allocator)
-    if drop_count is not None:
-        found = _over_shares(problem, space, allocator, limits, "loss", drop_count=drop_count)
-    else:
-        found = _over_shares(problem, space, allocator, limits, objective_of(problem.budget, limits))
-    return found
+    objective = "loss" if must_drop else objective_of(problem.budget.objective, limits)
+    return _over_shares(problem, space, allocator, limits, objective, must_drop=must_drop)
 
 
 def _over_shares(
@@ -120,31 +104,34 @@ def _over_shares(
     limits: Limits,
     objective: Objective,
     *,
-    drop_count: float | None = None,
+    must_drop: bool = False,
 ) -> Candidate | None:
-    def solved(variant: Limits, below: float = math.inf) -> tuple[Answer, Candidate | None]:
-        answer = allocator.least(objective, variant, below=below, drop_count=drop_count)
-        basis = basis_of(space, is_stepped=variant.working_set_bytes is not None)
-        found = answer.allocation
-        return answer, None if found is None else allocated(problem, found, "recipe", basis=basis)
+    def started(variant: Limits) -> Allocating:
+        return allocator.least(objective, variant, must_drop=must_drop)
+
+    def made(answer: Answer, *, is_stepped: bool = False) -> Candidate | None:
+        found, basis = answer.allocation, basis_of(space, is_stepped=is_stepped)
+        return None if found is None else allocated(problem, found, "recipe", basis=basis)
 
     timed = Budget(latency_s=limits.latency_s, first_token_s=limits.first_token_s)
     if objective != "latency":
         if timed == Budget():
-            return solved(limits)[1]
+            return made(started(limits).finish())
         # Where the best recipe without limits on time is fast enough, it is the best one with them.
-        _, free = solved(dataclasses.replace(limits, latency_s=None, first_token_s=None))
+        free = made(started(dataclasses.replace(limits, latency_s=None, first_token_s=None)).finish())
         if free is None or predicted_verdict(free, timed) == "met":
             return free
     best: Candidate | None = None
     known = bound = math.inf
-    for variant in variants(problem, limits):
-        # Only what beats the best so far is of interest: a share that cannot is refuted by its relaxation at once.
-        answer, entry = solved(variant, known)
+    # The most promising share first, and then only what beats the best so far: most are refuted by their relaxations.
+    tried = [(variant, started(variant)) for variant in variants(problem, limits)]
+    for variant, share in sorted(tried, key=lambda pair: pair[1].bound):
+        answer = share.finish(below=known)
+        entry = made(answer, is_stepped=variant.working_set_bytes is not None)
         bound = min(bound, answer.bound)
         if answer.allocation is not None and entry is not None:
             known = answer.allocation.objective
-            if best is None or _measure(entry, objective) < _measure(best, objective):
+            if best is None or measure(entry, objective) < measure(best, objective):
                 best = entry
     if best is None:
         return None
@@ -161,16 +148,6 @@ def basis_of(space: Space, *, is_stepped: bool = False) -> str:
     if is_stepped:
         heuristics.append("share of cached weights in steps of a quarter")
     return "exact" if not heuristics else f"exact but for: {', '.join(heuristics)}"
-
-
-def _measure(entry: Candidate, objective: Objective) -> float:
-    cost = entry.cost
-    if objective == "memory":
-        # Without a floor the solver compares model memory alone, which always has an upper end.
-        return cost.peak_rss_bytes.high or cost.model_memory_bytes.high or float(cost.weights_bytes)
-    if objective == "latency":
-        return float("inf") if cost.decode_s.high is None else cost.decode_s.high
-    return entry.loss_increase_nats
 
 
 def _accuracy_nats(problem: Problem) -> float | None:

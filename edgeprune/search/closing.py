@@ -29,12 +29,14 @@ FIRST_COLUMNS = 120
 """Columns of the first margin, where no answer tells how far to look."""
 LAST_COLUMNS = 400
 """Columns of the largest margin."""
-LARGEST_GROUP = 3_000
+MOST = 3_000
 """Options of one group; a narrower margin has fewer."""
 BINS = 200
 """Steps of excess in which partial allocations are counted before they are made."""
 FACTORS = (0.25, 0.6, 0.85, 1.18, 1.6, 4.0)
 """Other prices: each price alone times one of these, and all of them times the middle ones."""
+TINY = 1e-6
+"""Limits below this count as this."""
 WITHIN = 1e-12
 """Of a limit, which is scaled to one: sums of the same numbers in another order."""
 
@@ -67,7 +69,14 @@ class _Options(NamedTuple):
 
 
 def close(
-    bounds: BranchBounds, cost: _Array, fixed: tuple[int, ...], prices: _Array, *, cutoff: float, work_limit: int
+    bounds: BranchBounds,
+    cost: _Array,
+    fixed: tuple[int, ...],
+    prices: _Array,
+    *,
+    cutoff: float,
+    tolerance: float = 0.0,
+    work_limit: int,
 ) -> Closed:
     """List the allocations of a branch in growing margins, until none is left below the best or the work is spent.
 
@@ -77,23 +86,26 @@ def close(
         fixed: columns the branch takes, the first of them of the program's branch.
         prices: [limits] not negative, those of the branch's relaxation.
         cutoff: only what costs less is of interest; infinity where nothing is known.
+        tolerance: how far below the best the bound may stay.
         work_limit: partial allocations that may be made.
     """
     priced = bounds.priced(cost, prices, fixed)
     excesses = _excesses(bounds, priced)
     best = Closed((), 0.0, math.inf, priced.bound, 0)
-    first = excesses[min(len(excesses), FIRST_COLUMNS) - 1] if len(excesses) else 0.0
+    first = _nth(excesses, FIRST_COLUMNS)
     # Beyond the largest sum there is nothing; with many columns the margin ends where too many of them are within.
     widest = float(excesses.sum()) if len(excesses) <= LAST_COLUMNS else float(excesses[LAST_COLUMNS - 1])
-    known, margin, work, expected = cutoff, -1.0, 0, FIRST_COUNT
-    others = _other_prices(bounds, prices)
-    while work < work_limit and best.bound < known and margin < widest:
-        wanted = known - priced.bound if known < math.inf else max(first, GROWTH * margin)
-        reach = min(wanted, widest)
-        options = _all_options(bounds, priced, cost, reach)
-        while max((len(group.excess) for group in options), default=0) > LARGEST_GROUP:
+    known, margin, work, expected, near = cutoff, -1.0, 0, FIRST_COUNT, FIRST_COLUMNS
+    others, choices = _other_prices(bounds, prices, abs(priced.bound)), _Choices(bounds, priced, cost)
+    while work < work_limit and best.bound < known - tolerance and margin < widest:
+        wanted = known - tolerance - priced.bound if known < math.inf else max(first, GROWTH * margin)
+        reach = min(wanted, widest, _nth(excesses, near))
+        near *= 2
+        if reach <= margin and near <= len(excesses):
+            continue
+        options = choices.within(reach)
+        while max((int(np.searchsorted(each.excess, reach, side="right")) for each in options), default=0) > MOST:
             reach *= 0.5
-            options = _all_options(bounds, priced, cost, reach)
         if reach <= margin:
             break
         margin = min(reach, max(_margin(options, reach, expected), 2.0 * margin))
@@ -115,6 +127,11 @@ def close(
     return best._replace(work=work)
 
 
+def _nth(excesses: _Array, count: int) -> float:
+    """The excess within which so many columns are; infinity where there are not so many."""
+    return float(excesses[count - 1]) if len(excesses) >= count else math.inf
+
+
 def _excesses(bounds: BranchBounds, priced: Priced) -> _Array:
     """Of all columns that are not taken at the bound, the smallest first."""
     parts = [np.zeros(0)]
@@ -126,7 +143,7 @@ def _excesses(bounds: BranchBounds, priced: Priced) -> _Array:
     return np.sort(found[np.isfinite(found) & (found > 0.0)])
 
 
-def _other_prices(bounds: BranchBounds, prices: _Array) -> list[_Array]:
+def _other_prices(bounds: BranchBounds, prices: _Array, scale: float) -> list[_Array]:
     """Prices near those of the bound; an allocation is of no interest where any of them shows it to cost too much."""
     found = []
     loosened = bounds.is_loosened
@@ -136,12 +153,40 @@ def _other_prices(bounds: BranchBounds, prices: _Array) -> list[_Array]:
             other[place] *= factor
             found.append(other)
     found += [prices * factor for factor in FACTORS[1:-1]]
+    # What a limit without a price, or a slack, would cost that is missed: any prices that are not negative bound.
+    for place, limit in enumerate(bounds.limits.tolist()):
+        other = np.where(loosened, 0.0, prices)
+        other[place] = 1.0 if loosened[place] else max(10.0 * prices[place], scale / max(abs(limit), TINY))
+        found.append(other)
+    total = float(prices[loosened].sum())
+    if total > 0.0:
+        found.append(np.where(loosened, prices / total, prices))
     # The slack costs one: prices of what it loosens add up to no more, or the bound is none.
-    return [other for other in found if other[loosened].sum() <= 1.0]
+    return [other for other in found if other[loosened].sum() <= 1.0 + WITHIN]
 
 
-def _all_options(bounds: BranchBounds, priced: Priced, cost: _Array, margin: float) -> list[_Options]:
-    return [_options(bounds, priced, cost, row, margin) for row in priced.groups]
+class _Choices:
+    """The options of a branch's groups within margins that grow; a group is looked at again where it gained some."""
+
+    def __init__(self, bounds: BranchBounds, priced: Priced, cost: _Array) -> None:
+        self._bounds, self._priced, self._cost = bounds, priced, cost
+        self._kept: dict[int, tuple[int, float, _Options]] = {}
+
+    def within(self, margin: float) -> list[_Options]:
+        """Of every group; some may lie beyond the margin."""
+        owner, excess = self._bounds.owner, self._priced.excess
+        counts = np.bincount(owner[(excess <= margin) & (owner >= 0)], minlength=int(owner.max()) + 1).tolist()
+        for row in self._priced.groups:
+            kept = self._kept.get(row)
+            if kept is None or kept[0] != counts[row] or (margin > kept[1] and _is_nested(kept[2])):
+                options = _options(self._bounds, self._priced, self._cost, row, margin)
+                self._kept[row] = counts[row], margin, options
+        return [self._kept[row][2] for row in self._priced.groups]
+
+
+def _is_nested(options: _Options) -> bool:
+    """Whether a wider margin may hold more of them though no more columns: where one switches groups on."""
+    return len(options.columns) > 1 and any(len(each) > 1 for each in options.columns)
 
 
 def _options(bounds: BranchBounds, priced: Priced, cost: _Array, row: int, margin: float) -> _Options:
@@ -149,6 +194,8 @@ def _options(bounds: BranchBounds, priced: Priced, cost: _Array, row: int, margi
     excess, paid = priced.excess, bounds.coefficients
     members = bounds.members(row)
     members = members[excess[members] <= margin]
+    if len(members) == 1 and not bounds.switched_by(int(members[0])):
+        return _Options([(int(members[0]),)], excess[members], paid[:, members].T, cost[members])
     columns: list[tuple[int, ...]] = []
     parts: list[tuple[_Array, _Array, _Array]] = []
     for column in members.tolist():
@@ -179,9 +226,8 @@ def _margin(options: list[_Options], reach: float, count: int) -> float:
         if len(places) < 2:
             continue
         more = np.zeros(BINS)
-        for place, each in enumerate(np.bincount(places[places < BINS], minlength=BINS).tolist()):
-            if each:
-                more[place:] += each * ways[: BINS - place]
+        for place, each in zip(*np.unique(places[places < BINS], return_counts=True), strict=True):
+            more[place:] += each * ways[: BINS - place]
         ways = more
     within = np.flatnonzero(np.cumsum(ways) <= count)
     return reach * float((within[-1] + 1 if len(within) else 1) / (BINS - 1))

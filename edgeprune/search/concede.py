@@ -9,13 +9,14 @@ A concession is only offered after the conceded search found a recipe.
 """
 
 import dataclasses
+import math
 from collections.abc import Iterator
 
 from msgspec.structs import replace
 
 from edgeprune.schema.budget import Budget
 from edgeprune.schema.candidate import Candidate, Concession, ConcessionKind
-from edgeprune.search.allocate import Allocation, Allocator
+from edgeprune.search.allocate import Allocating, Allocation, Allocator
 from edgeprune.search.candidates import allocated
 from edgeprune.search.choose import choose, limits_of, variants
 from edgeprune.search.loosen import loosened
@@ -25,6 +26,10 @@ from edgeprune.search.space import Space, build_space
 
 __all__ = ["concessions", "nearest_allocation"]
 
+NO_VIOLATION = 1e-9
+"""Of a limit: it can be met."""
+PROMISING = 1e-5
+"""A bound on the violation, with what loss weighs beside it, that may be none."""
 QUALITIES = frozenset({"loss", "general loss", "accuracy"})
 
 
@@ -43,9 +48,25 @@ def nearest_allocation(
 ) -> Allocation | None:
     """The allocation that violates the named limits least, the others held; None when they cannot be."""
     is_timed = limits.latency_s is not None or limits.first_token_s is not None
-    tried = variants(problem, limits) if is_timed else [limits]
-    found = [answer for variant in tried if (answer := allocator.nearest(variant, names)) is not None]
-    return min(found, key=lambda allocation: allocation.violation, default=None)
+    waiting = []
+    best: Allocation | None = None
+    for variant in variants(problem, limits) if is_timed else [limits]:
+        tried = allocator.loosening(variant, names)
+        if tried.bound > PROMISING:
+            waiting.append(tried)
+            continue
+        best = _better(best, tried)
+        if best is not None and best.violation <= NO_VIOLATION:
+            return best
+    # Then the most promising share first: only what violates the limits less is of interest at the others.
+    for tried in sorted(waiting, key=lambda each: each.bound):
+        best = _better(best, tried)
+    return best
+
+
+def _better(best: Allocation | None, tried: Allocating) -> Allocation | None:
+    found = tried.finish(below=math.inf if best is None else best.objective).allocation
+    return best if found is None else found
 
 
 def _limits(problem: Problem, space: Space, allocator: Allocator) -> Iterator[tuple[Concession, Candidate]]:
@@ -85,13 +106,7 @@ def _blocks(problem: Problem, space: Space, allocator: Allocator) -> tuple[Conce
     free = dataclasses.replace(
         problem, budget=replace(problem.budget, max_loss=None, max_general_loss=None, min_accuracy=None)
     )
-    counts = sorted(
-        {column.drops.block_count for column in space.columns if column.drops is not None and any(column.drops)}
-    )
-    tried = [choose(free, space, allocator, drop_count=count) for count in counts]
-    best = min(
-        (entry for entry in tried if entry is not None), key=lambda entry: entry.loss_increase_nats, default=None
-    )
+    best = choose(free, space, allocator, must_drop=True)
     if best is None:
         return None
     solved = dataclasses.replace(problem, budget=loosened(problem.budget, best, only=QUALITIES))

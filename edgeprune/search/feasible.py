@@ -28,7 +28,8 @@ def explain(problem: Problem, space: Space, allocator: Allocator, *, device_name
     for quantity in QUANTITIES:
         alone = _only(limits, quantity)
         best = None if alone is None else nearest_allocation(problem, allocator, alone, EVERY_LIMIT)
-        if best is not None and best.violation > TOLERANCE:
+        # Only what is proved to be missed binds.
+        if best is not None and best.violation - best.gap * best.objective > TOLERANCE:
             needs[quantity.name] = allocated(problem, best, quantity.name, basis="nearest")
     together = nearest_allocation(problem, allocator, limits, EVERY_LIMIT)
     nearest = None

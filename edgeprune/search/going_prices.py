@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 
 from edgeprune.schema.budget import Objective
 from edgeprune.search.allocate import TIE_NATS, Allocator
-from edgeprune.search.choose import limits_of, objective_of, variants
+from edgeprune.search.choose import limits_of, variants
 from edgeprune.search.highs import Relaxation, relax
+from edgeprune.search.objective import objective_of
 from edgeprune.search.problem import Limits, Problem
 from edgeprune.search.program import LimitRow, Program
 from edgeprune.search.space import Column, Space
@@ -63,7 +64,7 @@ def going_prices(
     """
     allocator = Allocator(menu, floor_bytes=problem.cost_model.floor_bytes, seed=problem.seed)
     limits = limits_of(problem, menu, allocator)
-    objective = objective_of(problem.budget, limits)
+    objective = objective_of(problem.budget.objective, limits)
     for variant in _tried(problem, menu, limits, objective, optimum):
         program, rows = allocator.program(variant, objective)
         relaxation = relax(program, rows, column=depth_column, is_open=is_open)

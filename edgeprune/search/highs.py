@@ -23,6 +23,9 @@ INFEASIBLE_ABOVE = 1e-6
 ABSOLUTE_GAP = 1e-6
 """Objectives are scaled as if none were smaller."""
 
+FARTHEST = 10.0
+"""Costs are scaled again where the scale is this far from the one wanted."""
+
 _Array = NDArray[np.float64]
 
 
@@ -38,15 +41,30 @@ class Relaxed(NamedTuple):
 class Relaxations:
     """The relaxations of one program, each started from the one before."""
 
-    def __init__(self, program: Program, bounds: BranchBounds, *, seed: int, is_exact: bool) -> None:
+    def __init__(self, program: Program, *, seed: int) -> None:
         """Hand the program over once."""
+        self.bounds = BranchBounds(program)
         self._program = program
-        self._bounds = bounds
-        self._wanted = 1e3 if is_exact else 1.0
+        self._wanted = 1.0
         self._scale = 1.0
         self._fixed: tuple[int, ...] = ()
         self._solver = _solver(seed)
         self._solver.passModel(_relaxed(program, 1.0, np.zeros(len(program.cost)), np.ones(len(program.cost))))
+
+    def take(self, program: Program, *, is_exact: bool) -> None:
+        """Turn to a program that differs in the bounds of its limits alone.
+
+        Args:
+            program: the one to relax from now on.
+            is_exact: whether no gap may be left.
+        """
+        self._wanted = 1e3 if is_exact else 1.0
+        upper = np.array(program.rows.upper)[self.bounds.limit_rows]
+        for row, before, after in zip(self.bounds.limit_rows, self.bounds.limits, upper, strict=True):
+            if before != after:
+                self._solver.changeRowBounds(int(row), -highspy.kHighsInf, float(after))
+        self.bounds.limits = upper
+        self._program = program
 
     def relax(self, fixed: tuple[int, ...]) -> Relaxed | None:
         """The relaxation in which some columns are taken; None when nothing is feasible."""
@@ -65,7 +83,7 @@ class Relaxations:
         values = np.asarray(solution.col_value)[: len(self._program.cost)]
         prices = self._prices(np.asarray(solution.row_dual)) / self._scale
         # The slack costs one, so prices of what it loosens that add up to more would bound nothing.
-        loosened = self._bounds.is_loosened
+        loosened = self.bounds.is_loosened
         prices[loosened] /= max(1.0, float(prices[loosened].sum()))
         return Relaxed(prices, values)
 
@@ -76,21 +94,24 @@ class Relaxations:
         largest = prices.max(initial=0.0)
         if largest <= 0.0:
             return None
-        missed = self._bounds.at(np.zeros(len(self._program.cost)), prices / largest)
+        missed = self.bounds.at(np.zeros(len(self._program.cost)), prices / largest)
         return np.where(missed > INFEASIBLE_ABOVE, np.inf, -np.inf)
 
     def _prices(self, duals: _Array) -> _Array:
         """Prices of the limits from the duals of all rows; that of a row `<=` is not positive when minimising."""
-        return np.maximum(0.0, -duals[self._bounds.limit_rows])
+        return np.maximum(0.0, -duals[self.bounds.limit_rows])
 
-    def _rescale(self, bound: float) -> None:
+    def _rescale(self, scaled: float) -> None:
         """Scale costs to a bound near one: HiGHS' tolerances are 1e-7 to 1e-6, a whole recipe may lose 1e-5 nats.
 
         Where no gap is left the bound is scaled to a thousand, so that the proof reaches a billionth of the loss.
         """
-        if self._scale != 1.0 or self._program.slack_upper > 0.0 or not 0.0 < abs(bound) < 0.1 * self._wanted:
+        if self._program.slack_upper > 0.0 or not scaled:
             return
-        self._scale = self._wanted / max(abs(bound), ABSOLUTE_GAP)
+        wanted = max(1.0, self._wanted / max(abs(scaled / self._scale), ABSOLUTE_GAP))
+        if 0.1 < wanted / self._scale < FARTHEST:
+            return
+        self._scale = wanted
         count = len(self._program.cost)
         self._solver.changeColsCost(count, np.arange(count, dtype=np.int32), self._program.cost * self._scale)
         self._solver.run()

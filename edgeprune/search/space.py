@@ -8,7 +8,8 @@
 
 Everything is a group of columns of which exactly one is taken; `Column.group` is the group it belongs to and a
 group's `parents` are the columns that switch it on (or, negated, off). Options that locks refuse are left out first;
-then those another option of the same group beats in every resource and in loss: with them no better recipe exists.
+then those another option of the same group beats in loss and in every resource that the budget may limit: with them no
+better recipe exists.
 """
 
 import dataclasses
@@ -29,12 +30,13 @@ from edgeprune.search.joint_price import JointPrice
 from edgeprune.search.ladders import Ladders
 from edgeprune.search.locks import Holds, refusal
 from edgeprune.search.problem import Price, Problem
+from edgeprune.search.resources import Paid, compared
 from edgeprune.shapes import attention_only, mlp_only, with_groups
 
 __all__ = ["Column", "Group", "Space", "build_menu", "build_space", "narrowed_site", "to_recipe", "without_dominated"]
 
-Paid: TypeAlias = dict[int, tuple[Price, tuple[float, ...]]]
-"""Identity of a price -> the price, held so that its identity stays its own, and what it takes of every resource."""
+PaidBy: TypeAlias = dict[int, tuple[Price, tuple[float, ...]]]
+"""Identity of a price -> the price, held so that its identity stays its own, and what it takes of the resources."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,7 +107,8 @@ class _Builder:
         self._problem = problem
         self._is_whole = recipes is not None
         self._columns: list[Column] = []
-        self._paid: Paid = {}
+        self._paid: PaidBy = {}
+        self._compared = compared(problem.budget)
         self._groups: list[Group] = []
         self._joints: dict[tuple[int, int], JointPrice] = {}
         self._holds = Holds(problem.spec, problem.locks)
@@ -119,7 +122,7 @@ class _Builder:
             self._add_attention(block, off=without_attention)
             without_mlp = tuple(at for at, drops in sets.items() if drops.lacks_mlp(block.index))
             self._add_mlp(block, off=without_mlp)
-        prices = [column.price for column in self._columns if column.price is not None]
+        prices = {id(column.price): column.price for column in self._columns if column.price is not None}.values()
         return Space(
             columns=tuple(self._columns),
             groups=tuple(self._groups),
@@ -135,7 +138,9 @@ class _Builder:
     def _add(self, columns: Iterable[Column]) -> range:
         start = len(self._columns)
         found = self._elsewhere(columns)
-        self._columns.extend(found if self._is_whole else without_dominated(found, self._paid))
+        self._columns.extend(
+            found if self._is_whole else without_dominated(found, self._paid, resources=self._compared)
+        )
         return range(start, len(self._columns))
 
     def _elsewhere(self, columns: Iterable[Column]) -> list[Column]:
@@ -343,33 +348,26 @@ def narrowed_site(site: SiteSpec, kept: int | None) -> SiteSpec | None:
     return replace(site, in_features=kept) if site.role == "down" else replace(site, out_features=kept)
 
 
-def without_dominated(columns: list[Column], paid: Paid | None = None) -> list[Column]:
-    """Columns of one group that no other one beats or equals in loss and in every resource; order kept.
+def without_dominated(
+    columns: list[Column], paid: PaidBy | None = None, *, resources: Sequence[int] = range(len(Paid._fields))
+) -> list[Column]:
+    """Columns of one group that no other one beats or equals in loss and in the resources; order kept.
 
-    `paid` keeps what was read of prices for columns of other groups with the same ones.
+    Args:
+        columns: with prices.
+        paid: what was read of prices for columns of other groups with the same ones.
+        resources: which are compared, as positions in `Paid`; all of them where a budget may limit anything.
     """
     if not columns:
         return []
     paid = {} if paid is None else paid
     keys = []
     for column in columns:
-        assert column.price is not None  # only priced columns are compared
-        if id(column.price) not in paid:
-            paid[id(column.price)] = column.price, _resources(column.price)
-        keys.append((column.loss_nats, column.general_nats, *paid[id(column.price)][1]))
+        price = column.price
+        assert price is not None  # only priced columns are compared
+        if id(price) not in paid:
+            amounts = Paid.of(price)
+            paid[id(price)] = price, tuple(amounts[position] or 0.0 for position in resources)
+        keys.append((column.loss_nats, column.general_nats, *paid[id(price)][1]))
     kept = undominated(np.array(keys))
     return [columns[index] for index in kept]
-
-
-def _resources(price: Price) -> tuple[float, ...]:
-    return (
-        price.decode_high_s(1.0) or 0.0,
-        price.decode_high_s(0.0) or 0.0,
-        price.prefill_high_s(1.0) or 0.0,
-        price.prefill_high_s(0.0) or 0.0,
-        price.device_bytes,
-        float(price.disk_bytes),
-        price.loading_high_bytes,
-        price.running_high_bytes,
-        float(price.working_set_bytes),
-    )

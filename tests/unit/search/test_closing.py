@@ -1,0 +1,71 @@
+"""Listing what lies near a bound: exact against HiGHS, honest about what a work limit leaves unproved."""
+
+import math
+
+import numpy as np
+import pytest
+
+from edgeprune.search import branches
+from edgeprune.search.bounds import BranchBounds
+from edgeprune.search.branches import Solving, solve
+from edgeprune.search.closing import close
+from edgeprune.search.highs import Relaxations
+from tests.unit.search.programs import joint_optimum, random_program
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_no_allocation_costs_less_than_the_bound_and_the_best(seed: int) -> None:
+    program = random_program(seed, limits=2, tightness=0.4)
+    optimum = joint_optimum(program)
+    assert optimum is not None
+    bounds = BranchBounds(program)
+    lowest = math.inf
+    for column in program.branch:
+        found = Relaxations(program, seed=0).relax((column,))
+        if found is None:
+            continue
+        for work_limit in (10, 1_000, 100_000):
+            closed = close(
+                bounds, program.cost, (column,), found.prices, cutoff=math.inf, work_limit=work_limit
+            )  # fmt: skip
+            assert min(closed.bound, closed.objective) <= closed.objective
+            if closed.taken:
+                assert closed.objective == pytest.approx(program.cost[list(closed.taken)].sum())
+                assert closed.objective >= optimum - 1e-9
+        lowest = min(lowest, closed.bound, closed.objective)
+    assert lowest <= optimum + 1e-9
+
+
+def test_a_work_limit_leaves_a_gap_that_holds(monkeypatch: pytest.MonkeyPatch) -> None:
+    program = random_program(1, limits=3, tightness=0.3)
+    optimum = joint_optimum(program)
+    assert optimum is not None
+    monkeypatch.setattr(branches, "FIRST_WORK", 20)
+    monkeypatch.setattr(branches, "WORK_LIMIT", branches.RELAXATION_WORK * 6 + 40)
+    found = solve(program, gap=0.0, seed=0)
+    assert found is not None
+    assert found.objective * (1.0 - found.gap) <= optimum + 1e-9
+    assert found.objective >= optimum - 1e-9
+
+
+def test_what_is_no_better_than_what_is_known_is_not_returned() -> None:
+    program = random_program(2, limits=2, tightness=0.4)
+    best = solve(program, gap=0.0, seed=0)
+    assert best is not None
+    outcome = Solving(program, gap=0.0, seed=0).finish(below=best.objective)
+    assert outcome.solution is None
+    assert outcome.bound >= best.objective - 1e-8
+    better = Solving(program, gap=0.0, seed=0).finish(below=best.objective * 1.1)
+    assert better.solution is not None
+    assert better.solution.objective == pytest.approx(best.objective)
+
+
+def test_relaxations_kept_from_other_limits_change_no_answer() -> None:
+    tight, loose = (random_program(3, limits=2, tightness=tightness) for tightness in (0.35, 0.6))
+    first = Solving(loose, gap=0.0, seed=0)
+    first.finish()
+    again = Solving(tight, gap=0.0, seed=0, relaxations=first.relaxations).finish().solution
+    fresh = solve(tight, gap=0.0, seed=0)
+    assert again is not None
+    assert fresh is not None
+    assert np.array_equal(np.sort(again.taken), np.sort(fresh.taken))
