@@ -40,6 +40,7 @@ def capture(
     general_token_count: Tensor | None = None,
     edits_hash: str = NO_EDITS,
     gradient_tokens: int = 8192,
+    with_output_gram: bool = False,
     progress: Progress | None = None,
 ) -> CalibrationStats:
     """Measure a model on windows of tokens.
@@ -52,13 +53,20 @@ def capture(
         general_token_count: the same for the general text.
         edits_hash: sha256 of the edits already applied to the model.
         gradient_tokens: tokens that are also run backwards (0: none, every output weight is then 0).
+        with_output_gram: keep the second moment of each site's output gradients too, [out, out] a site.
         progress: told after each batch.
 
     Raises:
         CalibrationError: no windows, or activations that are not finite.
     """
     check_windows(tokens)
-    sums = add_up(loaded, tokens, gradient_windows=-(-gradient_tokens // tokens.shape[1]), progress=progress)
+    sums = add_up(
+        loaded,
+        tokens,
+        gradient_windows=-(-gradient_tokens // tokens.shape[1]),
+        with_output_gram=with_output_gram,
+        progress=progress,
+    )
     return as_stats(
         sums,
         loaded,
@@ -92,6 +100,7 @@ def add_up(
     gradient_windows: int,
     first_window: int = 0,
     window_total: int | None = None,
+    with_output_gram: bool = False,
     progress: Progress | None = None,
 ) -> Sums:
     """Run windows, or a part of them, and add up what the hooks see.
@@ -102,6 +111,7 @@ def add_up(
         gradient_windows: as many windows of the whole, from its beginning, are run backwards too.
         first_window: where in the whole this part begins; a multiple of `batch_windows`.
         window_total: windows of the whole, for the progress told; `n` when None.
+        with_output_gram: as of `capture`.
         progress: told after each batch.
 
     Raises:
@@ -110,6 +120,7 @@ def add_up(
     watch = progress or NullProgress()
     step = batch_windows(tokens.shape[1])
     probes = _Probes(loaded)
+    probes.with_output_gram = with_output_gram
     with _frozen(loaded.model), probes.attached():
         for start in range(0, len(tokens), step):
             watch.raise_if_cancelled()
@@ -141,6 +152,7 @@ def as_stats(
         row_absolute=sums.row_absolute(),
         activation_noise={key: moments.noise for key, moments in sums.moments.items()},
         output_weight=sums.output_weight(),
+        output_gram=sums.output_gram(),
         block_similarity=sums.mean_similarity(),
         token_count=_count(tokens, vocab_size) if token_count is None else token_count,
         general_token_count=_count(general, vocab_size) if general_token_count is None else general_token_count,
@@ -158,6 +170,7 @@ class _Probes:
     def __init__(self, loaded: LoadedModel) -> None:
         self.loaded = loaded
         self.half = 0
+        self.with_output_gram = False
         self.sums = Sums.zero(len(loaded.adapter.blocks(loaded.model)))
         self._with_gradient = False
         self._block_inputs: list[Tensor] = []
@@ -240,6 +253,8 @@ class _Probes:
     def _output_hook(self, name: str) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], None]:
         def add(gradient: Tensor) -> None:
             self.sums.gradient_square[name] += float(gradient.square().sum(dtype=torch.float64))
+            if self.with_output_gram:
+                self.sums.add_gradients(name, gradient.reshape(-1, gradient.shape[-1]))
 
         def see(_module: nn.Module, _args: tuple[Tensor, ...], output: Tensor) -> None:
             self.sums.widths[name] = output.shape[-1]

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from edgeprune.calibrate.eigen import output_spectrum
+from edgeprune.calibrate.output_weighting import output_root
 from edgeprune.calibrate.site_weights import SiteWeight
 
 __all__ = [
@@ -32,11 +33,9 @@ RANK_METHODS = ("lowrank", "laser")
 
 def rank_losses(site: SiteWeight) -> Iterator[tuple[str, NDArray[np.float64]]]:
     """Method and [min(out, in) + 1] expected loss increase by kept rank, in nats per token."""
-    for method, losses in (
-        ("lowrank", lowrank_losses(site.weight, site.gram)),
-        ("laser", laser_losses(site.weight, site.gram)),
-    ):
-        yield method, 0.5 * site.output_weight * losses.numpy()
+    lowrank = 0.5 * _scale(site) * lowrank_losses(site.weight, site.gram, site.output_gram)
+    yield "lowrank", lowrank.numpy()
+    yield "laser", 0.5 * site.output_weight * laser_losses(site.weight, site.gram).numpy()
 
 
 def general_rank_losses(site: SiteWeight, general: SiteWeight) -> Iterator[tuple[str, NDArray[np.float64]]]:
@@ -45,16 +44,22 @@ def general_rank_losses(site: SiteWeight, general: SiteWeight) -> Iterator[tuple
     Both truncations drop mutually orthogonal parts of the weight's rows or columns, so their errors add up under any
     second moment: ||q_i^T W||^2 in S for (1), the general S in place of the domain's in (2).
     """
-    Q = output_spectrum(site.weight, site.gram, min(site.weight.shape)).directions
-    M = site.weight.double().T @ Q
+    roots = output_root(site.output_gram)
+    W = site.weight.double() if roots is None else roots[0] @ site.weight.double()
+    Q = output_spectrum(W, site.gram, min(W.shape)).directions
+    M = W.T @ Q
     lowrank = loss_tails(((general.gram @ M) * M).sum(dim=0).clamp_min(0))
-    for method, losses in (("lowrank", lowrank), ("laser", laser_losses(site.weight, general.gram))):
-        yield method, 0.5 * general.output_weight * losses.numpy()
+    # Gradients there are compared by their size alone: in another metric than the domain's the parts do not add up.
+    relation = _scale(site) * (general.output_weight / site.output_weight if site.output_weight else 1.0)
+    yield "lowrank", (0.5 * relation * lowrank).numpy()
+    yield "laser", 0.5 * general.output_weight * laser_losses(site.weight, general.gram).numpy()
 
 
-def lowrank_losses(weight: Tensor, gram: Tensor) -> Tensor:
-    """[min(out, in) + 1] float64: output error left by the best factors of each rank."""
-    return loss_tails(output_spectrum(weight, gram, 0).values)  # eq. (1)
+def lowrank_losses(weight: Tensor, gram: Tensor, output_gram: Tensor | None = None) -> Tensor:
+    """[min(out, in) + 1] float64: output error left by the best factors of each rank, weighted by the Gram given."""
+    roots = output_root(output_gram)
+    weighted = weight if roots is None else roots[0] @ weight.double()
+    return loss_tails(output_spectrum(weighted, gram, 0).values)  # eq. (1)
 
 
 def laser_losses(weight: Tensor, gram: Tensor) -> Tensor:
@@ -69,8 +74,17 @@ def factored_weights(site: SiteWeight, rank: int, method: str) -> Tensor:
     if method == "laser":
         U, sigma, V = torch.linalg.svd(W, full_matrices=False)
         return ((U[:, :rank] * sigma[:rank]) @ V[:rank]).float()
-    kept = output_spectrum(W, site.gram, rank).directions
-    return (kept @ (kept.T @ W)).float()
+    roots = output_root(site.output_gram)
+    weighted = W if roots is None else roots[0] @ W
+    kept = output_spectrum(weighted, site.gram, rank).directions
+    product = kept @ (kept.T @ weighted)
+    return (product if roots is None else roots[1] @ product).float()
+
+
+def _scale(site: SiteWeight) -> float:
+    """What turns a weighted error into nats: the Gram of the gradients holds their size already."""
+    known = site.output_gram is not None and float(site.output_gram.diagonal().sum()) > 0.0
+    return 1.0 if known else site.output_weight
 
 
 def loss_tails(values: Tensor) -> Tensor:

@@ -12,7 +12,6 @@ import torch
 
 from edgeprune.artifacts import hash_parts
 from edgeprune.calibrate.capture import capture
-from edgeprune.chat_template import ChatTemplate
 from edgeprune.calibrate.corpus import (
     DocumentTokens,
     check_amount,
@@ -26,10 +25,11 @@ from edgeprune.calibrate.documents import read_documents
 from edgeprune.calibrate.generate import generate_documents
 from edgeprune.calibrate.score import score_model
 from edgeprune.calibrate.selection import prepare_selection
-from edgeprune.calibrate.shards import capture_sharded
+from edgeprune.calibrate.shards import capture_sharded, output_gram_bytes
 from edgeprune.calibrate.split import Split, split_by_hash, split_by_rank
 from edgeprune.calibrate.statistics import CalibrationStats
 from edgeprune.calibrate.token_bytes import token_byte_lengths
+from edgeprune.chat_template import ChatTemplate
 from edgeprune.errors import CalibrationError
 from edgeprune.intake.load import LoadedModel
 from edgeprune.runtime.executor import Executor
@@ -63,6 +63,9 @@ class CalibrationRequest:
     """Tokens each measured edit is run on."""
     gradient_token_limit: int = 8_192
     """Tokens run backwards."""
+    output_gram_bytes: int = 1 << 30
+    """Most that the second moments of the gradients of all sites' outputs may take; low rank goes without them where
+    they would take more. 0 is always without."""
     general_selection_token_limit: int = 2_048
     """General tokens each measured edit is run on as well; half of the domain's, since every edit is fitted there."""
     general_gradient_token_limit: int = 4_096
@@ -133,6 +136,7 @@ def calibrate(
         folder=shards_folder,
         executor=executor,
         gradient_tokens=request.gradient_token_limit,
+        with_output_gram=output_gram_bytes(loaded.spec) <= request.output_gram_bytes,
         progress=progress,
     )
     general_stats = None

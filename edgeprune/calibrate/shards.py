@@ -32,7 +32,15 @@ from edgeprune.schema.base import Record
 from edgeprune.schema.events import NullProgress, Progress
 from edgeprune.schema.model import ModelSpec
 
-__all__ = ["ShardTask", "capture_sharded", "measure_shard", "plan_shards", "shard_bytes", "shard_count"]
+__all__ = [
+    "ShardTask",
+    "capture_sharded",
+    "measure_shard",
+    "output_gram_bytes",
+    "plan_shards",
+    "shard_bytes",
+    "shard_count",
+]
 
 _MOST_SHARDS = 8
 _DISK_BYTES = 4 << 30
@@ -57,6 +65,8 @@ class ShardTask(Record, frozen=True, kw_only=True):
     window_total: int
     gradient_windows: int
     """As many windows of the whole, from its beginning, are run backwards too."""
+    with_output_gram: bool = False
+    """As of `capture`."""
 
 
 def shard_bytes(spec: ModelSpec) -> int:
@@ -67,13 +77,20 @@ def shard_bytes(spec: ModelSpec) -> int:
     return 8 * values
 
 
+def output_gram_bytes(spec: ModelSpec) -> int:
+    """Size of the second moments of the gradients of all sites' outputs."""
+    return 8 * sum(site.out_features**2 for block in spec.blocks for site in block.sites)
+
+
 def shard_count(spec: ModelSpec, window_count: int, window_tokens: int) -> int:
     """How many parts the windows are split into, at least one."""
     batches = -(-window_count // batch_windows(window_tokens))
     return max(1, min(_MOST_SHARDS, batches, _DISK_BYTES // shard_bytes(spec)))
 
 
-def plan_shards(loaded: LoadedModel, tokens: Tensor, *, gradient_tokens: int, folder: Path) -> list[ShardTask]:
+def plan_shards(
+    loaded: LoadedModel, tokens: Tensor, *, gradient_tokens: int, folder: Path, with_output_gram: bool = False
+) -> list[ShardTask]:
     """The parts of windows [n, seq] int32: whole batches, as equal as they can be; none is empty."""
     count, length = tokens.shape
     step = batch_windows(length)
@@ -93,6 +110,7 @@ def plan_shards(loaded: LoadedModel, tokens: Tensor, *, gradient_tokens: int, fo
             first_window=first,
             window_total=count,
             gradient_windows=-(-gradient_tokens // length),
+            with_output_gram=with_output_gram,
         )
         # Where the model stands and how much text there is besides change no sum.
         key = hash_parts(__version__, PARTS, msgspec.structs.replace(task, model="", window_total=0), step)
@@ -110,6 +128,7 @@ def capture_sharded(
     token_count: Tensor | None = None,
     general_token_count: Tensor | None = None,
     gradient_tokens: int = 8192,
+    with_output_gram: bool = False,
     progress: Progress | None = None,
 ) -> CalibrationStats:
     """Measure the dense model as `capture` does, in parts.
@@ -124,6 +143,7 @@ def capture_sharded(
         token_count: see there.
         general_token_count: see there.
         gradient_tokens: see there.
+        with_output_gram: see there.
         progress: told after each batch here, after each part elsewhere.
 
     Raises:
@@ -133,7 +153,9 @@ def capture_sharded(
     check_windows(tokens)
     watch = progress or NullProgress()
     with _place(folder) as place:
-        tasks = plan_shards(loaded, tokens, gradient_tokens=gradient_tokens, folder=place)
+        tasks = plan_shards(
+            loaded, tokens, gradient_tokens=gradient_tokens, folder=place, with_output_gram=with_output_gram
+        )
         if len(tasks) == 1:  # nothing to share out, and nothing a file would save
             sums = _measured(loaded, tasks[0], watch)
         else:
@@ -203,5 +225,6 @@ def _measured(loaded: LoadedModel, task: ShardTask, progress: Progress) -> Sums:
         gradient_windows=task.gradient_windows,
         first_window=task.first_window,
         window_total=task.window_total,
+        with_output_gram=task.with_output_gram,
         progress=progress,
     )

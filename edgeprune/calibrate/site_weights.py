@@ -24,6 +24,8 @@ class SiteWeight:
     activation_noise: Tensor
     """[2, ceil(in / 32)] float64."""
     output_weight: float
+    output_gram: Tensor | None = None
+    """[out, out] float64, see `CalibrationStats.output_gram`; None where it was not measured."""
 
 
 def site_weights(loaded: LoadedModel, stats: CalibrationStats) -> Iterator[SiteWeight]:
@@ -44,6 +46,7 @@ def site_weights(loaded: LoadedModel, stats: CalibrationStats) -> Iterator[SiteW
                 gram=gram,
                 activation_noise=stats.activation_noise[key],
                 output_weight=stats.output_weight[site.name],
+                output_gram=stats.output_gram.get(site.name),
             )
 
 

@@ -41,7 +41,7 @@ _INPUT_OF_ROLE = {
 }
 
 
-_GROUPS = ("gram", "mean", "activation_noise", "mean_absolute", "row_absolute")
+_GROUPS = ("gram", "mean", "activation_noise", "mean_absolute", "row_absolute", "output_gram")
 """Fields that hold a tensor for every key."""
 
 
@@ -89,6 +89,9 @@ class CalibrationStats:
     """By input key: [in] float64, mean over tokens of |x|; empty in files of an EdgePrune that did not measure it."""
     row_absolute: dict[str, Tensor] = field(default_factory=dict)
     """By site, gate and up only: [out] float64, the smaller of mean |y| and mean |y - b|; empty as above."""
+    output_gram: dict[str, Tensor] = field(default_factory=dict)
+    """By site: [out, out] float64, mean over tokens of g g^T, g the gradient of the loss (nats) with respect to the
+    site's output; empty where it was not asked for. Its mean diagonal is the output weight."""
 
     def save(self, path: Path) -> None:
         """Write the file, whole or not at all.

@@ -36,6 +36,8 @@ class Sums:
     """By site: output features."""
     absolute_rows: dict[str, Tensor] = field(default_factory=dict)
     """By site, gate and up only: [2, out] float64, |y| and |y - b| of every output feature."""
+    output_grams: dict[str, Tensor] = field(default_factory=dict)
+    """By site, where asked for: [out, out] float64, g g^T of the gradients of its output."""
     gradient_tokens: int = 0
     """Tokens that were also run backwards."""
     token_total: int = 0
@@ -56,6 +58,15 @@ class Sums:
     def row_absolute(self) -> dict[str, Tensor]:
         """By site, gate and up only: [out] float64, see `CalibrationStats.row_absolute`."""
         return {name: sizes.amin(dim=0) / self.token_total for name, sizes in self.absolute_rows.items()}
+
+    def add_gradients(self, name: str, gradients: Tensor) -> None:
+        """Add a batch [rows, out] float32 of gradients of a site's output."""
+        found = (gradients.T @ gradients).double()
+        self.output_grams[name] = self.output_grams[name] + found if name in self.output_grams else found
+
+    def output_gram(self) -> dict[str, Tensor]:
+        """By site, where asked for: see `CalibrationStats.output_gram`."""
+        return {name: gram / max(1, self.gradient_tokens) for name, gram in self.output_grams.items()}
 
     def output_weight(self) -> dict[str, float]:
         """By site, and `table` for the head: mean squared gradient of one output element."""
@@ -83,9 +94,11 @@ class Sums:
         for name, moments in self.moments.items():
             tensors |= {f"{name}/{part}": tensor for part, tensor in moments.parts().items()}
         tensors |= {f"{name}/rows": sizes for name, sizes in self.absolute_rows.items()}
+        tensors |= {f"{name}/output": gram for name, gram in self.output_grams.items()}
         header = {
             "key": key,
             "rows": list(self.absolute_rows),
+            "outputs": list(self.output_grams),
             "names": list(self.moments),
             "gradient_square": self.gradient_square,
             "widths": self.widths,
@@ -117,6 +130,9 @@ class Sums:
                 for name in header["rows"]:
                     sizes = file.get_tensor(f"{name}/rows")
                     self.absolute_rows[name] = self.absolute_rows.get(name, torch.zeros_like(sizes)) + sizes
+                for name in header["outputs"]:
+                    gram = file.get_tensor(f"{name}/output")
+                    self.output_grams[name] = self.output_grams.get(name, torch.zeros_like(gram)) + gram
         except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
             raise DeviceError(
                 f"{path} cannot be read ({error}); it was just written, so the disk fails or is not shared with "

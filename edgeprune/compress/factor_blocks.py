@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from edgeprune.calibrate.statistics import CalibrationStats, input_key
-from edgeprune.compress.factor_site import factor_site
+from edgeprune.compress.factor_site import factor_site, fitting_output_gram
 from edgeprune.compress.ranks import Factors
 from edgeprune.errors import DeviceError
 from edgeprune.runtime.executor import Executor
@@ -37,8 +37,8 @@ class FactorTask(Record, frozen=True, kw_only=True):
 
     edits: tuple[SiteEdit, ...]
     inputs: str
-    """Safetensors: `weight/<site>` and `bias/<site>`; by input key `gram`, `mean` and, where it was measured,
-    `mean_absolute`."""
+    """Safetensors: `weight/<site>`, `bias/<site>` and `output_gram/<site>`; by input key `gram`, `mean` and
+    `mean_absolute`; what is not there was not measured."""
     output: str
     """Safetensors to write: `right/<site>`, `left/<site>` and `bias/<site>`, float32, and `order/<site>`, int64."""
 
@@ -106,6 +106,7 @@ def factor_block(payload: bytes) -> bytes:
             gram=tensors[f"gram/{key}"],
             mean=tensors[f"mean/{key}"],
             mean_absolute=tensors.get(f"mean_absolute/{key}"),
+            output_gram=tensors.get(f"output_gram/{edit.name}"),
         )
         made |= {f"right/{edit.name}": factors.right, f"left/{edit.name}": factors.left}
         if factors.bias is not None:
@@ -124,6 +125,9 @@ def _write(path: Path, sites: Sites, stats: CalibrationStats) -> FactorTask:
         tensors |= {f"gram/{key}": stats.gram[key].contiguous(), f"mean/{key}": stats.mean[key].contiguous()}
         if key in stats.mean_absolute:
             tensors[f"mean_absolute/{key}"] = stats.mean_absolute[key].contiguous()
+        output_gram = fitting_output_gram(stats, name, len(module.weight))
+        if output_gram is not None:
+            tensors[f"output_gram/{name}"] = output_gram.contiguous()
         if module.bias is not None:
             tensors[f"bias/{name}"] = module.bias.detach().contiguous()
     inputs, output = (path.with_suffix(suffix).absolute() for suffix in (".in", ".out"))

@@ -12,6 +12,7 @@ import torch
 from threadpoolctl import ThreadpoolController
 from torch import Tensor
 
+from edgeprune.calibrate.statistics import CalibrationStats
 from edgeprune.compress.asvd import factor_asvd
 from edgeprune.compress.fit_rounded import fit_rounded
 from edgeprune.compress.laser import factor_laser
@@ -23,7 +24,7 @@ from edgeprune.errors import ModelError
 from edgeprune.schema.kernel import FLOAT32, parse_kernel
 from edgeprune.schema.recipe import SiteEdit
 
-__all__ = ["factor_site", "one_thread"]
+__all__ = ["factor_site", "fitting_output_gram", "one_thread"]
 
 
 @contextlib.contextmanager
@@ -44,6 +45,12 @@ def _libraries() -> ThreadpoolController:
     return ThreadpoolController()
 
 
+def fitting_output_gram(stats: CalibrationStats, name: str, out_features: int) -> Tensor | None:
+    """[out, out] of a site's output gradients; None where it was not measured, or channels have left since."""
+    gram = stats.output_gram.get(name)
+    return gram if gram is not None and len(gram) == out_features else None
+
+
 def factor_site(
     edit: SiteEdit,
     weight: Tensor,
@@ -52,6 +59,7 @@ def factor_site(
     gram: Tensor,
     mean: Tensor,
     mean_absolute: Tensor | None = None,
+    output_gram: Tensor | None = None,
 ) -> Factors:
     """Factor one site as its edit says.
 
@@ -62,6 +70,7 @@ def factor_site(
         gram: [in, in] float64, second moment of the site's inputs.
         mean: [in] float64, their mean.
         mean_absolute: [in] float64, mean of their magnitudes; None where it was not measured.
+        output_gram: [out, out] float64, of the gradients of the site's output; None where it was not measured.
 
     Raises:
         ModelError: weights or statistics that are not finite, or statistics without what the method needs.
@@ -70,7 +79,7 @@ def factor_site(
     check_finite(f"The input statistics of {edit.name}", gram)
     try:
         with one_thread():
-            factors = _factors(edit, edit.rank, weight, bias, gram, mean, mean_absolute)
+            factors = _factors(edit, edit.rank, weight, bias, gram, mean, mean_absolute, output_gram)
             if edit.form == "pivot":
                 right, left, order = pivot(factors.right, factors.left)
                 factors = Factors(right=right, left=left, bias=factors.bias, order=order)
@@ -99,6 +108,7 @@ def _factors(
     gram: Tensor,
     mean: Tensor,
     mean_absolute: Tensor | None,
+    output_gram: Tensor | None,
 ) -> Factors:
     """Float64 factors by the edit's method."""
     match edit.method:
@@ -115,4 +125,6 @@ def _factors(
             return factor_svdllm(weight, gram, rank, bias=bias)
         case "lowrank":
             is_balanced = edit.kernel != FLOAT32
-            return factor_lowrank(weight, gram, rank, mean=mean, bias=bias, is_balanced=is_balanced)
+            return factor_lowrank(
+                weight, gram, rank, mean=mean, bias=bias, is_balanced=is_balanced, output_gram=output_gram
+            )

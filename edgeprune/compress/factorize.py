@@ -17,7 +17,7 @@ from torch import nn
 
 from edgeprune.calibrate.statistics import CalibrationStats, input_key
 from edgeprune.compress.factor_blocks import Sites, factor_blocks, is_worth_sharing
-from edgeprune.compress.factor_site import factor_site, one_thread
+from edgeprune.compress.factor_site import factor_site, fitting_output_gram, one_thread
 from edgeprune.compress.factored import FactoredLinear
 from edgeprune.compress.fit_rounded import fit_rounded
 from edgeprune.compress.neuron_order import order_neurons
@@ -128,4 +128,5 @@ def _factored(edit: SiteEdit, module: nn.Linear, stats: CalibrationStats) -> Fac
         gram=stats.gram[key],
         mean=stats.mean[key],
         mean_absolute=stats.mean_absolute.get(key),
+        output_gram=fitting_output_gram(stats, edit.name, len(module.weight)),
     )

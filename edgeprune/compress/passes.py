@@ -62,7 +62,7 @@ class Work:
         """Measure the statistics again where they are stale."""
         if not self.is_stale:
             return
-        self.stats = capture(
+        measured = capture(
             self.loaded,
             self.stats.tokens,
             general_tokens=self.stats.general_tokens,
@@ -72,6 +72,8 @@ class Work:
             # The passes weigh inputs only; gradients price edits, and those are chosen already.
             gradient_tokens=0,
         )
+        # What an output is worth is still told by the dense model's gradients.
+        self.stats = replace(measured, output_gram=self.stats.output_gram)
         self.is_stale = False
 
     def position(self, block_index: int) -> int:

@@ -23,6 +23,7 @@ import torch
 from torch import Tensor
 
 from edgeprune.calibrate.eigen import OutputSpectrum, output_spectrum
+from edgeprune.calibrate.output_weighting import output_root
 
 __all__ = ["Factors", "balance", "factor_lowrank"]
 
@@ -53,6 +54,7 @@ def factor_lowrank(
     bias: Tensor | None = None,
     is_balanced: bool = False,
     spectrum: OutputSpectrum | None = None,
+    output_gram: Tensor | None = None,
 ) -> Factors:
     """Best rank-`rank` factors of a weight under its inputs.
 
@@ -65,6 +67,9 @@ def factor_lowrank(
         is_balanced: spread the singular values over both factors, for factors that will be rounded.
         spectrum: of this weight under the gram, centred where a bias is used, with at least `rank` directions; found
             here when None.
+        output_gram: [out, out] float64, second moment of the loss's gradient at the output; where given, the outputs'
+            error is weighted by it, see `edgeprune.calibrate.output_weighting`. A spectrum given is of the weighted
+            outputs then.
 
     Raises:
         torch.linalg.LinAlgError: values that are not finite.
@@ -72,9 +77,13 @@ def factor_lowrank(
     W = weight.detach().double()
     uses_bias = bias is not None and mean is not None
     S = _centred(gram, mean) if uses_bias and mean is not None else gram.double()
-    values, directions = spectrum or output_spectrum(W, S, rank)
-    left = _complete(W, directions[:, : min(rank, _significant_count(values))], rank)  # eq. (1), (3)
-    right = left.T @ W  # eq. (2)
+    roots = output_root(output_gram)
+    weighted = W if roots is None else roots[0] @ W
+    values, directions = spectrum or output_spectrum(weighted, S, rank)
+    left = _complete(weighted, directions[:, : min(rank, _significant_count(values))], rank)  # eq. (1), (3)
+    right = left.T @ weighted  # eq. (2)
+    if roots is not None:
+        left = roots[1] @ left
     new_bias = None if bias is None else bias.detach().double()
     if uses_bias and new_bias is not None and mean is not None:
         mu = mean.double()
