@@ -49,7 +49,7 @@ def test_only_what_nothing_beats_is_left_of_each_group() -> None:
     menu, space = build_menu(problem, ()), build_space(problem)
     assert len(menu.columns) > len(space.columns)
     assert len(menu.groups) == len(space.groups)
-    compared = 0
+    group_count = 0
     for group in range(len(menu.groups)):
         options = [column for column in menu.columns if column.group == group]
         if any(column.price is None or column.channels is not None for column in options):
@@ -57,8 +57,8 @@ def test_only_what_nothing_beats_is_left_of_each_group() -> None:
         left = [column for column in space.columns if column.group == group]
         kept = without_dominated(options, resources=compared(problem.budget))
         assert [strip(column) for column in kept] == [strip(column) for column in left]
-        compared += 1
-    assert compared > 10
+        group_count += 1
+    assert group_count > 10
 
 
 def strip(column: Column) -> tuple[object, ...]:
