@@ -1,6 +1,7 @@
 """Expected loss of every rank of a site, for both truncations.
 
     lowrank   output covariance:  W S W^T = V diag(lambda) V^T,  loss(r) = sum_{i > r} lambda_i          (1)
+                                                with R W for W where the gradients' second moment was measured
     laser     plain SVD:          W = U diag(sigma) V^T,  loss(r) = sum_{i > r} sigma_i^2 v_i^T S v_i    (2)
 
 (1) Swift-SVD (arXiv 2604.01609) and SVD-LLM (arXiv 2403.07378): no matrix of rank r has a smaller output error.

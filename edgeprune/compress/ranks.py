@@ -12,6 +12,7 @@ Sources: Swift-SVD (arXiv 2604.01609) for the output-covariance form, equal to t
     (3)  from the side of the inputs where out > in, see `edgeprune.calibrate.eigen`
     (4)  with a bias:  S <- S - mu mu^T,  b' = b + (W - W') mu
     (5)  balanced:  right = P diag(s) Q^T,  left <- left P s^{1/2},  right <- s^{1/2} Q^T
+    (6)  with gradients known:  W <- R W before, left <- R^{-1} left after, see `edgeprune.calibrate.output_weighting`
 
 Everything is computed in float64. Keeps true: left has rank columns even where the data excite fewer directions; those
 are filled from what plain SVD would keep of the remainder, so unseen inputs are served too.
