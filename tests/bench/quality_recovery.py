@@ -51,8 +51,8 @@ from edgeprune.schema.base import Record  # noqa: E402
 from edgeprune.schema.events import NullProgress  # noqa: E402
 from edgeprune.schema.recipe import Recipe  # noqa: E402
 from edgeprune.schema.recovery import RECOVERY_MODES, Recovery, RecoveryMode  # noqa: E402
-from tests.bench.quality_lab import CONTEXT_TOKENS, DOMAINS, Domain, open_domain, results_folder, source_hash  # noqa: E402
-from tests.bench.quality_lab import Told as Telling  # noqa: E402
+from tests.bench import quality_lab as lab_model  # noqa: E402
+from tests.bench.quality_lab import CONTEXT_TOKENS, DOMAINS, Domain, open_domain  # noqa: E402
 from tests.bench.quality_rows import plan_recipe  # noqa: E402
 from tests.bench.search_claims import Claims  # noqa: E402
 from tests.bench.search_lab import lab_folder  # noqa: E402
@@ -77,6 +77,7 @@ class Losses(Record, frozen=True, kw_only=True):
     nats: tuple[float, ...]
     scored_bytes: tuple[int, ...]
     seconds: float
+    sources: str = ""
 
     @property
     def bits_per_byte(self) -> float:
@@ -91,7 +92,7 @@ def recovered(
     student = compress_model(domain.dense, bare, domain.stats, progress=NullProgress())
     text = read_recovery_text(domain.folder.texts, student, context_tokens=CONTEXT_TOKENS)
     plan = plan_recovery(student, domain.dense, text, minutes=minutes, mode=mode, seed=seed)
-    recover(student, domain.dense, text, plan, seed=seed, progress=Telling())
+    recover(student, domain.dense, text, plan, seed=seed, progress=lab_model.Told())
     return student, plan
 
 
@@ -242,7 +243,7 @@ def main() -> int:
     if options.quick:
         minutes = 1.0
         # Steps that fit into a minute of a machine that does other work as well.
-        data.BATCH_TOKENS, data.SELECTION_TOKENS = CONTEXT_TOKENS, 4 * CONTEXT_TOKENS
+        data.BATCH_TOKENS, data.SELECTION_TOKENS = CONTEXT_TOKENS, CONTEXT_TOKENS
     limit = 8 if options.quick else None
     claims = Claims()
     for name in options.domain or DOMAINS[:1]:
@@ -293,15 +294,20 @@ def _compare(
             lambda: from_nothing(domain, size(), minutes=minutes, seed=seed),
         ),
     }
-    found = {}
+    found: dict[str, Losses] = {}
+    sources = lab_model.source_hash("calibrate", "compress", "intake")
     for label, (parts, make) in makers.items():
-        key = hash_parts(domain.key, label, parts, limit, source_hash("calibrate", "compress", "intake"))
-        file = results_folder() / f"recovery-{domain.name}-{label.replace(' ', '-')}-{key[:12]}.json"
-        if not file.is_file():
-            print(f"{domain.name} {label} {parts}", file=sys.stderr, flush=True)
-            model, trained = make()
-            write_record(file, document_losses(model, path, label=label, trained=trained, limit=limit))
-        found[label] = read_record(file, Losses)
+        key = hash_parts(domain.key, label, parts, limit)
+        file = lab_model.results_folder() / f"recovery-{domain.name}-{label.replace(' ', '-')}-{key[:12]}.json"
+        before = read_record(file, Losses) if file.is_file() else None
+        if before is not None and (before.sources == sources or lab_model.is_kept()):
+            found[label] = before
+            continue
+        print(f"{domain.name} {label} {parts}", file=sys.stderr, flush=True)
+        model, trained = make()
+        measured = document_losses(model, path, label=label, trained=trained, limit=limit)
+        found[label] = msgspec.structs.replace(measured, sources=sources)
+        write_record(file, found[label])
     return found
 
 
