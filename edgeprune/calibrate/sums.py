@@ -61,8 +61,11 @@ class Sums:
 
     def add_gradients(self, name: str, gradients: Tensor) -> None:
         """Add a batch [rows, out] float32 of gradients of a site's output."""
-        found = (gradients.T @ gradients).double()
-        self.output_grams[name] = self.output_grams[name] + found if name in self.output_grams else found
+        found = gradients.T @ gradients
+        if name in self.output_grams:
+            self.output_grams[name] += found  # in place and without a copy in float64: these are large
+        else:
+            self.output_grams[name] = found.double()
 
     def output_gram(self) -> dict[str, Tensor]:
         """By site, where asked for: see `CalibrationStats.output_gram`."""
