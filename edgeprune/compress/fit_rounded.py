@@ -8,7 +8,8 @@ second one that makes up for what rounding does to the first:
 the least squares answer under the inputs' second moment S, drawn to L by delta where the data say nothing. Rounding
 costs a balanced pair about twice what it costs the dense matrix, and fitted so 1.5 times; pivot rows, whose errors the
 other rows add up, 9 times and 6.5 times (means over 10 sites of a 14-million-parameter Llama at three ranks, 8 and 4
-bits alike).
+bits alike). Of the whole model's loss truncation takes most: at 0.7 of the parameters in 4 bits, rounding adds 0.0033
+bits-per-byte to factors and 0.0032 fitted, 0.025 to the pivot form; in 8 bits 0.0002 at most to either.
 """
 
 from dataclasses import replace
