@@ -35,8 +35,10 @@ SPLITS = 2
 """How often a branch may be split before it is closed as it is."""
 FIRST_WORK = 120_000
 """Partial allocations of a branch's first closing: a few hundredths of a second."""
-WORK_LIMIT = 2_000_000
-"""Partial allocations of one program: about half a second."""
+WORK_LIMIT = 800_000
+"""Partial allocations of one program: about a fifth of a second."""
+EXACT_FACTOR = 3
+"""How much more where no gap is to be left."""
 RELAXATION_WORK = 30_000
 """What a relaxation counts as, which takes about as long as that many partial allocations."""
 WITHIN = 1e-9
@@ -161,7 +163,7 @@ class _Work:
     def __init__(self, program: Program, relaxations: Relaxations, *, gap: float) -> None:
         self.branches = [_Branch((column,)) for column in program.branch]
         self.best: Solution | None = None
-        self.left = WORK_LIMIT
+        self.left = WORK_LIMIT if gap > 0.0 else EXACT_FACTOR * WORK_LIMIT
         # A slack is no loss: whether it is none must be told from next to none.
         self.absolute_gap = ABSOLUTE_GAP if gap > 0.0 and not program.slack_upper else 1e-3 * ABSOLUTE_GAP
         self.cutoff = math.inf

@@ -9,6 +9,7 @@ Without a time limit or objective one solve is exact. Limits on quality alone as
 
 import dataclasses
 import math
+from collections.abc import Sequence
 
 from msgspec.structs import replace
 
@@ -25,6 +26,8 @@ from edgeprune.search.space import Space
 __all__ = ["basis_of", "choose", "limits_of", "unpredicted", "variants"]
 
 CACHED_SHARES = (1.0, 0.75, 0.5, 0.25, 0.0)
+REFINEMENTS = (1 / 8, 1 / 16)
+"""Steps to both sides of the best share that are tried after those."""
 
 
 def limits_of(problem: Problem, space: Space, allocator: Allocator) -> Limits:
@@ -70,9 +73,9 @@ def unpredicted(problem: Problem, space: Space, allocator: Allocator) -> tuple[s
     return tuple(notes)
 
 
-def variants(problem: Problem, limits: Limits) -> list[Limits]:
+def variants(problem: Problem, limits: Limits, shares: Sequence[float] = CACHED_SHARES) -> list[Limits]:
     """The limits at each share of cached weights a device with a known cache can have."""
-    sizes = [(share, problem.cost_model.working_set_limit(share)) for share in CACHED_SHARES]
+    sizes = [(share, problem.cost_model.working_set_limit(share)) for share in shares if 0.0 <= share <= 1.0]
     return [
         dataclasses.replace(limits, cached_fraction=share, working_set_bytes=size)
         for share, size in sizes
@@ -122,17 +125,22 @@ def _over_shares(
         if free is None or predicted_verdict(free, timed) == "met":
             return free
     best: Candidate | None = None
+    near: float | None = None
     known = bound = math.inf
-    # The most promising share first, and then only what beats the best so far: most are refuted by their relaxations.
-    tried = [(variant, started(variant)) for variant in variants(problem, limits)]
-    for variant, share in sorted(tried, key=lambda pair: pair[1].bound):
-        answer = share.finish(below=known)
-        entry = made(answer, is_stepped=variant.working_set_bytes is not None)
-        bound = min(bound, answer.bound)
-        if answer.allocation is not None and entry is not None:
-            known = answer.allocation.objective
-            if best is None or measure(entry, objective) < measure(best, objective):
-                best = entry
+    for step in (None, *REFINEMENTS):
+        if step is not None and near is None:
+            break
+        shares = CACHED_SHARES if step is None or near is None else (near + step, near - step)
+        # The most promising share first, and then only what beats the best: most are refuted by their relaxations.
+        tried = [(variant, started(variant)) for variant in variants(problem, limits, shares)]
+        for variant, share in sorted(tried, key=lambda pair: pair[1].bound):
+            answer = share.finish(below=known)
+            entry = made(answer, is_stepped=variant.working_set_bytes is not None)
+            bound = min(bound, answer.bound)
+            if answer.allocation is not None and entry is not None:
+                known = answer.allocation.objective
+                if best is None or measure(entry, objective) < measure(best, objective):
+                    best, near = entry, variant.cached_fraction
     if best is None:
         return None
     # What was refuted at one share counts for the gap at another: the answer is the best of all of them.
@@ -146,7 +154,7 @@ def basis_of(space: Space, *, is_stepped: bool = False) -> str:
     if space.is_restricted:
         heuristics.append("ladders of depth or channels thinned")
     if is_stepped:
-        heuristics.append("share of cached weights in steps of a quarter")
+        heuristics.append("share of cached weights in steps of a sixteenth near the best")
     return "exact" if not heuristics else f"exact but for: {', '.join(heuristics)}"
 
 
