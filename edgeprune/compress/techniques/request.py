@@ -107,9 +107,7 @@ def rank_options(site: SiteSpec, form: SiteForm) -> list[int]:
     return list(range(step, break_even_rank(site.in_features, site.out_features, form) + 1, step))
 
 
-def rank_menus(
-    losses: dict[SiteSpec, NDArray[np.float64]], form: SiteForm
-) -> tuple[list[list[int]], list[Menu]]:
+def rank_menus(losses: dict[SiteSpec, NDArray[np.float64]], form: SiteForm) -> tuple[list[list[int]], list[Menu]]:
     """For each site the ranks on offer, and their menu, whose last option is the dense matrix.
 
     Args:
