@@ -53,12 +53,12 @@ def intervene(
     if max_loss is not None and not domain:
         raise UsageError("--max-loss limits the loss on domain text; name it with --domain.")
     from edgeprune.calibrate.capture import capture  # torch: after the flags are known to be good
-    from edgeprune.chat_template import ChatTemplate
     from edgeprune.calibrate.corpus import encode, pack_windows, separator_token
     from edgeprune.calibrate.documents import read_documents
     from edgeprune.calibrate.questions import read_questions
     from edgeprune.calibrate.selection import prepare_selection
     from edgeprune.calibrate.token_bytes import token_byte_lengths
+    from edgeprune.chat_template import ChatTemplate
     from edgeprune.compress.apply import compress_model
     from edgeprune.compress.laser_search.run import search_laser
     from edgeprune.compress.save import save_hf

@@ -20,7 +20,7 @@ from edgeprune.shapes import edit_shapes
 __all__ = ["adopt_recipe", "parse_recipe", "read_recipe_file", "recipe_toml", "write_recipe_file"]
 
 HEADER = """\
-# What is done to the model, in this order: blocks, tokens, groups, channels, ranks, refit, recovery, bits. Edit it, then
+# What is done to the model, in order: blocks, tokens, groups, channels, ranks, refit, recovery, bits. Edit it, then
 # run the same `edgeprune run` again (or `compress`, `export`, `validate`): it runs as written, or is refused with the
 # line.
 # `edgeprune explain` says what each choice costs and saves.

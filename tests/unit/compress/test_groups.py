@@ -126,7 +126,8 @@ def test_errors_on_the_same_text_are_the_orders_own() -> None:
 
 
 @pytest.mark.parametrize(
-    ("count", "menu"), [(1, ()), (2, (1,)), (5, (1, 2, 3, 4)), (6, (2, 3, 4, 5)), (8, (2, 4, 6, 7)), (32, (8, 16, 24, 28))]
+    ("count", "menu"),
+    [(1, ()), (2, (1,)), (5, (1, 2, 3, 4)), (6, (2, 3, 4, 5)), (8, (2, 4, 6, 7)), (32, (8, 16, 24, 28))],
 )
 def test_menus_leave_at_least_one_group_and_stay_short(count: int, menu: tuple[int, ...]) -> None:
     assert group_menu(count) == menu
