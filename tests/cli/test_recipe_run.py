@@ -69,7 +69,7 @@ def test_a_recipe_that_does_not_fit_is_refused_before_any_work(
     recipe.write_text(good.replace("rank = 5", "rank = 5000"))
     answer = cli(*arguments(inputs, output, recipe))
     assert answer.code == 2
-    assert re.search(r"mine\.toml:5: recipe site blocks\.0\.q: rank 5000", answer.err)
+    assert re.search(r"mine\.toml:6: recipe site blocks\.0\.q: rank 5000", answer.err)
     recipe.write_text(good)
     answer = cli(*arguments(inputs, output, recipe, "--context", "96"))
     assert answer.code == 2

@@ -55,8 +55,8 @@ class ProcessExecutor:
             with selectors.DefaultSelector() as selector:
                 while waiting or self._busy:
                     while waiting and len(self._busy) < self.worker_count:
-                        worker = self._idle.pop() if self._idle else self._start()
                         index = waiting.popleft()
+                        worker = self._take(is_second_try=index in lost)
                         self._busy[worker] = index
                         selector.register(worker, selectors.EVENT_READ, worker)
                         worker.send(function, payloads[index])
@@ -90,6 +90,20 @@ class ProcessExecutor:
             worker.end()
         self._idle.clear()
         self._busy.clear()
+
+    def _take(self, *, is_second_try: bool) -> Worker:
+        """A worker for a task.
+
+        One that rested may have died meanwhile, which is no fault of the task it is handed: a second try gets a new
+        one, so that a task is only blamed for a worker that it ended itself.
+        """
+        if not self._idle:
+            return self._start()
+        worker = self._idle.pop()
+        if not is_second_try:
+            return worker
+        worker.end()
+        return self._start()
 
     def _start(self) -> Worker:
         return Worker(self._child_module, thread_count=self._thread_count)

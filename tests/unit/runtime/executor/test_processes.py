@@ -106,6 +106,21 @@ def test_a_killed_worker_costs_the_task_it_held_and_no_other(processes: Open, tm
     assert not is_alive(pids_in(held)[0])
 
 
+def test_workers_that_died_while_they_rested_are_no_fault_of_the_task(processes: Open) -> None:
+    executor = processes(3)
+    wanted = 0
+    while len(executor.worker_pids) < 3:  # a quick worker may have taken two tasks
+        list(executor.run("test_tasks:process", [b""] * 12))
+        wanted += 1
+        if wanted > 20:
+            pytest.skip("one worker does everything here")
+    for pid in executor.worker_pids:
+        os.kill(pid, signal.SIGKILL)
+    assert dict(executor.run("test_tasks:reverse", PAYLOADS)) == {
+        index: payload[::-1] for index, payload in enumerate(PAYLOADS)
+    }
+
+
 def test_a_task_that_ends_its_worker_twice_is_given_up(processes: Open) -> None:
     with pytest.raises(DeviceError, match=r"Task 1 of 1 .* twice \(exit code 7, its last line: the disk is on fire\)"):
         list(processes(2).run("test_tasks:leave", [b""]))
