@@ -222,7 +222,6 @@ def measure(loaded: LoadedModel, training: dict[str, Any]) -> dict[str, Any]:
         criterion("plain SVD at half rank, loss / dense", 1 + svd["all"], 2.0, is_least=True, source="all report text")
     )
     depth = measure_depth(loaded, first, lambda recipe: rises(edited(recipe, first)[0]))
-    # A third of ten blocks lies between three and four; the promise is held to the smaller number.
     criteria.append(
         criterion(
             f"{len(depth[0]['blocks'])} of {len(loaded.spec.blocks)} blocks dropped, rise",

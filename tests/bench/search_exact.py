@@ -28,6 +28,7 @@ from edgeprune.schema.budget import Budget, BudgetRequest, Limit, Workload
 from edgeprune.schema.candidate import Candidate, SearchResult
 from edgeprune.schema.device import DeviceProfile
 from edgeprune.schema.events import NullProgress
+from edgeprune.schema.lock import parse_locks
 from edgeprune.schema.model import ModelSpec
 from edgeprune.schema.recipe import Recipe
 from edgeprune.schema.residuals import Evaluation, Residuals
@@ -53,6 +54,10 @@ WITHIN = 0.002
 """Of the best recipe's loss."""
 QUANTILES = (0.03, 0.1, 0.25, 0.5, 0.8)
 """Limits lie at these quantiles of what the recipes need."""
+
+
+LOCKS = parse_locks(("*.o=factors",))
+"""The menu stores ranks as factors alone: pivot rows would be the same weights at another price."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,6 +91,7 @@ class Tiny:
                 arrays=self.arrays,
                 workload=self.workload,
                 seed=0,
+                locks=LOCKS,
                 residuals=residuals,
                 region=region,
             )
@@ -102,6 +108,7 @@ class Tiny:
                 arrays=self.arrays,
                 workload=self.workload,
                 seed=0,
+                locks=LOCKS,
                 residuals=residuals,
                 region=region,
             )

@@ -27,7 +27,7 @@ from edgeprune.compress.apply import compress_model
 from edgeprune.intake.load import LoadedModel, load_tokenizer
 from edgeprune.schema.events import NullProgress
 from edgeprune.schema.model import ModelSpec
-from edgeprune.schema.recipe import KeepChannels, Recipe, SiteEdit
+from edgeprune.schema.recipe import ChannelCriterion, Drops, KeepChannels, Recipe, SiteEdit
 from edgeprune.schema.scores import ScoreArrays, Scores
 from tests.tiny import write_tiny_llama
 
@@ -36,6 +36,8 @@ __all__ = ["KERNELS", "MENU", "Option", "all_losses", "calibrated", "recipe_of",
 KERNELS = ("fp32", "int8_b32_a4", "int4_b32_a4")
 HIDDEN, WIDTH, RANK, CONTEXT = 128, 352, 32, 128
 DROPPED = (1,)
+CRITERION: ChannelCriterion = "obs"
+"""In which order channels leave, as the scores of a calibration have it."""
 
 
 @dataclass(frozen=True)
@@ -127,12 +129,14 @@ def restricted(spec: ModelSpec, scores: Scores, arrays: ScoreArrays) -> tuple[Sc
             elif site.role != "down":
                 kernels[1:] = math.nan
             kept[f"kernel_loss/{site.name}"], kept[f"rank_loss/lowrank/{site.name}"] = kernels, ranks
-    depth = tuple(option for option in scores.depth if option.drop_blocks == DROPPED)
+    assert scores.channel_criterion == CRITERION
+    depth = tuple(option for option in scores.depth if option.drops == Drops(blocks=DROPPED))
     return (
         replace(
             scores,
             rank_methods=("lowrank",),
             channel_counts=tuple((WIDTH // 2,) for _ in spec.blocks),
+            group_counts=(),
             depth=depth,
             vocabulary=(),
         ),
@@ -148,7 +152,7 @@ def recipe_of(spec: ModelSpec, options: Sequence[Option | None]) -> Recipe:
         if option is None:
             continue
         if option.channels is not None:
-            channels.append(KeepChannels(block=block.index, kept_count=option.channels))
+            channels.append(KeepChannels(block=block.index, kept_count=option.channels, criterion=CRITERION))
         by_role = {site.role: site.name for site in block.sites}
         if option.rank is not None or option.o_kernel != "fp32":
             sites.append(SiteEdit(name=by_role["o"], kernel=option.o_kernel, rank=option.rank))
