@@ -12,9 +12,9 @@ WINDOW_TOKENS = 256
 
 
 def network_config(
-    vocab_size: int, *, num_blocks: int = 10, hidden_size: int = 192, ffn_size: int = 384
+    vocab_size: int, *, num_blocks: int = 12, hidden_size: int = 192, ffn_size: int = 288
 ) -> LlamaConfig:
-    """Configuration of the demo model; the defaults give 3.99 million parameters, 7.97 MB in bfloat16."""
+    """Configuration of the demo model; the defaults give 3.96 million parameters, 7.92 MB in bfloat16."""
     return LlamaConfig(
         vocab_size=vocab_size,
         hidden_size=hidden_size,

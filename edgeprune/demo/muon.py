@@ -27,7 +27,7 @@ class Muon:
     """
 
     def __init__(
-        self, weights: Iterable[torch.nn.Parameter], *, rate: float, momentum: float = 0.95, decay: float = 0.1
+        self, weights: Iterable[torch.nn.Parameter], *, rate: float, momentum: float = 0.95, decay: float = 0.05
     ) -> None:
         self.rate = rate
         self._momentum, self._decay = momentum, decay

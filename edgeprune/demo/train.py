@@ -1,6 +1,6 @@
 """Make the demo from a seed: tokenizer, model, stored texts and questions.
 
-    python -m edgeprune.demo.train --seed 0 --steps 1200 --out DIR
+    python -m edgeprune.demo.train --seed 0 --steps 1200 --threads 1 --out DIR
 
 Equal seed, steps and thread count give equal weights on equal hardware and library versions. `DIR` gets the layout of
 the package data; `DIR/model/training.json` records how it was made and what it scores. `--minutes` sets the number of
@@ -41,7 +41,7 @@ from edgeprune.demo.world import World
 __all__ = ["DEFAULT_STEPS", "fit", "main"]
 
 DEFAULT_STEPS = 1200
-"""Steps of the shipped demo: 24 minutes on two cores. By 2,800 steps rare facts are known as well as frequent ones."""
+"""Steps of the shipped demo: 46 minutes on one core. By 2,800 steps rare facts are known as well as frequent ones."""
 
 BATCH_SIZE = 16
 """Windows per step."""
