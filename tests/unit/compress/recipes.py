@@ -4,10 +4,23 @@ from edgeprune.calibrate.statistics import CalibrationStats
 from edgeprune.intake.load import LoadedModel
 from edgeprune.schema.model import SiteRole, site_name
 from edgeprune.schema.recipe import KeepChannels, KeepTokens, Recipe, SiteEdit
+from edgeprune.schema.scores import CalibrationSummary
 
-__all__ = ["Tiny", "every_edit", "no_edit"]
+__all__ = ["NO_SUMMARY", "Tiny", "every_edit", "no_edit"]
 
 Tiny = tuple[LoadedModel, CalibrationStats]
+
+NO_SUMMARY = CalibrationSummary(
+    domain_token_count=1,
+    general_token_count=1,
+    document_count=1,
+    stability=None,
+    sequence_tokens=1,
+    data_hash="",
+    edits_hash="",
+    general_source="",
+)
+"""Of scores that a test makes up."""
 
 
 def no_edit(loaded: LoadedModel, **fields: object) -> Recipe:

@@ -23,9 +23,9 @@ from edgeprune.errors import ModelError, UsageError
 from edgeprune.intake.load import load_model
 from edgeprune.schema.events import NullProgress
 from edgeprune.schema.recipe import Recipe, SiteEdit
-from edgeprune.schema.scores import CalibrationSummary, Scores
+from edgeprune.schema.scores import Scores
 from edgeprune.shapes import count_parameters, edit_shapes
-from tests.unit.compress.recipes import Tiny, no_edit
+from tests.unit.compress.recipes import NO_SUMMARY, Tiny, no_edit
 
 LAB = os.environ.get("EDGEPRUNE_LAB")
 
@@ -131,18 +131,8 @@ def test_the_techniques_keep_one_share_of_every_site(tiny_llama: Tiny, technique
 def _recipe(tiny: Tiny, technique: str, kept: float) -> Recipe:
     """Neither technique reads scores."""
     spec = tiny[0].spec
-    summary = CalibrationSummary(
-        domain_token_count=1,
-        general_token_count=1,
-        document_count=1,
-        stability=None,
-        sequence_tokens=1,
-        data_hash="",
-        edits_hash="",
-        general_source="",
-    )
     scores = Scores(
-        model_hash=spec.model_hash, seed=0, calibration=summary, dense_losses=(), kernels=("fp32",), rank_methods=()
+        model_hash=spec.model_hash, seed=0, calibration=NO_SUMMARY, dense_losses=(), kernels=("fp32",), rank_methods=()
     )
     return technique_recipe(spec, technique, kept, scores=scores, arrays={}, context_tokens=32)
 

@@ -17,9 +17,9 @@ from edgeprune.errors import UsageError
 from edgeprune.schema.events import NullProgress
 from edgeprune.schema.model import site_name
 from edgeprune.schema.recipe import ChannelCriterion, Recipe
-from edgeprune.schema.scores import CalibrationSummary, ScoreArrays, Scores, VocabularyOption
+from edgeprune.schema.scores import ScoreArrays, Scores, VocabularyOption
 from edgeprune.shapes import count_parameters, edit_shapes
-from tests.unit.compress.recipes import Tiny
+from tests.unit.compress.recipes import NO_SUMMARY, Tiny
 
 TECHNIQUES = [criterion for criterion in get_args(ChannelCriterion) if criterion != "output"]
 
@@ -37,16 +37,7 @@ def _scores(tiny: Tiny) -> tuple[Scores, ScoreArrays]:
     scores = Scores(
         model_hash=loaded.spec.model_hash,
         seed=0,
-        calibration=CalibrationSummary(
-            domain_token_count=1,
-            general_token_count=1,
-            document_count=1,
-            stability=None,
-            sequence_tokens=1,
-            data_hash="",
-            edits_hash="",
-            general_source="",
-        ),
+        calibration=NO_SUMMARY,
         dense_losses=(),
         kernels=("fp32",),
         rank_methods=("lowrank", "laser"),

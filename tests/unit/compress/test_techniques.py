@@ -16,8 +16,9 @@ from edgeprune.errors import UsageError
 from edgeprune.intake.spec import read_spec
 from edgeprune.schema.model import BlockSpec, ModelSpec, SiteSpec
 from edgeprune.schema.recipe import Recipe
-from edgeprune.schema.scores import CalibrationSummary, DepthOption, ScoreArrays, Scores, VocabularyOption
+from edgeprune.schema.scores import DepthOption, ScoreArrays, Scores, VocabularyOption
 from edgeprune.shapes import count_parameters, edit_shapes
+from tests.unit.compress.recipes import NO_SUMMARY
 
 
 def _spec() -> ModelSpec:
@@ -84,16 +85,7 @@ def _scores(spec: ModelSpec) -> tuple[Scores, ScoreArrays]:
     scores = Scores(
         model_hash=spec.model_hash,
         seed=0,
-        calibration=CalibrationSummary(
-            domain_token_count=1,
-            general_token_count=1,
-            document_count=1,
-            stability=None,
-            sequence_tokens=1,
-            data_hash="",
-            edits_hash="",
-            general_source="",
-        ),
+        calibration=NO_SUMMARY,
         dense_losses=(),
         kernels=("fp32",),
         rank_methods=("lowrank", "laser"),
