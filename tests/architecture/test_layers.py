@@ -32,7 +32,8 @@ ALLOWED = {
     "calibrate": FOUNDATION | {"intake", "calibrate"},
     "compress": FOUNDATION | {"intake", "calibrate", "compress"},
     "export": FOUNDATION | {"intake", "calibrate", "compress", "export"},
-    "cli": BELOW | {"artifacts", "cli", "api"},
+    "jobs": FOUNDATION | {"api", "pipeline", "jobs"},
+    "cli": BELOW | {"artifacts", "cli", "api", "jobs"},
 }
 """Room -> rooms it may import; `pipeline` and `api` order the stages and may import all but the front doors."""
 
