@@ -11,11 +11,14 @@ Arrays stand in an `.npz` beside the record, all float64, losses in nats per tok
 The losses' keys behind `general/` hold what the same edits, made for the domain, add on general text.
 """
 
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, TypeAlias
 
 from edgeprune.schema.base import SCHEMA_VERSION, Basis, Record
 from edgeprune.schema.recipe import ChannelCriterion, Drops
+
+if TYPE_CHECKING:
+    import numpy as np  # the daemon and most verbs touch no arrays
+    from numpy.typing import NDArray
 
 __all__ = [
     "GENERAL_PREFIX",
@@ -30,7 +33,7 @@ __all__ = [
 GENERAL_PREFIX = "general/"
 """Of the arrays' keys that hold losses on general text."""
 
-ScoreArrays = dict[str, NDArray[np.float64]]
+ScoreArrays: TypeAlias = "dict[str, NDArray[np.float64]]"
 """The arrays beside the record, by the keys above."""
 
 
