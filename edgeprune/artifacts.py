@@ -28,6 +28,7 @@ __all__ = [
     "read_record",
     "read_toml",
     "record_json",
+    "repair_lines",
     "resolve_inside",
     "write_arrays",
     "write_record",
@@ -125,6 +126,31 @@ def resolve_inside(folder: Path, relative: str) -> Path:
     if Path(relative).is_absolute() or not target.is_relative_to(root) or target == root:
         raise ModelError(f"The path {relative!r} named in {folder} leaves that folder; refuse files from this source.")
     return target
+
+
+def repair_lines(path: Path) -> int:
+    """Cut off a last line without an end, as a kill or a full disk leaves it; gives the bytes that stay.
+
+    A file that is missing has none.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return 0
+    try:
+        size = end = os.fstat(descriptor).st_size
+        while end > 0:
+            start = max(0, end - 4096)
+            found = os.pread(descriptor, end - start, start).rfind(b"\n")
+            if found >= 0:
+                end = start + found + 1
+                break
+            end = start
+        if end != size:
+            os.ftruncate(descriptor, end)
+        return end
+    finally:
+        os.close(descriptor)
 
 
 def record_json(record: Any, *, indent: int = 2) -> bytes:

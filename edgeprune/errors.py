@@ -17,6 +17,7 @@
 Each message is one or two sentences: what happened, on what, and what to do.
 """
 
+import errno
 from enum import IntEnum
 
 __all__ = [
@@ -34,6 +35,7 @@ __all__ = [
     "RuntimeUnavailableError",
     "UnsupportedArchitectureError",
     "UsageError",
+    "describe",
 ]
 
 
@@ -116,3 +118,32 @@ class Cancelled(EdgePruneError):  # noqa: N818 - an interruption is not an error
     """The user interrupted the work; finished stages are kept."""
 
     exit_code = ExitCode.INTERRUPTED
+
+
+def describe(error: BaseException) -> tuple[str, ExitCode]:
+    """One clear sentence for any error, ours or not, and its exit code."""
+    if isinstance(error, EdgePruneError):
+        return str(error), ExitCode(error.exit_code)
+    if isinstance(error, KeyboardInterrupt):
+        return "interrupted; finished stages are kept, the same command resumes.", ExitCode.INTERRUPTED
+    if isinstance(error, ModuleNotFoundError) and error.name is not None:
+        return (
+            f"{error.name} is not installed, and this needs it; run pip install 'edgeprune[compress]', "
+            "or do this part on a host that has it."
+        ), ExitCode.RUNTIME
+    if isinstance(error, MemoryError) or _says_out_of_memory(error):
+        return ("out of memory; close programs, use a shorter --context, or a host with more memory."), ExitCode.RUNTIME
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        return "the disk is full; free space and run again, finished stages are kept.", ExitCode.RUNTIME
+    detail = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    return (
+        f"unexpected {type(error).__name__}: {detail}. This is a defect; run again with EDGEPRUNE_DEBUG=1 "
+        "and report what it prints."
+    ), ExitCode.RUNTIME
+
+
+def _says_out_of_memory(error: BaseException) -> bool:
+    """Torch, onnxruntime and the loader of shared libraries raise their own classes for it."""
+    text = str(error).lower()
+    signs = ("can't allocate memory", "cannot allocate memory", "bad_alloc", "failed to map segment")
+    return any(sign in text for sign in signs)

@@ -1,7 +1,7 @@
 """What is done to a run folder: made, solved again, explained, compressed, exported, measured, reported."""
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from msgspec.structs import replace
@@ -63,13 +63,28 @@ def preview(request: RunRequest, *, output: Path | None = None) -> RunPreview:
     )
 
 
-def run(request: RunRequest, *, output: Path | None = None, progress: Progress | None = None) -> RunOutcome:
+def run(
+    request: RunRequest,
+    *,
+    output: Path | None = None,
+    runs: Path | None = None,
+    opened: Callable[[Path], None] = lambda folder: None,
+    progress: Progress | None = None,
+) -> RunOutcome:
     """All stages; resumes from the last finished one.
 
     Raises:
         EdgePruneError: as `edgeprune.errors` lists; a budget that cannot be met is an outcome, not an error.
+    Args:
+        request: what to do.
+        output: the run folder; None names one after the model.
+        runs: where that one lies; None: `edgeprune-runs` here.
+        opened: told the run folder as soon as it is known.
+        progress: told all along.
+
     """
-    work, spec = open_new_run(request, output, progress or NullProgress())
+    work, spec = open_new_run(request, output, progress or NullProgress(), runs=runs)
+    opened(work.folder.root)
     needs = _needs(work, spec)
     check_needs(needs)
     if work.request.cluster is not None:

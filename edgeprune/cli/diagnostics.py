@@ -1,12 +1,11 @@
 """The only file that writes stderr: progress, notes, and errors with their exit codes."""
 
-import errno
 import sys
 import time
 import traceback
 from os import environ
 
-from edgeprune.errors import EdgePruneError, ExitCode
+from edgeprune.errors import ExitCode, describe
 from edgeprune.schema.base import Verdict
 from edgeprune.schema.events import Event
 from edgeprune.units import format_seconds
@@ -73,36 +72,8 @@ def exit_code_of(verdict: Verdict) -> ExitCode:
 
 def explain(error: BaseException) -> ExitCode:
     """Write one clear sentence for an error and give its exit code."""
-    if isinstance(error, EdgePruneError):
-        note(f"edgeprune: {error}")
-        return ExitCode(error.exit_code)
-    if isinstance(error, KeyboardInterrupt):
-        note("edgeprune: interrupted; finished stages are kept, the same command resumes.")
-        return ExitCode.INTERRUPTED
-    if isinstance(error, ModuleNotFoundError) and error.name is not None:
-        note(
-            f"edgeprune: {error.name} is not installed, and this needs it; run pip install 'edgeprune[compress]', "
-            "or do this part on a host that has it."
-        )
-        return ExitCode.RUNTIME
-    if isinstance(error, MemoryError) or _says_out_of_memory(error):
-        note("edgeprune: out of memory; close programs, use a shorter --context, or a host with more memory.")
-        return ExitCode.RUNTIME
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-        note("edgeprune: the disk is full; free space and run again, finished stages are kept.")
-        return ExitCode.RUNTIME
-    if "EDGEPRUNE_DEBUG" in environ:
+    sentence, code = describe(error)
+    if "EDGEPRUNE_DEBUG" in environ and sentence.startswith("unexpected "):
         note("".join(traceback.format_exception(error)))
-    detail = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-    note(
-        f"edgeprune: unexpected {type(error).__name__}: {detail}. This is a defect; run again with EDGEPRUNE_DEBUG=1 "
-        "and report what it prints."
-    )
-    return ExitCode.RUNTIME
-
-
-def _says_out_of_memory(error: BaseException) -> bool:
-    """Torch, onnxruntime and the loader of shared libraries raise their own classes for it."""
-    text = str(error).lower()
-    signs = ("can't allocate memory", "cannot allocate memory", "bad_alloc", "failed to map segment")
-    return any(sign in text for sign in signs)
+    note(f"edgeprune: {sentence}")
+    return code

@@ -8,6 +8,7 @@ from pathlib import Path
 import msgspec
 from msgspec.structs import replace
 
+from edgeprune.artifacts import repair_lines
 from edgeprune.errors import Cancelled
 from edgeprune.schema.events import Event, Progress
 
@@ -20,6 +21,7 @@ class Journal:
     def __init__(self, path: Path, onward: Progress, *, clock: Callable[[], float] = time.time) -> None:
         """Append to `path` and forward each event to `onward`."""
         self._path = path
+        self._is_whole = False
         self._onward = onward
         self._clock = clock
         self._lock = threading.Lock()
@@ -39,6 +41,9 @@ class Journal:
                 remaining = elapsed * (1.0 - done) / done
             stamped = replace(event, time_s=now, remaining_s=remaining)
             self._path.parent.mkdir(parents=True, exist_ok=True)
+            if not self._is_whole:
+                repair_lines(self._path)  # what a kill cut short is no event, and must not spoil the next
+                self._is_whole = True
             with self._path.open("ab") as stream:
                 stream.write(msgspec.json.encode(stamped) + b"\n")
         self._onward.emit(stamped)

@@ -27,8 +27,12 @@ from edgeprune.search.locks import Holds
 __all__ = ["need_stages", "open_new_run", "reopen_run", "run_of"]
 
 
-def open_new_run(request: RunRequest, output: Path | None, progress: Progress) -> tuple[Run, ModelSpec]:
+def open_new_run(
+    request: RunRequest, output: Path | None, progress: Progress, *, runs: Path | None = None
+) -> tuple[Run, ModelSpec]:
     """The run folder of a request, with its manifest, ready for the stages; and the shapes of its model.
+
+    Without an `output` the folder is named after the model, in `runs` or in `edgeprune-runs` here.
 
     Raises:
         UsageError: paths, locks, a context or a recipe that cannot be used.
@@ -45,7 +49,7 @@ def open_new_run(request: RunRequest, output: Path | None, progress: Progress) -
     completed = adopt_recipe(completed, spec)
     context_tokens(completed, spec)
     Holds(spec, completed.locks)  # a mistyped pattern is refused before anything is measured
-    folder = open_output(output, name=spec.name, model_hash=spec.model_hash)
+    folder = open_output(output, name=spec.name, model_hash=spec.model_hash, runs=runs)
     if folder.manifest.is_file():
         manifest = replace(read_manifest(folder), request=completed, versions=tool_versions())
     else:

@@ -56,6 +56,8 @@ def complete_request(request: RunRequest) -> RunRequest:
         )
     _check_exist(request)
     check_budget(request)
+    if request.recipe is not None and request.kv_bits == 8:
+        raise UsageError("--recipe runs a recipe as written; write kv_bits = 8 in it and leave --kv-bits out.")
     check_recovery(request.recovery, recipe=request.recipe)
     model = request.model
     assert model is not None
@@ -131,13 +133,13 @@ def context_tokens(request: RunRequest, spec: ModelSpec) -> int:
     return wanted
 
 
-def open_output(output: Path | None, *, name: str, model_hash: str) -> RunFolder:
-    """The run folder to work in, created when absent.
+def open_output(output: Path | None, *, name: str, model_hash: str, runs: Path | None = None) -> RunFolder:
+    """The run folder to work in, created when absent: `output`, or one named after the model in `runs`.
 
     Raises:
         UsageError: not empty and not a run of ours, or not writable.
     """
-    root = output if output is not None else Path("edgeprune-runs") / f"{name}-{model_hash[:8]}"
+    root = output if output is not None else (runs or Path("edgeprune-runs")) / f"{name}-{model_hash[:8]}"
     folder = RunFolder(root)
     check_output(root)
     return folder
