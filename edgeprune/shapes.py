@@ -24,6 +24,7 @@ __all__ = [
     "site_parameter_count",
     "stored_matrices",
     "with_groups",
+    "with_kv_bits",
 ]
 
 
@@ -67,9 +68,8 @@ def count_parameters(spec: ModelSpec) -> int:
     ranks = [block.repair_rank for block in spec.blocks if block.repair_rank is not None]
     repairs = sum(repair_parameter_count(spec.hidden_size, rank) for rank in ranks)
     tables = spec.vocab_size * spec.hidden_size * (1 if spec.is_tied else 2)
-    positions = spec.max_positions * spec.hidden_size if spec.position_kind == "learned" else 0
     blocks = sum(map(block_parameter_count, spec.blocks))
-    return tables + positions + spec.final_norm_parameter_count + blocks + repairs
+    return tables + spec.position_parameter_count + spec.final_norm_parameter_count + blocks + repairs
 
 
 def mlp_only(spec: ModelSpec, block: BlockSpec) -> BlockSpec:
@@ -79,13 +79,13 @@ def mlp_only(spec: ModelSpec, block: BlockSpec) -> BlockSpec:
         num_heads=0,
         num_kv_heads=0,
         sites=tuple(site for site in block.sites if site.role in MLP_ROLES),
-        norm_parameter_count=_mlp_norm_parameter_count(spec) if block.has_mlp else 0,
+        norm_parameter_count=_mlp_norm_parameter_count(spec, block) if block.has_mlp else 0,
     )
 
 
 def attention_only(spec: ModelSpec, block: BlockSpec) -> BlockSpec:
     """The block without its MLP: no channels, the attention's norms alone."""
-    mlp_norm = _mlp_norm_parameter_count(spec) if block.has_mlp else 0
+    mlp_norm = _mlp_norm_parameter_count(spec, block) if block.has_mlp else 0
     return replace(
         block,
         intermediate_size=0,
@@ -110,8 +110,15 @@ def with_groups(block: BlockSpec, kept: int | None) -> BlockSpec:
     return replace(block, num_heads=query_heads, num_kv_heads=kept, sites=sites)
 
 
-def _mlp_norm_parameter_count(spec: ModelSpec) -> int:
-    """One norm of the model's width stands before the MLP; all others of a block belong to its attention."""
+def with_kv_bits(blocks: tuple[BlockSpec, ...], bits: int) -> tuple[BlockSpec, ...]:
+    """The blocks with a cache of so many bits, where they have one; scales are no parameters."""
+    return tuple(replace(block, kv_bits=bits) if block.has_attention else block for block in blocks)
+
+
+def _mlp_norm_parameter_count(spec: ModelSpec, block: BlockSpec) -> int:
+    """What leaves with the MLP: as stated, or one norm of the model's width; all others belong to the attention."""
+    if block.mlp_norm_parameter_count is not None:
+        return block.mlp_norm_parameter_count
     return spec.hidden_size * (1 if spec.norm_kind == "rms" else 2)
 
 
@@ -167,6 +174,7 @@ def edit_shapes(spec: ModelSpec, recipe: Recipe) -> ModelSpec:
         )
     ranks = _repair_ranks(spec, recipe)
     blocks = tuple(replace(block, repair_rank=ranks.get(block.index, block.repair_rank)) for block in blocks)
+    blocks = with_kv_bits(blocks, recipe.kv_bits)
     edited = replace(spec, blocks=blocks, vocab_size=vocab_size, table_kernel=recipe.table_kernel)
     return replace(edited, parameter_count=count_parameters(edited))
 

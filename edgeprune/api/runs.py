@@ -3,6 +3,7 @@
 import contextlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Literal
 
 from msgspec.structs import replace
 
@@ -10,6 +11,7 @@ from edgeprune.artifacts import RunFolder, read_record, write_record
 from edgeprune.errors import InfeasibleBudgetError
 from edgeprune.pipeline.host import check_needs, predict_needs
 from edgeprune.pipeline.opening import need_stages, open_new_run, reopen_run, run_of
+from edgeprune.pipeline.recipe_file import write_recipe_file
 from edgeprune.pipeline.recovery import write_planned_recipe
 from edgeprune.pipeline.request import check_budget, check_recovery, context_tokens
 from edgeprune.pipeline.settings import EXECUTION_PROVIDERS, read_recipe
@@ -73,8 +75,6 @@ def run(
 ) -> RunOutcome:
     """All stages; resumes from the last finished one.
 
-    Raises:
-        EdgePruneError: as `edgeprune.errors` lists; a budget that cannot be met is an outcome, not an error.
     Args:
         request: what to do.
         output: the run folder; None names one after the model.
@@ -82,6 +82,8 @@ def run(
         opened: told the run folder as soon as it is known.
         progress: told all along.
 
+    Raises:
+        EdgePruneError: as `edgeprune.errors` lists; a budget that cannot be met is an outcome, not an error.
     """
     work, spec = open_new_run(request, output, progress or NullProgress(), runs=runs)
     opened(work.folder.root)
@@ -177,10 +179,15 @@ def compress(
     return CompressOutcome(folder=str(work.folder.hf), kept_fraction=kept, recipe=recipe)
 
 
-def export(path: Path, *, progress: Progress | None = None) -> BundleManifest:
-    """Export the compressed model of a run and, where they are missing, the baselines."""
+def export(path: Path, *, kv_bits: Literal[8, 32] | None = None, progress: Progress | None = None) -> BundleManifest:
+    """Export the compressed model of a run and, where they are missing, the baselines.
+
+    With `kv_bits`, the run's recipe gets a cache of so many bits first; the compressed model stays as it is.
+    """
     work = reopen_run(path, progress)
     need_stages(work, "intake", "profile", "calibrate", "search", "compress")
+    if kv_bits is not None:
+        write_recipe_file(work.folder.recipe, replace(read_recipe(work), kv_bits=kv_bits))
     run_stage(stage_named("export"), work)
     run_stages((stage_named("baselines"),), work)
     return read_record(work.folder.bundle / "edgeprune.json", BundleManifest)

@@ -1,11 +1,12 @@
 """`edgeprune export RUN`: write the ONNX bundles."""
 
 from pathlib import Path
+from typing import Literal
 
 import click
 
 from edgeprune.cli.diagnostics import TerminalProgress
-from edgeprune.cli.options import json_option, run_argument
+from edgeprune.cli.options import json_option, kv_bits_option, run_argument
 from edgeprune.cli.output import write_record_json, write_text
 from edgeprune.units import format_bytes
 
@@ -14,14 +15,19 @@ __all__ = ["command"]
 
 @click.command("export")
 @run_argument
+@kv_bits_option
 @json_option
-def command(run_folder: Path, as_json: bool) -> int:
-    """Export the compressed model of a run, and the bundles it is compared with."""
+def command(run_folder: Path, kv_bits: str | None, as_json: bool) -> int:
+    """Export the compressed model of a run, and the bundles it is compared with.
+
+    With --kv-bits the recipe's own is written anew first.
+    """
     from edgeprune import api
 
     progress = TerminalProgress()
     try:
-        manifest = api.export(run_folder, progress=progress)
+        bits: Literal[8, 32] | None = None if kv_bits is None else 8 if kv_bits == "8" else 32
+        manifest = api.export(run_folder, kv_bits=bits, progress=progress)
     finally:
         progress.close()
     if as_json:

@@ -20,7 +20,9 @@ __all__ = [
     "context_option",
     "emulate_option",
     "executor_options",
+    "form_options",
     "json_option",
+    "kv_bits_option",
     "lock_option",
     "output_option",
     "run_argument",
@@ -84,6 +86,23 @@ executor_options = _stacked(
         "--workers", type=click.IntRange(min=1), default=1, show_default=True, help="Processes to measure and build in."
     ),
     click.option("--cluster", metavar="ADDRESS", help="Dask scheduler whose workers do that, such as tcp://host:8786."),
+)
+
+kv_bits_option = click.option(
+    "--kv-bits",
+    type=click.Choice(["8", "32"]),
+    help="Bits of a cached key or value (default 32); 8 has a scale per channel, measured on the calibration text.",
+)
+
+form_options = _stacked(
+    kv_bits_option,
+    click.option(
+        "--rounding",
+        type=click.Choice(["gptq", "nearest"]),
+        default="nearest",
+        show_default=True,
+        help="How weights become integers: gptq weighs errors by the calibration text.",
+    ),
 )
 
 emulate_option = click.option(

@@ -10,6 +10,7 @@ from edgeprune.cli.options import (
     context_option,
     emulate_option,
     executor_options,
+    form_options,
     json_option,
     lock_option,
     output_option,
@@ -21,6 +22,7 @@ from edgeprune.cli.recover_options import recover_options
 from edgeprune.schema.budget import BudgetRequest
 from edgeprune.schema.emulation import parse_emulation
 from edgeprune.schema.lock import Lock
+from edgeprune.schema.recipe import RoundingMethod
 from edgeprune.schema.recovery import RecoveryRequest
 from edgeprune.schema.report import RunReport
 from edgeprune.schema.run import RunOutcome, RunPreview, RunRequest
@@ -55,6 +57,7 @@ __all__ = ["command"]
     help="Recipes at most that the search builds and measures; 0 trusts its predictions.",
 )
 @recover_options
+@form_options
 @executor_options
 @output_option
 @json_option
@@ -78,6 +81,8 @@ def command(
     emulate: str | None,
     evaluations: int,
     recovery: RecoveryRequest | None,
+    kv_bits: str | None,
+    rounding: RoundingMethod,
     workers: int,
     cluster: str | None,
     output: Path | None,
@@ -109,6 +114,8 @@ def command(
         recipe=None if recipe is None else str(recipe),
         evaluations=evaluations,
         recovery=recovery,
+        kv_bits=8 if kv_bits == "8" else 32,
+        rounding=rounding,
         worker_count=workers,
         cluster=cluster,
     )

@@ -5,21 +5,26 @@ model card and manifest into a temporary folder that takes its place only when p
 file is hashed. A dense model, or one rounded to int8 or int4, is exported the same way: those are the baselines.
 """
 
+import contextlib
 import json
 import shutil
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from msgspec.structs import replace as edit_record
 
 from edgeprune.artifacts import atomic_folder, atomic_write, hash_file, write_record
+from edgeprune.compress.kv_rounding import rounded_cache
 from edgeprune.errors import ExportError
 from edgeprune.export.card import bundle_card
 from edgeprune.export.cleanup import OPSET
 from edgeprune.export.evaluation import EvaluationChoices, EvaluationText, tokenize_text, write_choices, write_text
 from edgeprune.export.genai_config import genai_config
 from edgeprune.export.graph import build_graph
+from edgeprune.export.kv_cache import CACHE_ONNXRUNTIME, cache_scales, quantize_cache
 from edgeprune.export.parity import check_parity
 from edgeprune.export.reference import with_choice_reference, with_text_reference
 from edgeprune.export.tokenizer import write_tokenizer
@@ -30,6 +35,7 @@ from edgeprune.schema.bundle import BundleFile, BundleManifest
 from edgeprune.schema.estimate import Cost
 from edgeprune.schema.events import Event, Progress
 from edgeprune.schema.recipe import Recipe
+from edgeprune.shapes import with_kv_bits
 
 __all__ = ["MANIFEST_FILE", "MINIMUM_ONNXRUNTIME", "WINDOW_TOKENS", "export_bundle"]
 
@@ -61,6 +67,7 @@ def export_bundle(
     versions: dict[str, str],
     progress: Progress,
     dense_bits_per_byte: Mapping[str, float] | None = None,
+    calibration: Sequence[str] = (),
 ) -> BundleManifest:
     """Write a bundle; an existing folder is replaced once the new one is complete.
 
@@ -77,13 +84,16 @@ def export_bundle(
         versions: tools that made it.
         progress: told of each step; may cancel between steps.
         dense_bits_per_byte: text name -> the dense model's figure on it, so that the bundle alone can be judged.
+        calibration: documents that the scales of an 8-bit cache are measured on; reported texts are never among them.
 
     Raises:
         ExportError: the context exceeds the model's positions, or the graph cannot be built.
         ParityError: the graph does not compute what torch computes.
         DeviceError: the disk is full.
         UsageError: the folder cannot be written.
+        CalibrationError: an 8-bit cache without text to measure it on.
     """
+    loaded = replace(loaded, spec=edit_record(loaded.spec, blocks=with_kv_bits(loaded.spec.blocks, recipe.kv_bits)))
     spec = loaded.spec
     if spec.position_kind == "learned" and workload.context_tokens > spec.max_positions:
         raise ExportError(
@@ -91,11 +101,17 @@ def export_bundle(
             "choose a smaller --context."
         )
     steps = _Steps(progress, label)
-    with atomic_folder(folder) as partial:
+    scales = cache_scales(loaded, calibration, context_tokens=workload.context_tokens)
+    minimum = MINIMUM_ONNXRUNTIME if scales is None else CACHE_ONNXRUNTIME
+    # Torch computes with the cache as the bundle holds it, so that it stays the oracle.
+    computing = contextlib.nullcontext() if scales is None else rounded_cache(loaded, scales)
+    with atomic_folder(folder) as partial, computing:
         steps.begin("building the graph", 0.0)
         graph = build_graph(loaded, context_tokens=workload.context_tokens)
         steps.begin("writing weights", 0.2)
-        graph.model.metadata_props["minimum_onnxruntime"] = MINIMUM_ONNXRUNTIME
+        if scales is not None:
+            quantize_cache(graph.model.graph, scales)
+        graph.model.metadata_props["minimum_onnxruntime"] = minimum
         write_model(graph, partial)
         genai = genai_config(spec, graph.model.graph, context_tokens=workload.context_tokens)
         _write_json(partial / "genai_config.json", genai)
@@ -138,7 +154,7 @@ def export_bundle(
             workload=workload,
             parity=parity,
             files=_files(partial),
-            minimum_onnxruntime=MINIMUM_ONNXRUNTIME,
+            minimum_onnxruntime=minimum,
         )
         atomic_write(partial / CARD_FILE, card.encode("utf-8"))
         manifest = BundleManifest(
@@ -152,7 +168,7 @@ def export_bundle(
             texts=text_sets,
             choices=choice_sets,
             parity=parity,
-            minimum_onnxruntime=MINIMUM_ONNXRUNTIME,
+            minimum_onnxruntime=minimum,
             opset=OPSET,
             license=spec.license,
             versions=dict(sorted(versions.items())),

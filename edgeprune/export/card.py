@@ -111,6 +111,8 @@ def _edits(spec: ModelSpec, recipe: Recipe) -> list[tuple[str, str]]:
         ("trained afterwards", str(recipe.recovery or "no")),
         ("low-rank sites", f"{len(factored)} of {len(sites)}"),
         ("kernels of sites", ", ".join(f"{name} × {count}" for name, count in sorted(kernels.items()))),
+        ("rounding of weights", recipe.rounding),
+        ("key-value cache", "int8, one scale a channel" if spec.kv_bits == 8 else "float32"),
         ("kernel of embedding and head", spec.table_kernel + (", one tied table" if spec.is_tied else "")),
     ]
 

@@ -29,7 +29,7 @@ from edgeprune.schema.budget import Workload
 from edgeprune.schema.bundle import ParityRecord
 from edgeprune.schema.model import ModelSpec
 
-__all__ = ["EXACT_TOLERANCE", "GREEDY_TOKENS", "ROUNDED_TOLERANCE", "check_parity", "tolerance_of"]
+__all__ = ["CACHE_TOLERANCE", "EXACT_TOLERANCE", "GREEDY_TOKENS", "ROUNDED_TOLERANCE", "check_parity", "tolerance_of"]
 
 EXACT_TOLERANCE = 3e-4
 """Share of the largest logit, activations in float32: sums in another order. The largest seen: 3e-6 on random models of
@@ -39,6 +39,11 @@ weight matrix or position gives 1e-2 and more."""
 ROUNDED_TOLERANCE = 1.0
 """The same where kernels round activations: unrelated logits differ by about this much. The strict test is the exact
 run; this one only refuses a runtime whose integer kernels are broken."""
+
+CACHE_TOLERANCE = 1e-2
+"""The same where the cache has 8 bits: torch rounds keys and values alike, but one that stands between two integers may
+go the other way, and what follows differs by a step of it. 2e-3 was seen on a trained model of 16 blocks, 3e-5 on
+random ones of three."""
 
 GREEDY_TOKENS = 32
 
@@ -57,8 +62,13 @@ class _Difference:
 
 
 def tolerance_of(spec: ModelSpec) -> float:
-    """The tolerance for a model's kernels as they are."""
-    return ROUNDED_TOLERANCE if rounds_activations(spec) else EXACT_TOLERANCE
+    """The tolerance for a model's kernels and cache as they are."""
+    return ROUNDED_TOLERANCE if rounds_activations(spec) else _exact_tolerance(spec)
+
+
+def _exact_tolerance(spec: ModelSpec) -> float:
+    """The tolerance with float32 activations everywhere."""
+    return EXACT_TOLERANCE if spec.kv_bits == 32 else CACHE_TOLERANCE
 
 
 def check_parity(loaded: LoadedModel, folder: Path, *, tokens: Sequence[int], workload: Workload) -> ParityRecord:
@@ -84,10 +94,11 @@ def check_parity(loaded: LoadedModel, folder: Path, *, tokens: Sequence[int], wo
         with exact_graph(folder) as path:
             exact_decoder = _open(path, workload)
             exact = _compare(expected, [_decoder_logits(exact_decoder, window) for window in windows]).largest
-        if not exact <= EXACT_TOLERANCE:
+        allowed = _exact_tolerance(loaded.spec)
+        if not exact <= allowed:
             raise ParityError(
                 f"With float32 activations the graph's logits differ from torch's by {exact:.2e} of the largest, "
-                f"allowed are {EXACT_TOLERANCE:.0e}; the graph or its packed weights are wrong, report this model."
+                f"allowed are {allowed:.0e}; the graph or its packed weights are wrong, report this model."
             )
     if not difference.largest <= tolerance:
         raise ParityError(

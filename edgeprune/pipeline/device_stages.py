@@ -14,6 +14,7 @@ from edgeprune.pipeline.settings import (
     EXECUTION_PROVIDERS,
     dense_spec,
     read_recipe,
+    searched_spec,
     stored_residuals,
     workload_of,
 )
@@ -111,7 +112,7 @@ def search_inputs(run: Run) -> list[object]:
     files = (folder.device, folder.model, folder.scores, folder.scores_arrays)
     request = run.request
     given = None if request.recipe is None else run.hash_of(Path(request.recipe))
-    asked = [request.budget, workload_of(run), request.seed, request.locks, given]
+    asked = [request.budget, workload_of(run), request.seed, request.locks, given, request.kv_bits, request.rounding]
     return [*(run.hash_of(path) for path in files), *asked]
 
 
@@ -132,12 +133,13 @@ def search_stage(run: Run) -> str:
         return solve_request(
             run.request.budget,
             device=device,
-            spec=dense_spec(run),
+            spec=searched_spec(run),
             scores=scores,
             arrays=arrays,
             workload=workload_of(run),
             seed=run.request.seed,
             locks=run.request.locks,
+            rounding=run.request.rounding,
             residuals=residuals,
             region=region,
         )

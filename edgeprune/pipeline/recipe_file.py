@@ -20,9 +20,9 @@ from edgeprune.shapes import edit_shapes
 __all__ = ["adopt_recipe", "parse_recipe", "read_recipe_file", "recipe_toml", "write_recipe_file"]
 
 HEADER = """\
-# What is done to the model, in order: blocks, tokens, groups, channels, ranks, refit, recovery, bits. Edit it, then
-# run the same `edgeprune run` again (or `compress`, `export`, `validate`): it runs as written, or is refused with the
-# line.
+# What is done to the model, in order: blocks, tokens, groups, channels, ranks, refit, recovery, bits, cache. Edit it,
+# then run the same `edgeprune run` again (or `compress`, `export`, `validate`): it runs as written, or is refused with
+# the line.
 # `edgeprune explain` says what each choice costs and saves.
 #
 # model_hash      the dense model this is for; it fits no other
@@ -45,6 +45,9 @@ HEADER = """\
 # refit           true: the output projections are solved for once more, to reach what the dense model has there
 # recovery        { mode = "auto", "blockwise", "distill" or "lora", steps = N, block_steps = N }: training before the
 #                 bits, as `--recover-minutes` planned it; leave it out to train nothing
+# rounding        "gptq": weights become integers column by column, later ones making up for earlier ones' errors on the
+#                 calibration text; without it each goes to the nearest
+# kv_bits         8: keys and values are cached in 8 bits; without it in 32
 """
 
 _PLACE = re.compile(r"\$((?:\.\w+|\[\d+\])*)`")
@@ -147,6 +150,10 @@ def recipe_toml(recipe: Recipe) -> str:
         lines.append("refit = true")
     if recipe.recovery is not None:
         lines.append(f"recovery = {_recovery(recipe.recovery)}")
+    if recipe.rounding != "nearest":
+        lines.append(f"rounding = {_quoted(recipe.rounding)}")
+    if recipe.kv_bits != 32:
+        lines.append(f"kv_bits = {recipe.kv_bits}")
     return HEADER + "\n" + "\n".join(lines) + "\n"
 
 

@@ -22,7 +22,7 @@ from edgeprune.pipeline.evaluations import EvaluationStore, edits_hash, keyed
 from edgeprune.pipeline.recipe_file import write_recipe_file
 from edgeprune.pipeline.recovery import short_recovery, with_recovery
 from edgeprune.pipeline.refinement import Tools, refine
-from edgeprune.pipeline.settings import dense_spec, scores_hash, stored_residuals, workload_of
+from edgeprune.pipeline.settings import dense_spec, scores_hash, searched_spec, stored_residuals, workload_of
 from edgeprune.pipeline.table import Run
 from edgeprune.schema.budget import Budget, BudgetRequest
 from edgeprune.schema.candidate import Candidate, SearchResult
@@ -101,7 +101,7 @@ def _tools(run: Run) -> Tools:
 
     folder, request = run.folder, run.request
     device = read_record(folder.device, DeviceProfile)
-    spec, workload = dense_spec(run), workload_of(run)
+    spec, workload = searched_spec(run), workload_of(run)
     scores, arrays = read_record(folder.scores, Scores), read_arrays(folder.scores_arrays)
     cost_model = CostModel(device, spec, workload)
     resolved: list[SearchResult] = []
@@ -117,6 +117,7 @@ def _tools(run: Run) -> Tools:
             workload=workload,
             seed=request.seed,
             locks=request.locks,
+            rounding=request.rounding,
             residuals=residuals,
             region=region,
         )
@@ -137,6 +138,7 @@ def _tools(run: Run) -> Tools:
             workload=workload,
             seed=request.seed,
             locks=request.locks,
+            rounding=request.rounding,
             residuals=residuals,
             region=region,
         )

@@ -1,5 +1,7 @@
 """What every stage of a run reads: its settings, its shapes, its recipe."""
 
+from msgspec.structs import replace
+
 from edgeprune.artifacts import hash_parts, read_record
 from edgeprune.pipeline.recipe_file import read_recipe_file
 from edgeprune.pipeline.request import context_tokens
@@ -8,6 +10,7 @@ from edgeprune.schema.budget import Workload
 from edgeprune.schema.model import ModelSpec
 from edgeprune.schema.recipe import Recipe
 from edgeprune.schema.residuals import Residuals
+from edgeprune.shapes import with_kv_bits
 
 __all__ = [
     "BASELINES",
@@ -16,6 +19,7 @@ __all__ = [
     "dense_spec",
     "read_recipe",
     "scores_hash",
+    "searched_spec",
     "stored_residuals",
     "workload_of",
 ]
@@ -32,6 +36,12 @@ EXECUTION_PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProv
 def dense_spec(run: Run) -> ModelSpec:
     """The dense model's shapes, from the run folder."""
     return read_record(run.folder.model, ModelSpec)
+
+
+def searched_spec(run: Run) -> ModelSpec:
+    """The same with the cache that the run asks for, which is what a search prices."""
+    spec = dense_spec(run)
+    return replace(spec, blocks=with_kv_bits(spec.blocks, run.request.kv_bits))
 
 
 def workload_of(run: Run) -> Workload:

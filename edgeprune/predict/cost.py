@@ -53,7 +53,7 @@ class CostModel:
         self._decode: tuple[Chunk, ...] = (decode_chunk(workload),)
         self._prefill = prefill_chunks(workload)
         self._sites: dict[tuple[int, int, bool, str, int | None, SiteForm, bool], Price] = {}
-        self._blocks: dict[tuple[int, int, int, int, int], Price] = {}
+        self._blocks: dict[tuple[int, int, int, int, int, int], Price] = {}
 
     @property
     def timed_kernels(self) -> frozenset[str] | None:
@@ -86,7 +86,8 @@ class CostModel:
     def block_price(self, block: BlockSpec) -> Price:
         """A kept block without its sites: norms, attention, activation, KV cache."""
         key = (
-            block.intermediate_size, block.num_heads, block.num_kv_heads, block.head_dim, block.norm_parameter_count
+            block.intermediate_size, block.num_heads, block.num_kv_heads, block.head_dim, block.norm_parameter_count,
+            block.kv_bits,
         )  # fmt: skip
         if key not in self._blocks:
             self._blocks[key] = self._block_price(block)
@@ -165,13 +166,12 @@ class CostModel:
             )
             for chunks in (self._decode, self._prefill)
         )
-        positions = spec.max_positions * spec.hidden_size if spec.position_kind == "learned" else 0
         session = add(self._memory.session(), self._memory.nodes(parts))
         assert session is not None  # both parts always have a value
         return Price(
             disk_bytes=tensors + disk.CONFIG_BYTES + parts.graph_bytes,
             weights_bytes=tensors,
-            parameter_count=spec.final_norm_parameter_count + positions,
+            parameter_count=spec.final_norm_parameter_count + spec.position_parameter_count,
             activation_bytes=activation_bytes(spec, self.workload),
             resident_bytes=resident,
             loading_bytes=loading,

@@ -36,8 +36,9 @@ def site_tensor_bytes(site: SiteSpec, *, kernel: str, rank: int | None) -> int:
 
 
 def block_tensor_bytes(block: BlockSpec) -> int:
-    """Norm gains and biases of a block."""
-    return FLOAT_BYTES * block.norm_parameter_count
+    """Norm gains and biases of a block, and the scales of its cache where that has 8 bits."""
+    scales = 0 if block.kv_bits == 32 else 2 * block.num_kv_heads * block.head_dim
+    return FLOAT_BYTES * (block.norm_parameter_count + scales)
 
 
 def table_tensor_bytes(spec: ModelSpec, *, vocab_size: int, kernel: str) -> int:

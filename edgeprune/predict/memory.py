@@ -2,8 +2,8 @@
 
 Takes a device profile; gives intervals in bytes of *model memory*, the floor apart. Weights are stored bytes times
 the fractions the profile measured for their kernel (prepacking makes them differ from one). The KV cache is
-2 x KV heads x head_dim x context x 4 bytes a block, preallocated once and updated in place. Activations are those of
-one prefill chunk.
+2 x KV heads x head_dim x context x 4 bytes a block (1 where it has 8 bits), preallocated once and updated in place.
+Activations are those of one prefill chunk.
 """
 
 from edgeprune.predict.interval import Interval, add, spread
@@ -100,8 +100,8 @@ class MemoryModel:
 
 
 def kv_cache_bytes(block: BlockSpec, *, context_tokens: int) -> int:
-    """Keys and values of one block for the whole context, float32."""
-    return 2 * block.num_kv_heads * block.head_dim * context_tokens * FLOAT_BYTES
+    """Keys and values of one block for the whole context; their scales are stored with the weights."""
+    return 2 * block.num_kv_heads * block.head_dim * context_tokens * block.kv_bits // 8
 
 
 def gathered_bytes(table_bytes: int, *, tokens: int, around_bytes: int) -> float:

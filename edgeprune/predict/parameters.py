@@ -64,8 +64,7 @@ class ParameterCost:
     def fixed_price(self) -> Price:
         """Final norm and positions."""
         spec = self.dense
-        positions = spec.max_positions * spec.hidden_size if spec.position_kind == "learned" else 0
-        return self._price(spec.final_norm_parameter_count + positions)
+        return self._price(spec.final_norm_parameter_count + spec.position_parameter_count)
 
     def cost(self, recipe: Recipe) -> Cost:
         """A whole recipe; what needs a device is not predicted.

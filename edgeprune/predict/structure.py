@@ -25,6 +25,8 @@ REORDER_NODES = 4
 """Concat, Transpose, Gather and Transpose."""
 BINDING_BYTES = 300
 """One past/present pair: four value infos with symbolic dimensions."""
+CACHE_BYTES = 110
+"""Three attributes more on an attention node whose cache has 8 bits."""
 GRAPH_BYTES = 1_200
 """Header, opset imports, metadata, token inputs and the logits."""
 
@@ -87,7 +89,10 @@ def block_parts(spec: ModelSpec, block: BlockSpec) -> Parts:
         other_nodes=nodes,
         attention_nodes=attends,
         bindings=attends,
-        graph_bytes=(nodes + 2 * attends) * NODE_BYTES + (attends + has_mlp) * norm_bytes + attends * BINDING_BYTES,
+        graph_bytes=(nodes + 2 * attends) * NODE_BYTES
+        + (attends + has_mlp) * norm_bytes
+        + attends * BINDING_BYTES
+        + int(block.kv_bits == 8) * (CACHE_BYTES + 2 * INITIALIZER_BYTES),
     )
 
 

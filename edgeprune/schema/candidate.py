@@ -10,8 +10,8 @@ from edgeprune.schema.recipe import Recipe
 
 __all__ = ["Candidate", "Concession", "ConcessionKind", "Infeasible", "LimitUse", "SearchResult"]
 
-ConcessionKind = Literal["limit", "context", "blocks", "lock"]
-"""What is given up: how far a limit reaches, the context's length, blocks, or a lock."""
+ConcessionKind = Literal["limit", "context", "cache", "blocks", "lock"]
+"""What is given up: how far a limit reaches, the context's length, the cache's 32 bits, blocks, or a lock."""
 
 
 class Candidate(Record, frozen=True, kw_only=True):
@@ -58,6 +58,8 @@ class Concession(Record, frozen=True, kw_only=True):
     context_tokens: int
     locks: tuple[Lock, ...] = ()
     """The locks that stay."""
+    kv_bits: int = 32
+    """Bits of a cached key or value."""
     relative_loss: float
     """Predicted for the recipe that was found."""
 

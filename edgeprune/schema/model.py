@@ -71,10 +71,14 @@ class BlockSpec(Record, frozen=True, kw_only=True):
     sites: tuple[SiteSpec, ...]
     norm_parameter_count: int
     """Gains and biases of all norms in the block."""
+    mlp_norm_parameter_count: int | None = None
+    """The share of them that leaves with the MLP; None: one norm of the model's width."""
     repair_rank: int | None = None
     """Rank of the affine operator on the block's input, in the place of dropped parts before it; None: there is none.
 
     x <- x + left (right x) + c with right [rank, hidden], left [hidden, rank] and c [hidden]."""
+    kv_bits: int = 32
+    """Bits of a cached key or value: 32, or 8 with one float32 scale for each channel of a head."""
 
     @property
     def has_attention(self) -> bool:
@@ -105,6 +109,8 @@ class ModelSpec(Record, frozen=True, kw_only=True):
     vocab_size: int
     """Rows of the embedding table as stored (may exceed the tokenizer's tokens)."""
     max_positions: int
+    position_offset: int = 0
+    """Rows a table of learned positions has before that of position 0, which no text reads (OPT: 2)."""
     is_tied: bool
     """One table serves as embedding and head."""
     position_kind: Literal["rotary", "learned"]
@@ -135,9 +141,20 @@ class ModelSpec(Record, frozen=True, kw_only=True):
     """Licence named by the model's own files; None when they name none."""
 
     @property
+    def position_parameter_count(self) -> int:
+        """Stored parameters of the table of learned positions; 0 for rotary ones, which are computed."""
+        rows = self.max_positions + self.position_offset
+        return rows * self.hidden_size if self.position_kind == "learned" else 0
+
+    @property
     def attention_blocks(self) -> tuple[BlockSpec, ...]:
         """Blocks that attend: the i-th of them owns the i-th key-value pair of graph and cache."""
         return tuple(block for block in self.blocks if block.has_attention)
+
+    @property
+    def kv_bits(self) -> int:
+        """Bits of a cached key or value; the same in every block that attends."""
+        return self.attention_blocks[0].kv_bits
 
     def site(self, name: str) -> SiteSpec:
         """The site of that name.

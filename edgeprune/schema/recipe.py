@@ -16,6 +16,7 @@ __all__ = [
     "RankMethod",
     "Recipe",
     "Repair",
+    "RoundingMethod",
     "Run",
     "SiteEdit",
 ]
@@ -27,6 +28,11 @@ of inputs scaled by their magnitude; `svdllm`, SVD of Cholesky-whitened inputs."
 ChannelCriterion = Literal["output", "contextual", "flap", "wanda", "obs"]
 """In which order FFN channels leave. `output`: by the error of the block's output, a sixteenth at a time; `obs`: the
 same, one by one; `contextual`: by mean activation (Mini-GPTs); `flap`: by fluctuation; `wanda`: by weight and norm."""
+
+
+RoundingMethod = Literal["nearest", "gptq"]
+"""How weights become integers. `nearest`: each to the nearest; `gptq`: column by column, later columns making up for
+the errors of earlier ones as the calibration text weighs them."""
 
 
 class Run(NamedTuple):
@@ -150,7 +156,7 @@ class SiteEdit(Record, frozen=True, kw_only=True):
 
 
 class Recipe(Record, frozen=True, kw_only=True):
-    """Edits in the order they are applied: blocks, tokens, groups, channels, ranks, refit, recovery, bits."""
+    """Edits in the order they are applied: blocks, tokens, groups, channels, ranks, refit, recovery, bits, cache."""
 
     schema_version: int = SCHEMA_VERSION
     model_hash: str
@@ -177,6 +183,10 @@ class Recipe(Record, frozen=True, kw_only=True):
     """Output projections are solved for once more after the ranks, front to back, against the dense model."""
     recovery: Recovery | None = None
     """Training between the ranks and the bits; None trains nothing."""
+    rounding: RoundingMethod = "nearest"
+    """Of the sites that an integer kernel stores; tables are rounded to nearest."""
+    kv_bits: Literal[8, 32] = 32
+    """Bits of a cached key or value."""
 
     @property
     def drops(self) -> Drops:

@@ -1,5 +1,7 @@
 """`RunRequest`, `RunManifest` and `RunOutcome`: what a run was asked for, what it was made from, how it ended."""
 
+from typing import Literal
+
 import msgspec
 
 from edgeprune.schema.base import SCHEMA_VERSION, Record, Verdict
@@ -8,7 +10,7 @@ from edgeprune.schema.candidate import SearchResult
 from edgeprune.schema.emulation import Emulation
 from edgeprune.schema.laser import LaserReport
 from edgeprune.schema.lock import Lock
-from edgeprune.schema.recipe import Recipe
+from edgeprune.schema.recipe import Recipe, RoundingMethod
 from edgeprune.schema.recovery import RecoveryRequest
 from edgeprune.schema.report import RunReport
 
@@ -58,6 +60,10 @@ class RunRequest(Record, frozen=True, kw_only=True):
     """A recipe file that is run as written, whatever the search would choose."""
     recovery: RecoveryRequest | None = None
     """Training of what the search chooses; None trains nothing."""
+    kv_bits: Literal[8, 32] = 32
+    """Bits of a cached key or value in what the search chooses."""
+    rounding: RoundingMethod = "nearest"
+    """How the weights of what the search chooses become integers, and those of the bundles it is compared with."""
     worker_count: int = 1
     """Processes that independent work runs in; 1 is this process. No result depends on it, nor on `cluster`."""
     cluster: str | None = None

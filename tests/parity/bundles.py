@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 
 from edgeprune.calibrate.capture import capture
@@ -17,7 +18,8 @@ from edgeprune.runtime.session import open_session
 from edgeprune.schema.budget import Workload
 from edgeprune.schema.bundle import BundleManifest
 from edgeprune.schema.events import NullProgress
-from edgeprune.schema.recipe import KeepChannels, KeepTokens, Recipe, Repair, SiteEdit
+from edgeprune.schema.model import MLP_ROLES, SiteForm
+from edgeprune.schema.recipe import KeepChannels, KeepGroups, KeepTokens, Recipe, Repair, SiteEdit
 from tests.tiny import TINY_TEXT, write_tiny_gpt2, write_tiny_llama
 
 CONTEXT = 48
@@ -88,6 +90,33 @@ def part_edits(loaded: LoadedModel, kernel: str = "fp32") -> Recipe:
     )
 
 
+def mixed_edits(loaded: LoadedModel, kernel: str = "fp32") -> Recipe:
+    """Block 0 an MLP alone, narrowed on streamed inputs; block 1 with half its groups, every site of low rank in one
+    form or the other; block 2 an attention alone."""
+    forms: dict[str, tuple[int, SiteForm]] = {
+        "q": (12, "pivot"), "k": (6, "factors"), "v": (9, "pivot"), "o": (9, "factors"),
+        "gate": (45, "pivot"), "up": (10, "factors"), "down": (30, "pivot"),
+    }  # fmt: skip
+    sites = []
+    for block in loaded.spec.blocks:
+        for site in block.sites:
+            if block.index == 1:
+                rank, form = forms[site.role]
+                sites.append(SiteEdit(name=site.name, kernel=kernel, rank=rank, form=form))
+            elif (site.role in MLP_ROLES) == (block.index == 0):
+                sites.append(SiteEdit(name=site.name, kernel=kernel))
+    return Recipe(
+        model_hash=loaded.spec.model_hash,
+        context_tokens=CONTEXT,
+        drop_attention=(0,),
+        drop_mlp=(2,),
+        keep_groups=(KeepGroups(block=1, kept_count=loaded.spec.blocks[1].num_kv_heads // 2),),
+        keep_channels=(KeepChannels(block=0, kept_count=56, criterion="wanda", compensate=False),),
+        table_kernel=kernel,
+        sites=tuple(sites),
+    )
+
+
 def repairs(loaded: LoadedModel, kernel: str = "fp32") -> Recipe:
     """Block 0 and the MLP of block 1 dropped, operators in the place of both, on the inputs of blocks 1 and 2."""
     sites = tuple(
@@ -125,6 +154,7 @@ def export(loaded: LoadedModel, recipe: Recipe, folder: Path) -> Exported:
         predicted=None,
         versions={},
         progress=NullProgress(),
+        calibration=[TINY_TEXT.strip()] if recipe.kv_bits == 8 else (),
     )
     return Exported(loaded, compressed, recipe, folder, manifest)
 
@@ -132,6 +162,22 @@ def export(loaded: LoadedModel, recipe: Recipe, folder: Path) -> Exported:
 def decoder_of(folder: Path, chunk: int = 16) -> Decoder:
     session = open_session(folder / "model.onnx", thread_count=1)
     return Decoder(session, max_tokens=CONTEXT, prefill_chunk_tokens=chunk)
+
+
+def genai_tokens(exported: Exported) -> list[int]:
+    """What onnxruntime-genai continues the parity prompt with, until it meets an end token."""
+    og = pytest.importorskip("onnxruntime_genai")
+    parity = exported.manifest.parity
+    model = og.Model(str(exported.folder))
+    parameters = og.GeneratorParams(model)
+    parameters.set_search_options(max_length=CONTEXT)
+    generator = og.Generator(model, parameters)
+    generator.append_tokens(np.asarray(parity.greedy_prompt, dtype=np.int32))
+    produced: list[int] = []
+    while len(produced) < len(parity.greedy_tokens) and not generator.is_done():
+        generator.generate_next_token()
+        produced.append(int(generator.get_next_tokens()[0]))
+    return produced
 
 
 def relative_difference(exported: Exported) -> float:

@@ -40,6 +40,7 @@ def line_with(text: str, piece: str) -> int:
         RECIPE,
         Recipe(model_hash=SPEC.model_hash, context_tokens=72, technique='a "b" \\ \x7f é\n'),
         Recipe(model_hash=SPEC.model_hash, context_tokens=72, drop_attention=(0, 2), drop_mlp=(1,), refit=True),
+        Recipe(model_hash=SPEC.model_hash, context_tokens=72, kv_bits=8, rounding="gptq"),
         Recipe(
             model_hash=SPEC.model_hash,
             context_tokens=72,

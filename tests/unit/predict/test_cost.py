@@ -108,6 +108,19 @@ def test_the_kv_cache_is_two_float32_tensors_a_block_for_the_whole_context() -> 
     assert cost.kv_cache_bytes == 2 * (2 * 2 * 16 * 200 * 4)
 
 
+def test_an_8_bit_cache_takes_a_byte_and_its_scales() -> None:
+    spec = make_spec(blocks=3, heads=4, kv_heads=2)
+    model = CostModel(make_device(), spec, Workload(context_tokens=200))
+    recipe = Recipe(model_hash=spec.model_hash, context_tokens=200, drop_attention=(1,))
+    plain, rounded = model.cost(recipe), model.cost(replace(recipe, kv_bits=8))
+    assert rounded.kv_cache_bytes == 2 * (2 * 2 * 16 * 200) == plain.kv_cache_bytes // 4
+    assert rounded.weights_bytes - plain.weights_bytes == 2 * (2 * 2 * 16 * 4)
+    assert rounded.parameter_count == plain.parameter_count
+    saved = (plain.model_memory_bytes.value or 0) - (rounded.model_memory_bytes.value or 0)
+    assert 0 < saved < plain.kv_cache_bytes
+    assert edit_shapes(spec, replace(recipe, kv_bits=8)).kv_bits == 8
+
+
 def test_fewer_groups_pay_for_less_cache_less_attention_and_narrower_sites() -> None:
     spec = make_spec(blocks=3, heads=4, kv_heads=2)
     model = CostModel(make_device(), spec, Workload(context_tokens=200))
