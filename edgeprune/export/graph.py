@@ -22,10 +22,12 @@ from onnxscript import nn
 from edgeprune.errors import ExportError
 from edgeprune.export.attention import FusedAttention, pack_split_attention
 from edgeprune.export.cleanup import clean_graph, name_parts
+from edgeprune.export.decoder import Norm, WiredBlock, WiredDecoder
 from edgeprune.export.matrices import Site, StoredArray, to_array
 from edgeprune.export.part_layers import add_repair, remove_attention, remove_mlp
 from edgeprune.export.tables import EmbeddingTable, HeadTable
 from edgeprune.intake.adapters.repair import repair_of
+from edgeprune.intake.adapters.wired import WiredAdapter
 from edgeprune.intake.load import LoadedModel
 from edgeprune.schema.kernel import FLOAT32
 from edgeprune.schema.model import BlockSpec
@@ -98,6 +100,8 @@ def build_graph(loaded: LoadedModel, *, context_tokens: int) -> Graph:
         ExportError: the family has no layout here, mobius refuses the model, or a weight finds no place.
     """
     spec = loaded.spec
+    if isinstance(loaded.adapter, WiredAdapter):
+        return _build_wired(loaded, loaded.adapter, context_tokens)
     layout = _LAYOUTS.get(spec.model_type)
     if layout is None:
         raise ExportError(
@@ -107,16 +111,76 @@ def build_graph(loaded: LoadedModel, *, context_tokens: int) -> Graph:
     config = _mobius_config(loaded, context_tokens)
     module = mobius.registry.get(spec.model_type)(config)
     sites, embedding, head = _edit_tree(module, loaded, layout, context_tokens)
-    try:
-        with _quiet_shape_inference():
-            model = mobius.build_from_module(module, config, execution_provider="cpu")["model"]
-    except Exception as error:  # mobius raises whatever its operators and rewrite rules raise
-        raise ExportError(f"mobius could not build the graph of {spec.name}: {error}") from error
+    model = _build(module, config, spec.name)
     pack_split_attention(model.graph)
     clean_graph(model, spec)
     plain = tuple(_plain_weights(model.graph, loaded, module, context_tokens))
     name_parts(model.graph, dict(_weight_names(loaded, sites, embedding, head, plain)))
     return Graph(model=model, sites=tuple(sites), embedding=embedding, head=head, is_tied=spec.is_tied, plain=plain)
+
+
+def _build_wired(loaded: LoadedModel, adapter: WiredAdapter, context_tokens: int) -> Graph:
+    """The graph of a family that is wired by its adapter's facts."""
+    spec = loaded.spec
+    wiring = adapter.wiring(loaded.model, context_tokens=context_tokens)
+    blocks: list[WiredBlock] = []
+    sites: list[Site] = []
+    for facts, block, source in zip(wiring.blocks, spec.blocks, adapter.blocks(loaded.model), strict=True):
+        made = {site.role: Site(adapter.site(source, site.role), site.kernel, name=site.name) for site in block.sites}
+        operator = repair_of(source)
+        repair = None if operator is None else Site(operator, FLOAT32, name=f"blocks.{block.index}.repair")
+        sites += [*made.values(), *([] if repair is None else [repair])]
+        blocks.append(
+            WiredBlock(facts, block, made, repair=repair, activation=wiring.activation, context_tokens=context_tokens)
+        )
+    embedding = EmbeddingTable(adapter.embedding(loaded.model).weight, spec.table_kernel)
+    head = HeadTable(adapter.head(loaded.model).weight, spec.table_kernel)
+    module = WiredDecoder(wiring, blocks, embedding, head)
+    first = spec.attention_blocks[0]
+    config = mobius.CausalLMConfig(
+        vocab_size=spec.vocab_size,
+        hidden_size=spec.hidden_size,
+        intermediate_size=None,  # every block has its own, which its sites tell
+        num_hidden_layers=len(spec.blocks),
+        num_attention_heads=first.num_heads,
+        num_key_value_heads=first.num_kv_heads,
+        head_dim=first.head_dim,
+        dtype=ir.DataType.FLOAT,
+    )
+    model = _build(module, config, spec.name)
+    clean_graph(model, spec)
+    plain = tuple(_wired_weights(module))
+    names = dict(_weight_names(loaded, sites, embedding, head, ()))
+    for position, block in enumerate(spec.blocks):
+        stem = f"layers.{position}."
+        names |= {
+            value.name: f"blocks.{block.index}.{value.name.removeprefix(stem)}"
+            for value, _ in plain
+            if value.name is not None and value.name.startswith(stem)
+        }
+    name_parts(model.graph, names)
+    return Graph(model=model, sites=tuple(sites), embedding=embedding, head=head, is_tied=spec.is_tied, plain=plain)
+
+
+def _wired_weights(module: WiredDecoder) -> Iterator[tuple[ir.Value, torch.Tensor]]:
+    """Norms and learned positions of a decoder of ours, and their tensors."""
+    for part in module.modules():
+        if isinstance(part, Norm):
+            yield part.weight, part.wiring.gain
+            if part.bias is not None:
+                assert part.wiring.bias is not None
+                yield part.bias, part.wiring.bias
+    if module.positions is not None:
+        assert module.wiring.positions is not None
+        yield module.positions, module.wiring.positions
+
+
+def _build(module: nn.Module, config: Any, name: str) -> ir.Model:
+    try:
+        with _quiet_shape_inference():
+            return mobius.build_from_module(module, config, execution_provider="cpu")["model"]
+    except Exception as error:  # mobius raises whatever its operators and rewrite rules raise
+        raise ExportError(f"mobius could not build the graph of {name}: {error}") from error
 
 
 @contextlib.contextmanager

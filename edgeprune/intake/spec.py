@@ -142,6 +142,7 @@ def _assemble(config: dict[str, Any], family: Family, shapes: FamilyShapes, fact
         hidden_size=shapes.hidden_size,
         vocab_size=shapes.vocab_size,
         max_positions=shapes.max_positions,
+        position_offset=shapes.position_offset,
         is_tied=shapes.is_tied,
         position_kind=shapes.position_kind,
         rotary_dim=shapes.rotary_dim,

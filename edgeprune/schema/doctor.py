@@ -26,7 +26,10 @@ class FamilyStatus(Record, frozen=True, kw_only=True):
     family: str | None
     """Our family file that reads it; None when refused."""
     reason: str
-    """Why it is refused; empty when supported."""
+    """Why it is refused, or why not the first engine builds its graph; empty when there is nothing to explain."""
+    engine: str | None = None
+    """What builds its graph: `mobius` from its own modules, `wired` from the decoder EdgePrune wires; None if refused.
+    """
 
 
 class DoctorReport(Record, frozen=True, kw_only=True):

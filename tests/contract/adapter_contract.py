@@ -5,10 +5,14 @@ from typing import Any
 
 import pytest
 import torch
+from msgspec.structs import replace
 from torch import nn
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from edgeprune.intake.load import LoadedModel, load_model
+from edgeprune.schema.model import MLP_ROLES
+from edgeprune.schema.recipe import Recipe
+from edgeprune.shapes import edit_shapes
 
 __all__ = ["AdapterContract"]
 
@@ -134,8 +138,8 @@ class AdapterContract:
     def test_kept_blocks_compute_what_a_smaller_model_computes(
         self, loaded: LoadedModel, positions: tuple[int, ...]
     ) -> None:
-        smaller = self.fresh(loaded, num_hidden_layers=len(positions), layer_types=None)
         loaded.adapter.keep_blocks(loaded.model, positions)
+        smaller = self.fresh(loaded)  # the edited configuration alone says which kind of block stands where
         smaller.load_state_dict(loaded.model.state_dict())
         assert len(loaded.adapter.blocks(loaded.model)) == len(positions)
         assert loaded.model.config.num_hidden_layers == len(positions)
@@ -153,6 +157,31 @@ class AdapterContract:
         with torch.no_grad():
             output = loaded.model(TOKENS, use_cache=True)
         assert len(output.past_key_values.layers) == len(positions)
+
+    @pytest.mark.parametrize("position", [0, 1, 2])
+    def test_cache_agrees_with_one_pass_without_an_attention(self, loaded: LoadedModel, position: int) -> None:
+        loaded.adapter.drop_attention(loaded.model, position)
+        torch.testing.assert_close(cached_logits(loaded.model), logits(loaded.model), rtol=1e-4, atol=1e-4)
+
+    @pytest.mark.parametrize("part", ["attention", "mlp"])
+    def test_a_dropped_part_takes_its_parameters_along_and_nothing_else(self, loaded: LoadedModel, part: str) -> None:
+        adapter, model = loaded.adapter, loaded.model
+        block, described = adapter.blocks(model)[1], loaded.spec.blocks[1]
+        roles = {site.role for site in described.sites if (site.role in MLP_ROLES) == (part == "mlp")}
+        others = [adapter.site(block, role) for role in adapter.roles if role not in roles]
+        recipe = Recipe(model_hash=loaded.spec.model_hash, context_tokens=8)
+        recipe = replace(recipe, **{f"drop_{part}": (1,)})
+        expected = edit_shapes(loaded.spec, recipe).parameter_count
+        (adapter.drop_attention if part == "attention" else adapter.drop_mlp)(model, 1)
+        assert {*adapter.present_roles(block)} == {*adapter.roles} - roles
+        assert [adapter.site(block, role) for role in adapter.present_roles(block)] == others
+        assert sum(parameter.numel() for parameter in model.parameters()) == expected
+        reference = logits(model)
+        site = others[-1]
+        assert isinstance(site, nn.Linear)
+        with torch.no_grad():
+            site.weight.mul_(1.5)
+        assert (logits(model) - reference).abs().max() > 1e-3
 
     def test_generation_works_after_dropping(self, loaded: LoadedModel) -> None:
         loaded.adapter.keep_blocks(loaded.model, [0, 2])

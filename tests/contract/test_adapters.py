@@ -4,6 +4,7 @@ from pathlib import Path
 
 from tests.contract.adapter_contract import AdapterContract
 from tests.tiny import write_tiny_gpt2, write_tiny_llama
+from tests.tiny_families import write_tiny
 
 
 class TestLlama(AdapterContract):
@@ -54,3 +55,13 @@ class TestGPT2(AdapterContract):
 class TestGPT2Untied(AdapterContract):
     def write(self, folder: Path) -> Path:
         return write_tiny_gpt2(folder, tie_word_embeddings=False, prefix="", n_inner=96, dtype="float16")
+
+
+class TestSmolLM3(AdapterContract):
+    def write(self, folder: Path) -> Path:
+        return write_tiny(folder, "smollm3")
+
+
+class TestSmolLM3Windows(AdapterContract):
+    def write(self, folder: Path) -> Path:
+        return write_tiny(folder, "smollm3, untied, biased, windows", dtype="bfloat16")

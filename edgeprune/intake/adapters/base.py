@@ -38,6 +38,11 @@ class Adapter:
     attention_norm_path: str
     """Module path of the norm before the attention, relative to the block."""
     mlp_norm_path: str
+    attention_out_norm_path: str | None = None
+    """Module path of the norm on what the attention gives; None where there is none."""
+    mlp_out_norm_path: str | None = None
+    per_block_keys: tuple[str, ...] = ("layer_types",)
+    """Fields of the configuration that hold one entry a block; those a type lacks are skipped."""
 
     @property
     def roles(self) -> tuple[SiteRole, ...]:
@@ -67,8 +72,10 @@ class Adapter:
 
     def present_roles(self, block: nn.Module) -> tuple[SiteRole, ...]:
         """Roles of the sites this block still has, in the order of the forward pass."""
-        modules = dict(block.named_modules())
-        return tuple(role for role in self.roles if self.module_path(role) in modules)
+        present = {
+            path for path, module in block.named_modules() if not isinstance(module, (AbsentAttention, AbsentMlp))
+        }
+        return tuple(role for role in self.roles if self.module_path(role) in present)
 
     def set_site(self, block: nn.Module, role: SiteRole, module: nn.Module) -> None:
         """Put another module with the same input and output in the place of a site."""
@@ -91,6 +98,10 @@ class Adapter:
         head = model.get_submodule(self.head_path)
         assert isinstance(head, nn.Linear)
         return head
+
+    def logit_cap(self, model: PreTrainedModel) -> float | None:
+        """What logits are bent under, cap * tanh(head / cap); None: the head's product is the logits."""
+        return None
 
     def is_tied(self, model: PreTrainedModel) -> bool:
         """Whether embedding and head are one tensor."""
@@ -153,32 +164,43 @@ class Adapter:
         assert kept[0] >= 0
         assert kept[-1] < len(blocks)
         model.set_submodule(self.blocks_path, nn.ModuleList([blocks[position] for position in kept]))
-        self._number_caches(model)
         config = model.config
-        layer_types = getattr(config, "layer_types", None)
+        entries = {key: getattr(config, key, None) for key in self.per_block_keys}
         config.num_hidden_layers = len(kept)
-        if layer_types is not None:
-            config.layer_types = [layer_types[position] for position in kept]
+        for key, listed in entries.items():
+            if listed is not None:
+                setattr(config, key, [listed[position] for position in kept])
+        self._number_caches(model)
 
     def drop_attention(self, model: PreTrainedModel, position: int) -> None:
-        """Remove the attention of the block at `position` and the norm before it, in place."""
+        """Remove the attention of the block at `position` and its norms, in place."""
         block = self.blocks(model)[position]
         block.set_submodule(self.attention_path, AbsentAttention())
-        block.set_submodule(self.attention_norm_path, nn.Identity())
+        for path in (self.attention_norm_path, self.attention_out_norm_path):
+            if path is not None:
+                block.set_submodule(path, nn.Identity())
         self._number_caches(model)
 
     def drop_mlp(self, model: PreTrainedModel, position: int) -> None:
-        """Remove the MLP of the block at `position` and the norm before it, in place."""
+        """Remove the MLP of the block at `position` and its norms, in place."""
         block = self.blocks(model)[position]
         block.set_submodule(self.mlp_path, AbsentMlp())
-        block.set_submodule(self.mlp_norm_path, nn.Identity())
+        for path in (self.mlp_norm_path, self.mlp_out_norm_path):
+            if path is not None:
+                block.set_submodule(path, nn.Identity())
 
     def _number_caches(self, model: PreTrainedModel) -> None:
-        """Attention modules use the entries of the key-value cache one after the other, blocks without one none."""
+        """Attention modules use the entries of the key-value cache one after the other, blocks without one none.
+
+        Where the entries differ in kind, every block has the one of its position, and keeps it in step.
+        """
+        kinds_differ = len(set(getattr(model.config, "layer_types", None) or ())) > 1
         number = 0
-        for block in self.blocks(model):
+        for position, block in enumerate(self.blocks(model)):
             attention = block.get_submodule(self.attention_path)
             if isinstance(attention, AbsentAttention):
+                attention.layer_idx = position if kinds_differ else None
+                number += kinds_differ
                 continue
             for module in block.modules():
                 if getattr(module, "layer_idx", None) is not None:

@@ -4,10 +4,13 @@ from edgeprune.errors import UnsupportedArchitectureError
 from edgeprune.intake.adapters.base import Adapter
 from edgeprune.intake.adapters.gpt2 import GPT2Adapter
 from edgeprune.intake.adapters.llama import LlamaAdapter
+from edgeprune.intake.adapters.smollm3 import SmolLM3Adapter
 
 __all__ = ["adapter_for"]
 
-_ADAPTERS: dict[str, Adapter] = {adapter.family: adapter for adapter in (LlamaAdapter(), GPT2Adapter())}
+_ADAPTERS: dict[str, Adapter] = {
+    adapter.family: adapter for adapter in (LlamaAdapter(), GPT2Adapter(), SmolLM3Adapter())
+}
 
 
 def adapter_for(family: str) -> Adapter:

@@ -5,7 +5,10 @@ from typing import Any, Literal, Protocol
 
 from edgeprune.schema.model import BlockSpec
 
-__all__ = ["Family", "FamilyShapes"]
+__all__ = ["Engine", "Family", "FamilyShapes"]
+
+Engine = Literal["mobius", "wired"]
+"""What builds a family's graph: mobius from its own modules, or mobius's builder from the decoder that we wire."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -15,6 +18,7 @@ class FamilyShapes:
     hidden_size: int
     vocab_size: int
     max_positions: int
+    position_offset: int = 0
     is_tied: bool
     position_kind: Literal["rotary", "learned"]
     rotary_dim: int | None
@@ -34,6 +38,9 @@ class Family(Protocol):
     """Name of the family file."""
     model_types: tuple[str, ...]
     """`model_type` values of config.json it reads."""
+    engine: Engine
+    engine_reason: str
+    """Why the first engine, mobius, does not take it; empty where it does."""
 
     def shapes(self, config: dict[str, Any]) -> FamilyShapes:
         """Shapes a configuration describes.

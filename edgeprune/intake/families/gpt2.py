@@ -16,7 +16,7 @@ from edgeprune.intake.config import (
     read_size,
     read_text,
 )
-from edgeprune.intake.families.base import FamilyShapes
+from edgeprune.intake.families.base import Engine, FamilyShapes
 from edgeprune.schema.model import BlockSpec, SiteRole, SiteSpec, site_name
 
 __all__ = ["GPT2", "GPT2Family"]
@@ -31,6 +31,8 @@ class GPT2Family:
 
     name = "gpt2"
     model_types: tuple[str, ...] = ("gpt2",)
+    engine: Engine = "mobius"
+    engine_reason = ""
 
     def shapes(self, config: dict[str, Any]) -> FamilyShapes:
         """Shapes a GPT-2 configuration describes.

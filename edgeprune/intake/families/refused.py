@@ -8,7 +8,6 @@ _MIXTURE = "a mixture of experts; the exported graph would run every expert for 
 _STATE_SPACE = "a state-space or recurrent model without the attention cache that the runtime loop keeps"
 _MULTIMODAL = "a model of images or sound as well as text; only text decoders are supported"
 _WINDOWS = "a decoder that mixes sliding-window and full attention, which the exported graph would lose"
-_NO_ROPE = "a decoder with some blocks that have no rotary positions, which the exported graph cannot tell apart"
 _UNREAD = "a decoder for which no family file exists yet"
 
 REFUSED: dict[str, str] = {
@@ -51,7 +50,6 @@ REFUSED: dict[str, str] = {
         _MULTIMODAL,
     ),
     **dict.fromkeys(("cohere2", "exaone4", "gemma2", "gemma3_text", "ministral", "olmo3"), _WINDOWS),
-    "smollm3": _NO_ROPE,
     **dict.fromkeys(
         (
             "bloom", "codegen", "cohere", "falcon", "gemma", "glm", "glm4", "gpt_bigcode", "gpt_neo", "gpt_neox",

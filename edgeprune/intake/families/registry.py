@@ -8,11 +8,12 @@ from edgeprune.intake.families.base import Family
 from edgeprune.intake.families.gpt2 import GPT2
 from edgeprune.intake.families.llama import LLAMA
 from edgeprune.intake.families.refused import REFUSED
+from edgeprune.intake.families.smollm3 import SMOLLM3
 from edgeprune.schema.doctor import FamilyStatus
 
 __all__ = ["describe_families", "family_for"]
 
-_FAMILIES: tuple[Family, ...] = (LLAMA, GPT2)
+_FAMILIES: tuple[Family, ...] = (LLAMA, GPT2, SMOLLM3)
 
 _HOW_TO_ADD = "to add one, write a file in edgeprune/intake/families and an adapter, see the README"
 
@@ -46,7 +47,13 @@ def family_for(config: dict[str, Any]) -> Family:
 def describe_families() -> list[FamilyStatus]:
     """Every known `model_type`, the supported ones first."""
     supported = [
-        FamilyStatus(model_type=model_type, status="supported", family=family.name, reason="")
+        FamilyStatus(
+            model_type=model_type,
+            status="supported",
+            family=family.name,
+            reason=family.engine_reason,
+            engine=family.engine,
+        )
         for family in _FAMILIES
         for model_type in family.model_types
     ]

@@ -1,7 +1,8 @@
-"""Sliding-window attention: the one window of a model, or None; mixtures of kinds are refused.
+"""Sliding-window attention: the one window of a model, or None; mixtures of kinds are refused for graphs of mobius.
 
-A `ModelSpec` holds one window for all blocks. transformers 5.23 reads `sliding_window` in `mistral` for every block,
-and in `qwen2` and `qwen3` only with `use_sliding_window`, for blocks from `max_window_layers` on or by `layer_types`.
+A `ModelSpec` holds one window; which blocks have it, a wired family's adapter reads from the model. transformers 5.23
+reads `sliding_window` in `mistral` for every block, and in `qwen2` and `qwen3` only with `use_sliding_window`, for
+blocks from `max_window_layers` on or by `layer_types`.
 """
 
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 from edgeprune.errors import ModelError, UnsupportedArchitectureError
 from edgeprune.intake.config import POSITION_LIMIT, read_flag, read_size
 
-__all__ = ["read_window"]
+__all__ = ["read_mixed_window", "read_window"]
 
 _DEFAULT_WINDOW = 4096
 _DEFAULT_FIRST_BLOCK = 28
@@ -47,6 +48,19 @@ def read_window(config: dict[str, Any], model_type: str, *, block_count: int) ->
             "which is not supported; take a model with one kind of attention."
         )
     return window if sliding_count else None
+
+
+def read_mixed_window(config: dict[str, Any], *, block_count: int, default: int | None = None) -> int | None:
+    """The window of the blocks that have one, for families whose graph knows each block's own; None where none has.
+
+    Raises:
+        ModelError: a field is malformed.
+        UnsupportedArchitectureError: attention of another kind.
+    """
+    _layer_types(config, block_count)
+    if config.get("sliding_window", default) is None:
+        return None
+    return read_size(config, "sliding_window", limit=POSITION_LIMIT, default=default)
 
 
 def _layer_types(config: dict[str, Any], block_count: int) -> list[str] | None:

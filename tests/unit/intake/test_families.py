@@ -33,7 +33,6 @@ def test_llama_likes_share_a_family(model_type: str) -> None:
         ("mixtral", "a mixture of experts"),
         ("mamba", "a state-space"),
         ("gemma2", "mixes sliding-window and full attention"),
-        ("smollm3", "no rotary positions"),
         ("paligemma", "images or sound"),
     ],
 )

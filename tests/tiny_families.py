@@ -1,0 +1,83 @@
+"""Tiny random models of the families that are wired by us, built by transformers itself; nothing in them is neutral.
+
+Gains and biases are random, heads x head size differs from the hidden size where the family can, the query scale from
+the head size, windows are shorter than the contexts of the tests, and rotation is partial where the family has that.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+from transformers import AutoConfig, AutoModelForCausalLM
+
+from tests.tiny import tiny_tokenizer_json
+
+__all__ = ["FAMILY_CONFIGS", "write_tiny"]
+
+_SHARED: dict[str, Any] = {
+    "vocab_size": 512,
+    "hidden_size": 64,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "max_position_embeddings": 256,
+    "bos_token_id": 0,
+    "eos_token_id": 0,
+    "pad_token_id": 0,
+}
+_GATED: dict[str, Any] = {**_SHARED, "intermediate_size": 96, "num_key_value_heads": 2, "rms_norm_eps": 1e-5}
+
+FAMILY_CONFIGS: dict[str, tuple[str, dict[str, Any]]] = {
+    "smollm3": ("smollm3", {**_GATED, "no_rope_layers": [1, 0, 1], "head_dim": 32}),
+    "smollm3, untied, biased, windows": (
+        "smollm3",
+        {
+            **_GATED,
+            "no_rope_layers": [1, 0, 1],
+            "use_sliding_window": True,
+            "sliding_window": 7,
+            "tie_word_embeddings": False,
+            "attention_bias": True,
+            "mlp_bias": True,
+        },
+    ),
+}
+"""Name -> `model_type` and configuration."""
+
+
+def write_tiny(folder: Path, name: str, *, seed: int = 0, dtype: str = "float32", **overrides: Any) -> Path:
+    """Write the tiny model of that name, with other fields of its configuration where given."""
+    model_type, fields = FAMILY_CONFIGS[name]
+    config = AutoConfig.for_model(model_type, **{**fields, **overrides})
+    model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+    generator = torch.Generator().manual_seed(seed)
+    tensors = {}
+    for key, parameter in model.named_parameters():
+        tensors[key] = _random(key, parameter, generator).to(getattr(torch, dtype))
+    folder.mkdir(parents=True, exist_ok=True)
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    stored = {**json.loads(config.to_json_string()), "architectures": [type(model).__name__], "dtype": dtype}
+    _write(folder / "config.json", stored)
+    _write(folder / "generation_config.json", {"bos_token_id": 0, "eos_token_id": 0})
+    (folder / "tokenizer.json").write_text(tiny_tokenizer_json(), encoding="utf-8")
+    special = {"bos_token": "<|endoftext|>", "eos_token": "<|endoftext|>"}
+    _write(folder / "tokenizer_config.json", {**special, "tokenizer_class": "PreTrainedTokenizerFast"})
+    return folder
+
+
+def _random(name: str, parameter: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    values = torch.randn(parameter.shape, generator=generator)
+    if parameter.dim() == 1:
+        centre = parameter.detach().mean()  # what the family starts its gains and biases from
+        spread = 0.1 if name.endswith("bias") else 0.2
+        gains: torch.Tensor = centre + spread * values
+        return gains
+    if "embed" in name or "lm_head" in name:
+        return 0.3 * values
+    scale = 2.0 if any(part in name for part in ("q_proj", "k_proj", "qkv", "query_key_value")) else 1.0
+    return scale * values / parameter.shape[1] ** 0.5
+
+
+def _write(path: Path, value: Any) -> None:
+    path.write_text(json.dumps(value, indent=2, sort_keys=True) + "\n", encoding="utf-8")
