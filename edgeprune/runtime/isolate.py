@@ -15,6 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from edgeprune.errors import DeviceError, EdgePruneError, ExitCode, ModelError
+from edgeprune.runtime.parent import end_with_parent
 
 __all__ = ["MEMORY_GROUP", "answer", "child_environment", "run_isolated"]
 
@@ -67,6 +68,7 @@ def run_isolated(module: str, request: bytes, *, timeout_s: float, thread_count:
 
 def answer(handle: Callable[[bytes], bytes]) -> None:
     """Main of a child: request from stdin, `handle`, answer to stdout; errors become an exit code and a last line."""
+    end_with_parent()  # nobody is left to hear the answer, and the device is wanted for the next attempt
     request = sys.stdin.buffer.read()
     # Whatever a native library writes to descriptor 1 would corrupt the answer: it goes to stderr.
     with os.fdopen(os.dup(1), "wb") as answer_stream:
