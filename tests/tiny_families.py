@@ -42,6 +42,11 @@ FAMILY_CONFIGS: dict[str, tuple[str, dict[str, Any]]] = {
             "mlp_bias": True,
         },
     ),
+    "gemma": ("gemma", {**_GATED, "head_dim": 32}),
+    "gemma, untied, biased": (
+        "gemma",
+        {**_GATED, "head_dim": 16, "num_key_value_heads": 4, "tie_word_embeddings": False, "attention_bias": True},
+    ),
 }
 """Name -> `model_type` and configuration."""
 

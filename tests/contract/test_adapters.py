@@ -65,3 +65,13 @@ class TestSmolLM3(AdapterContract):
 class TestSmolLM3Windows(AdapterContract):
     def write(self, folder: Path) -> Path:
         return write_tiny(folder, "smollm3, untied, biased, windows", dtype="bfloat16")
+
+
+class TestGemma(AdapterContract):
+    def write(self, folder: Path) -> Path:
+        return write_tiny(folder, "gemma")
+
+
+class TestGemmaUntied(AdapterContract):
+    def write(self, folder: Path) -> Path:
+        return write_tiny(folder, "gemma, untied, biased")

@@ -2,6 +2,7 @@
 
 from edgeprune.errors import UnsupportedArchitectureError
 from edgeprune.intake.adapters.base import Adapter
+from edgeprune.intake.adapters.gemma import GemmaAdapter
 from edgeprune.intake.adapters.gpt2 import GPT2Adapter
 from edgeprune.intake.adapters.llama import LlamaAdapter
 from edgeprune.intake.adapters.smollm3 import SmolLM3Adapter
@@ -9,7 +10,7 @@ from edgeprune.intake.adapters.smollm3 import SmolLM3Adapter
 __all__ = ["adapter_for"]
 
 _ADAPTERS: dict[str, Adapter] = {
-    adapter.family: adapter for adapter in (LlamaAdapter(), GPT2Adapter(), SmolLM3Adapter())
+    adapter.family: adapter for adapter in (LlamaAdapter(), GPT2Adapter(), SmolLM3Adapter(), GemmaAdapter())
 }
 
 

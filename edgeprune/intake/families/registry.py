@@ -5,6 +5,7 @@ from typing import Any
 
 from edgeprune.errors import ModelError, UnsupportedArchitectureError
 from edgeprune.intake.families.base import Family
+from edgeprune.intake.families.gemma import GEMMA
 from edgeprune.intake.families.gpt2 import GPT2
 from edgeprune.intake.families.llama import LLAMA
 from edgeprune.intake.families.refused import REFUSED
@@ -13,7 +14,7 @@ from edgeprune.schema.doctor import FamilyStatus
 
 __all__ = ["describe_families", "family_for"]
 
-_FAMILIES: tuple[Family, ...] = (LLAMA, GPT2, SMOLLM3)
+_FAMILIES: tuple[Family, ...] = (LLAMA, GPT2, SMOLLM3, GEMMA)
 
 _HOW_TO_ADD = "to add one, write a file in edgeprune/intake/families and an adapter, see the README"
 

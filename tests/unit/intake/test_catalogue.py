@@ -85,7 +85,7 @@ def test_what_cannot_be_compressed_follows_from_the_families(entry: CatalogueEnt
     assert (described.spec is None) == (described.weights is not None) == (described.refusal is not None)
 
 
-@pytest.mark.parametrize("name", ["SmolLM2-135M", "Llama-3.2-1B", "gpt2", "Qwen3-0.6B", "gemma-3-270m"])
+@pytest.mark.parametrize("name", ["SmolLM2-135M", "Llama-3.2-1B", "gpt2", "Qwen3-0.6B", "gemma-3-270m", "OLMo-1B-hf"])
 def test_an_entry_reads_like_a_folder_with_its_configuration(tmp_path: Path, name: str) -> None:
     entry = find_entry(name)
     folder = tmp_path / entry.name

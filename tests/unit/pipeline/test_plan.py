@@ -36,5 +36,5 @@ def test_a_folder_comes_before_a_name_of_the_catalogue(tmp_path: Path, monkeypat
 
 
 def test_a_model_that_no_family_reads_is_refused_with_the_reason() -> None:
-    with pytest.raises(UnsupportedArchitectureError, match="'gemma'"):
-        plan_models(["gemma-2b"], load_profile("raspberry-pi-5"), request=BudgetRequest())
+    with pytest.raises(UnsupportedArchitectureError, match="'olmo'"):
+        plan_models(["OLMo-1B-hf"], load_profile("raspberry-pi-5"), request=BudgetRequest())
