@@ -31,6 +31,11 @@ VERBS = {
     "report": "Render a run's report again.",
     "demo": "Solve and measure the demo model that ships with EdgePrune, without torch.",
     "runs": "List and remove run folders.",
+    "jobs": "List what was handed to the daemon with --detach.",
+    "attach": "Follow a job from its beginning; Ctrl-C lets go, the job goes on.",
+    "cancel": "Take a job off the queue, or stop it.",
+    "resume": "Go on with a job that was interrupted, cancelled or failed.",
+    "daemon": "Start, stop and look at the daemon that runs jobs.",
     "doctor": "Check this installation.",
     "completion": "Print shell completion.",
 }

@@ -6,12 +6,18 @@ from typing import Any
 
 from edgeprune.artifacts import record_json
 
-__all__ = ["table", "write_piece", "write_record_json", "write_text"]
+__all__ = ["table", "write_piece", "write_raw", "write_record_json", "write_text"]
 
 
 def write_record_json(record: Any) -> None:
     """One JSON object with `schema_version` at its top."""
     sys.stdout.buffer.write(record_json(record))
+    sys.stdout.buffer.flush()
+
+
+def write_raw(data: bytes) -> None:
+    """A record that is JSON already."""
+    sys.stdout.buffer.write(data)
     sys.stdout.buffer.flush()
 
 

@@ -88,7 +88,7 @@ class JobQueue:
         self._child_module = child_module
         self._changed = threading.Condition(threading.RLock())
         self._running: dict[str, _Running] = {}
-        self._listeners: list[Callable[[], None]] = []
+        self._listeners: list[Callable[[], object]] = []
         self._is_closing = False
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         for job in store.in_states(*LIVE):
@@ -182,7 +182,7 @@ class JobQueue:
             yield from batch
             since = batch[-1].sequence
 
-    def listen(self, told: Callable[[], None]) -> Callable[[], None]:
+    def listen(self, told: Callable[[], object]) -> Callable[[], None]:
         """Call `told` after every change, from any thread; gives what ends it."""
         with self._changed:
             self._listeners.append(told)

@@ -21,6 +21,7 @@ from edgeprune.schema.run import RunRequest
 __all__ = [
     "ChooseJob",
     "CompressJob",
+    "DaemonStatus",
     "DemoJob",
     "DoctorJob",
     "ExplainJob",
@@ -29,6 +30,7 @@ __all__ = [
     "GenerateJob",
     "Job",
     "JobEvent",
+    "JobList",
     "JobRequest",
     "JobState",
     "LaserJob",
@@ -273,6 +275,30 @@ class Job(Record, frozen=True, kw_only=True):
     def is_over(self) -> bool:
         """Whether nothing will happen any more unless somebody resumes it."""
         return self.state in Job.FINAL or self.state == "interrupted"
+
+
+class JobList(Record, frozen=True, kw_only=True):
+    """All jobs, oldest first."""
+
+    schema_version: int = SCHEMA_VERSION
+    jobs: tuple[Job, ...]
+
+
+class DaemonStatus(Record, frozen=True, kw_only=True):
+    """What a daemon says of itself."""
+
+    schema_version: int = SCHEMA_VERSION
+    protocol: int
+    version: str
+    """Of EdgePrune."""
+    pid: int
+    started_s: float
+    socket: str
+    state_folder: str
+    queued_count: int
+    running_count: int
+    rss_bytes: int | None = None
+    """Resident memory; None where the system does not tell."""
 
 
 class StateChange(Record, frozen=True, kw_only=True):

@@ -32,7 +32,7 @@ ALLOWED = {
     "calibrate": FOUNDATION | {"intake", "calibrate"},
     "compress": FOUNDATION | {"intake", "calibrate", "compress"},
     "export": FOUNDATION | {"intake", "calibrate", "compress", "export"},
-    "jobs": FOUNDATION | {"api", "pipeline", "jobs"},
+    "jobs": FOUNDATION | {"generate", "api", "pipeline", "jobs"},
     "cli": BELOW | {"artifacts", "cli", "api", "jobs"},
 }
 """Room -> rooms it may import; `pipeline` and `api` order the stages and may import all but the front doors."""
@@ -67,6 +67,34 @@ def test_imports_only_what_its_room_may(path: Path) -> None:
     orders_stages = room == "pipeline" or path.relative_to(PACKAGE).as_posix() in ORDERS_STAGES
     forbidden = imported_rooms(path) & {"cli", "tui"} if orders_stages else imported_rooms(path) - ALLOWED[room]
     assert not forbidden, f"{room} imports {sorted(forbidden)}"
+
+
+TUI_DOORS = {
+    "edgeprune.profile": "edgeprune.profile.store",  # profiles by name; measuring one is a job
+    "edgeprune.demo": "edgeprune.demo.paths",  # where the shipped texts lie
+    "edgeprune.runtime": "edgeprune.runtime.meters",  # the live meters
+}
+
+
+@pytest.mark.parametrize("path", [path for path in MODULES if room_of(path) == "tui"], ids=lambda path: path.name)
+def test_the_app_works_through_jobs(path: Path) -> None:
+    """The app knows jobs and records; of the rooms below it opens one module each, and never a stage's work."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.module is not None:
+            for room, door in TUI_DOORS.items():
+                assert not node.module.startswith(room) or node.module == door
+
+
+TEXTUAL_FREE = ("sourced", "view_state", "messages", "reduce", "draft", "canvas", "terminal", "plot_data", "feed",
+                "run_reader", "shelf", "device_plots", "run_plots", "heat", "sources")  # fmt: skip
+
+
+def test_the_state_of_the_app_needs_no_screen() -> None:
+    for name in TEXTUAL_FREE:
+        tree = ast.parse((PACKAGE / "tui" / f"{name}.py").read_text(encoding="utf-8"))
+        modules = [node.module or "" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]
+        modules += [alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names]
+        assert not [module for module in modules if module.split(".")[0] in ("textual", "rich")], name
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
