@@ -87,17 +87,23 @@ class Allocator:
         self._prefill_streaming, self._prefill_cached = paid["prefill_streaming_s"], paid["prefill_cached_s"]
         self._has_prefill = "prefill_streaming_s" in told
         self._groups = _group_rows(space)
+        self._group_of = np.array([column.group for column in space.columns], dtype=np.int64)
         self._relaxations: dict[Hashable, Relaxations] = {}
-        self._references: dict[tuple[str, float], float] = {}
+        self._largest: dict[tuple[str, float], float] = {}
         self._depth_columns = tuple(
             position for position, column in enumerate(space.columns) if column.drops is not None
         )
-        self._slowest_s = max(1e-12, _largest_total(self._streaming, space))
+        self._slowest_s = max(1e-12, self._largest_total(self._streaming))
 
     @property
     def has_first_token(self) -> bool:
         """False when the time of some option over a whole prompt is unknown."""
         return self._has_prefill
+
+    @property
+    def largest_working_set_bytes(self) -> float:
+        """No recipe reads more to decode a token."""
+        return float(self._space.fixed.working_set_bytes) + self._largest_total(self._working)
 
     def least_loss(self, limits: Limits, *, gap: float = RELATIVE_GAP, must_drop: bool = False) -> Allocation | None:
         """The allocation with the least loss within the limits (ties broken by time); None when there is none.
@@ -164,7 +170,7 @@ class Allocator:
         if objective == "memory":
             reference = self._floor or MEMORY_REFERENCE_BYTES
             return [*rows, *self._memory_rows(reference, reference, name="objective")], tie, frozenset({"objective"})
-        loss_scale = TIE_NATS / max(1e-12, _largest_total(self._loss, self._space))
+        loss_scale = TIE_NATS / max(1e-12, self._largest_total(self._loss))
         return rows, self._time(limits.cached_fraction) / self._slowest_s + self._loss * loss_scale, frozenset()
 
     def _time(self, cached_fraction: float) -> _Array:
@@ -178,20 +184,16 @@ class Allocator:
         ]
 
     def _limit_rows(self, limits: Limits, loosened: frozenset[str]) -> list[LimitRow]:
-        """Rows of the limits: one that is loosened counts in parts of itself, the others in parts of all there is."""
+        """Rows of the limits: one that is loosened counts in parts of itself, the others in parts of all there is.
+
+        What no recipe can exceed is no row.
+        """
         fixed, share = self._space.fixed, limits.cached_fraction
-
-        def reference(name: str, limit: float, coefficients: _Array) -> float:
-            if name in loosened:
-                return max(limit, LOSS_REFERENCE_NATS) if name in LOSSES else limit
-            if (name, share) not in self._references:
-                self._references[name, share] = max(1e-12, _largest_total(coefficients, self._space))
-            return self._references[name, share]
-
         rows: list[LimitRow] = []
         if limits.memory_bytes is not None:
-            scale = reference("memory", limits.memory_bytes, np.maximum(self._loading, self._running))
-            rows += self._memory_rows(limits.memory_bytes, scale, name="memory")
+            scale = limits.memory_bytes if "memory" in loosened else None
+            largest = self._largest_of("memory", share, np.maximum(self._loading, self._running))
+            rows += self._memory_rows(limits.memory_bytes, scale or largest, name="memory")
         prefill = _mixed(self._prefill_streaming, self._prefill_cached, share)
         for name, limit, coefficients, paid in (
             ("device memory", limits.device_memory_bytes, self._device, fixed.device_bytes),
@@ -203,9 +205,29 @@ class Allocator:
             ("accuracy", limits.accuracy_nats, self._loss, 0.0),
             ("working set", limits.working_set_bytes, self._working, fixed.working_set_bytes),
         ):
-            if limit is not None:
-                rows.append(LimitRow(name, coefficients, limit - paid, reference(name, limit, coefficients)))
-        return rows
+            if limit is None:
+                continue
+            reference = self._largest_of(name, share, coefficients)
+            if name in loosened:
+                reference = max(limit, LOSS_REFERENCE_NATS) if name in LOSSES else limit
+            rows.append(LimitRow(name, coefficients, limit - paid, reference))
+        return [row for row in rows if row.name in loosened or self._can_exceed(row, share)]
+
+    def _can_exceed(self, row: LimitRow, share: float) -> bool:
+        of = "running" if row.coefficients is self._running else "loading" if row.name == "memory" else row.name
+        return self._largest_of(of, share, row.coefficients) > row.bound
+
+    def _largest_of(self, name: str, share: float, coefficients: _Array) -> float:
+        """No allocation takes more of a resource."""
+        if (name, share) not in self._largest:
+            self._largest[name, share] = max(1e-12, self._largest_total(coefficients))
+        return self._largest[name, share]
+
+    def _largest_total(self, values: _Array) -> float:
+        """Sum over groups of the largest value in each: no allocation exceeds it."""
+        best = np.zeros(len(self._space.groups))
+        np.maximum.at(best, self._group_of, values)
+        return float(best.sum())
 
     def _solving(
         self,
@@ -295,11 +317,3 @@ def _group_rows(space: Space) -> Rows:
         target = 0.0 if group.switch is not None else 1.0
         rows.add(indices, values, target, target)
     return rows
-
-
-def _largest_total(values: _Array, space: Space) -> float:
-    """Sum over groups of the largest value in each: no allocation exceeds it."""
-    best = np.zeros(len(space.groups))
-    groups = np.array([column.group for column in space.columns])
-    np.maximum.at(best, groups, values)
-    return float(best.sum())

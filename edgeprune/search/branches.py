@@ -109,6 +109,11 @@ class Solving:
         """Nothing feasible has an objective below this; infinity where nothing is feasible."""
         return min((branch.bound for branch in self._work.branches), default=math.inf)
 
+    @property
+    def work_left(self) -> int:
+        """Of the work allowed."""
+        return self._work.left
+
     def finish(self, *, below: float = math.inf) -> Outcome:
         """Solve for what lies below a value that is known.
 

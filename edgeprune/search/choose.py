@@ -73,9 +73,16 @@ def unpredicted(problem: Problem, space: Space, allocator: Allocator) -> tuple[s
     return tuple(notes)
 
 
-def variants(problem: Problem, limits: Limits, shares: Sequence[float] = CACHED_SHARES) -> list[Limits]:
-    """The limits at each share of cached weights a device with a known cache can have."""
-    sizes = [(share, problem.cost_model.working_set_limit(share)) for share in shares if 0.0 <= share <= 1.0]
+def variants(
+    problem: Problem, limits: Limits, allocator: Allocator, shares: Sequence[float] = CACHED_SHARES
+) -> list[Limits]:
+    """The limits at each share of cached weights that a recipe on this device may have.
+
+    Where even the largest working set has some share, smaller ones are no recipe's.
+    """
+    least = problem.cost_model.cached_fraction(math.ceil(allocator.largest_working_set_bytes))
+    tried = sorted({max(share, least) for share in shares if 0.0 <= share <= 1.0}, reverse=True)
+    sizes = [(share, None if share <= least else problem.cost_model.working_set_limit(share)) for share in tried]
     return [
         dataclasses.replace(limits, cached_fraction=share, working_set_bytes=size)
         for share, size in sizes
@@ -127,15 +134,18 @@ def _over_shares(
     best: Candidate | None = None
     near: float | None = None
     known = bound = math.inf
+    done: set[float] = set()
     for step in (None, *REFINEMENTS):
         if step is not None and near is None:
             break
         shares = CACHED_SHARES if step is None or near is None else (near + step, near - step)
+        found = variants(problem, limits, allocator, shares)
         # The most promising share first, and then only what beats the best: most are refuted by their relaxations.
-        tried = [(variant, started(variant)) for variant in variants(problem, limits, shares)]
+        tried = [(variant, started(variant)) for variant in found if variant.cached_fraction not in done]
+        done |= {variant.cached_fraction for variant in found}
         for variant, share in sorted(tried, key=lambda pair: pair[1].bound):
             answer = share.finish(below=known)
-            entry = made(answer, is_stepped=variant.working_set_bytes is not None)
+            entry = made(answer, is_stepped=len(done) > 1)
             bound = min(bound, answer.bound)
             if answer.allocation is not None and entry is not None:
                 known = answer.allocation.objective

@@ -50,7 +50,7 @@ def nearest_allocation(
     is_timed = limits.latency_s is not None or limits.first_token_s is not None
     waiting = []
     best: Allocation | None = None
-    for variant in variants(problem, limits) if is_timed else [limits]:
+    for variant in variants(problem, limits, allocator) if is_timed else [limits]:
         tried = allocator.loosening(variant, names)
         if tried.bound > PROMISING:
             waiting.append(tried)

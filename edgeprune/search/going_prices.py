@@ -65,13 +65,13 @@ def going_prices(
     allocator = Allocator(menu, floor_bytes=problem.cost_model.floor_bytes, seed=problem.seed)
     limits = limits_of(problem, menu, allocator)
     objective = objective_of(problem.budget.objective, limits)
-    for variant in _tried(problem, menu, limits, objective, optimum):
+    tried = _tried(problem, menu, allocator, limits, objective, optimum)
+    for variant in tried:
         program, rows = allocator.program(variant, objective)
         relaxation = relax(program, rows, column=depth_column, is_open=is_open)
         if relaxation is None:
             continue
-        is_last = variant.working_set_bytes is not None or objective != "loss" or not _is_timed(limits)
-        if is_last or _reaches(program, rows, optimum, is_open):
+        if variant is tried[-1] or _reaches(program, rows, optimum, is_open):
             return _in_nats(menu, variant, objective, program, rows, relaxation, is_open)
     return None
 
@@ -90,7 +90,12 @@ def _is_timed(limits: Limits) -> bool:
 
 
 def _tried(
-    problem: Problem, menu: Space, limits: Limits, objective: Objective, optimum: tuple[int, ...]
+    problem: Problem,
+    menu: Space,
+    allocator: Allocator,
+    limits: Limits,
+    objective: Objective,
+    optimum: tuple[int, ...],
 ) -> list[Limits]:
     """The limits without those on time, as the search tries first, then at the share of cached weights it used."""
     tried = []
@@ -102,7 +107,7 @@ def _tried(
     prices = [menu.columns[position].price for position in optimum]
     size = menu.fixed.working_set_bytes + sum(price.working_set_bytes for price in prices if price is not None)
     share = problem.cost_model.cached_fraction(size)
-    stepped = [variant for variant in variants(problem, limits) if variant.cached_fraction <= share + 1e-9]
+    stepped = [variant for variant in variants(problem, limits, allocator) if variant.cached_fraction <= share + 1e-9]
     return [*tried, *stepped[:1]]
 
 

@@ -6,10 +6,14 @@ from typing import Any
 import pytest
 
 from tests.cli.conftest import Cli
+from tests.cli.scored_run import write_scored_run
 
 
-def test_search_tells_the_gap_and_how_much_of_each_limit_is_used(cli: Cli, own_run: Path) -> None:
-    answer = cli("search", own_run, "--max-loss", "20%", "--first-token", "10s", "--objective", "latency")
+def test_search_tells_the_gap_and_how_much_of_each_limit_is_used(cli: Cli, tmp_path: Path) -> None:
+    run = write_scored_run(tmp_path / "run")
+    answer = cli(
+        "search", run, "--max-loss", "20%", "--first-token", "10s", "--objective", "latency", "--evaluations", "0"
+    )
     assert answer.code == 0
     assert "optimality gap 0.0" in answer.out
     assert "first token: at most " in answer.out
@@ -23,6 +27,8 @@ def test_objectives_lead_to_recipes_that_differ_as_asked(cli: Cli, own_run: Path
         answer = cli("search", own_run, "--max-loss", "20%", "--objective", objective, "--json")
         assert answer.code == 0
         found[objective] = answer.json["chosen"]
+        # Whatever this machine's kernels take: the answer is proved, but for what the record names.
+        assert found[objective]["optimality_gap"] is None or found[objective]["optimality_gap"] <= 1e-3
         assert answer.json["budget"]["objective"] == objective  # type: ignore[index, call-overload]
     memory = {name: entry["cost"]["peak_rss_bytes"]["high"] for name, entry in found.items()}
     latency = {name: entry["cost"]["decode_s"]["high"] for name, entry in found.items()}

@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 
 from edgeprune.search.program import Program, Rows
 
-__all__ = ["joint_optimum", "random_program"]
+__all__ = ["joint_optimum", "nested_program", "random_program"]
 
 
 def random_program(seed: int, *, blocks: int = 8, limits: int = 2, tightness: float = 0.5) -> Program:
@@ -46,6 +46,41 @@ def random_program(seed: int, *, blocks: int = 8, limits: int = 2, tightness: fl
         used = np.flatnonzero(totals[:, limit])
         values = (totals[used, limit] / largest[limit]).tolist()
         rows.add(used.tolist(), values, -highspy.kHighsInf, tightness * 0.6)
+    return Program(np.array(cost), 0.0, rows, tuple(depth))
+
+
+def nested_program(seed: int, *, blocks: int = 3, options: int = 6, tightness: float = 0.3) -> Program:
+    """Few blocks whose sites all follow a width, and charges as unsteady as measured times: much lies near a bound."""
+    rng = np.random.default_rng(seed)
+    cost: list[float] = []
+    charges: list[float] = []
+    rows = Rows()
+
+    def add_group(count: int, scale: float, off: tuple[int, ...] = (), switch: int | None = None) -> list[int]:
+        columns = list(range(len(cost), len(cost) + count))
+        shares = np.sort(rng.uniform(0.05, 1.0, count))
+        cost.extend(scale * shares * rng.lognormal(0.0, 0.4, count))
+        charges.extend(scale * (1.0 / shares - 1.0) * rng.lognormal(0.0, 0.4, count))
+        switched = [] if switch is None else [switch]
+        target = 0.0 if switched else 1.0
+        values = [1.0] * (count + len(off)) + [-1.0] * len(switched)
+        rows.add([*columns, *off, *switched], values, target, target)
+        return columns
+
+    depth = add_group(2, 0.0)
+    charges[depth[1]] = 4.0 * blocks
+    add_group(6, 2.0)
+    for block in range(blocks):
+        off = (depth[1],) if block == 1 else ()
+        for sites, widths in ((4, (1.0, 0.5)), (3, (1.0, 0.7, 0.4))):
+            for width, switch in zip(widths, add_group(len(widths), 0.2, off), strict=True):
+                for _ in range(sites):
+                    add_group(options, width, switch=switch)
+    groups = [rows.indices[start:end] for start, end in zip(rows.starts, rows.starts[1:], strict=False)]
+    charged = np.array(charges)
+    largest = sum(float(charged[group].max()) for group in groups)
+    used = np.flatnonzero(charged)
+    rows.add(used.tolist(), (charged[used] / largest).tolist(), -highspy.kHighsInf, tightness * 0.2)
     return Program(np.array(cost), 0.0, rows, tuple(depth))
 
 

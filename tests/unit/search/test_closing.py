@@ -10,7 +10,7 @@ from edgeprune.search.bounds import BranchBounds
 from edgeprune.search.branches import Solving, solve
 from edgeprune.search.closing import close
 from edgeprune.search.highs import Relaxations
-from tests.unit.search.programs import joint_optimum, random_program
+from tests.unit.search.programs import joint_optimum, nested_program, random_program
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -69,3 +69,26 @@ def test_relaxations_kept_from_other_limits_change_no_answer() -> None:
     assert again is not None
     assert fresh is not None
     assert np.array_equal(np.sort(again.taken), np.sort(fresh.taken))
+
+
+@pytest.mark.parametrize("tightness", [0.1, 0.4])
+@pytest.mark.parametrize("seed", range(3))
+def test_sites_that_all_follow_a_width_are_solved_to_the_optimum(seed: int, tightness: float) -> None:
+    program = nested_program(seed, tightness=tightness)
+    expected, found = joint_optimum(program), solve(program, gap=0.0, seed=0)
+    assert expected is not None
+    assert found is not None
+    assert found.objective == pytest.approx(expected, abs=1e-6)
+    assert found.gap <= 1e-6
+
+
+@pytest.mark.parametrize("work_limit", [1_000, 20_000])
+def test_no_more_is_made_than_the_work_allows(work_limit: int) -> None:
+    program = nested_program(0, options=24)
+    bounds = BranchBounds(program)
+    column = program.branch[0]
+    relaxed = Relaxations(program, seed=0).relax((column,))
+    assert relaxed is not None
+    closed = close(bounds, program.cost, (column,), relaxed.prices, cutoff=math.inf, work_limit=work_limit)
+    # What is carried on at the end is as much again, and groups are made of whole chunks.
+    assert closed.work <= 3 * work_limit + 100_000

@@ -16,8 +16,9 @@ def test_of_equal_options_the_first_stays() -> None:
 
 def test_it_keeps_what_one_by_one_comparison_keeps() -> None:
     rng = np.random.default_rng(0)
-    for _ in range(20):
-        keys = rng.integers(0, 5, size=(40, 3)).astype(float)
+    # Few are compared all at once, many block by block.
+    for count, values in [(40, 5)] * 20 + [(300, 9)]:
+        keys = rng.integers(0, values, size=(count, 3)).astype(float)
         expected = []
         for index, row in enumerate(keys):
             beaten = [
