@@ -5,6 +5,7 @@ the head size, windows are shorter than the contexts of the tests, and rotation 
 """
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +48,33 @@ FAMILY_CONFIGS: dict[str, tuple[str, dict[str, Any]]] = {
         "gemma",
         {**_GATED, "head_dim": 16, "num_key_value_heads": 4, "tie_word_embeddings": False, "attention_bias": True},
     ),
+    "phi3, part of a head, window": (
+        "phi3",
+        {
+            **_GATED,
+            "num_attention_heads": 2,
+            "num_key_value_heads": 2,
+            "rope_parameters": {"rope_type": "default", "rope_theta": 1e4, "partial_rotary_factor": 0.75},
+            "sliding_window": 7,
+        },
+    ),
+    "phi3, tied, longrope": (
+        "phi3",
+        {
+            **_GATED,
+            "tie_word_embeddings": True,
+            "max_position_embeddings": 256,
+            "original_max_position_embeddings": 64,
+            "rope_parameters": {
+                "rope_type": "longrope",
+                "rope_theta": 1e4,
+                "partial_rotary_factor": 0.75,
+                "original_max_position_embeddings": 64,
+                "short_factor": [1.0, 1.1, 1.3, 1.6, 2.0, 2.5],
+                "long_factor": [1.5, 2.0, 3.0, 4.0, 6.0, 8.0],
+            },
+        },
+    ),
 }
 """Name -> `model_type` and configuration."""
 
@@ -81,7 +109,7 @@ def _random(name: str, parameter: torch.Tensor, generator: torch.Generator) -> t
     if "embed" in name or "lm_head" in name:
         return 0.3 * values
     scale = 2.0 if any(part in name for part in ("q_proj", "k_proj", "qkv", "query_key_value")) else 1.0
-    return scale * values / parameter.shape[1] ** 0.5
+    return scale * values / math.sqrt(parameter.shape[1])
 
 
 def _write(path: Path, value: Any) -> None:

@@ -41,9 +41,9 @@ class Pair(nn.Module):
 
     def __init__(self, linear: nn.Linear) -> None:
         super().__init__()
-        left, values, right = torch.linalg.svd(linear.weight.detach(), full_matrices=False)
-        self.left = nn.Parameter(left * values)
-        self.right = nn.Parameter(right)
+        left, values, right = torch.linalg.svd(linear.weight.detach().double(), full_matrices=False)
+        self.left = nn.Parameter((left * values).float())
+        self.right = nn.Parameter(right.float())
         self.bias = linear.bias
 
     def forward(self, hidden: torch.Tensor) -> torch.Tensor:

@@ -75,3 +75,13 @@ class TestGemma(AdapterContract):
 class TestGemmaUntied(AdapterContract):
     def write(self, folder: Path) -> Path:
         return write_tiny(folder, "gemma, untied, biased")
+
+
+class TestPhi3(AdapterContract):
+    def write(self, folder: Path) -> Path:
+        return write_tiny(folder, "phi3, part of a head, window")
+
+
+class TestPhi3Longrope(AdapterContract):
+    def write(self, folder: Path) -> Path:
+        return write_tiny(folder, "phi3, tied, longrope", dtype="bfloat16")

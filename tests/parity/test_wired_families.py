@@ -11,6 +11,8 @@ import torch
 
 from edgeprune.compress.load import load
 from edgeprune.compress.save import save_hf
+from edgeprune.errors import ExportError
+from edgeprune.export.graph import build_graph
 from edgeprune.intake.load import LoadedModel, load_model
 from edgeprune.runtime.generate import greedy
 from tests.parity.bundles import (
@@ -76,3 +78,10 @@ def test_the_saved_folder_reloads_bit_for_bit(exported: Exported, tmp_path: Path
     with torch.inference_mode():
         expected = exported.compressed.model(tokens).logits
         assert torch.equal(reloaded.model(tokens).logits, expected)
+
+
+def test_longrope_is_refused_where_a_text_could_change_its_rate(tmp_path: Path) -> None:
+    loaded = load_model(write_tiny(tmp_path / "model", "phi3, tied, longrope"))
+    assert loaded.spec.max_positions == 64
+    with pytest.raises(ExportError, match=r"longrope.*at most 64"):
+        build_graph(loaded, context_tokens=65)

@@ -178,3 +178,36 @@ def test_gpt2_variants_are_refused(key: str, words: str) -> None:
     config = {"model_type": "gpt2", key: True}
     with pytest.raises(UnsupportedArchitectureError, match=words):
         family_for(config).shapes(config)
+
+
+def test_phi3_packs_its_matrices_and_rotates_a_part() -> None:
+    config = {**LLAMA, "model_type": "phi3", "partial_rotary_factor": 0.75}
+    family = family_for(config)
+    shapes = family.shapes(config)
+    assert shapes.rotary_dim == 12
+    tensors = family.tensors(shapes)
+    assert tensors["layers.0.self_attn.qkv_proj.weight"] == (64 + 2 * 32, 64)
+    assert tensors["layers.2.mlp.gate_up_proj.weight"] == (192, 64)
+    assert "layers.0.self_attn.q_proj.weight" not in tensors
+
+
+def test_longrope_means_the_positions_of_short_texts() -> None:
+    rope = {"type": "longrope", "short_factor": [1.0] * 8, "long_factor": [2.0] * 8}
+    config = {**LLAMA, "model_type": "phi3", "max_position_embeddings": 131_072, "rope_scaling": rope}
+    assert family_for(config).shapes(config).max_positions == 4096
+    config["original_max_position_embeddings"] = 2048
+    assert family_for(config).shapes(config).max_positions == 2048
+    assert family_for(config).shapes({**config, "rope_scaling": None}).max_positions == 131_072
+
+
+@pytest.mark.parametrize("listed", [[1, 0], [1, 0, 2], 3])
+def test_a_malformed_list_of_blocks_without_rotation_is_named(listed: Any) -> None:
+    config = {**LLAMA, "model_type": "smollm3", "no_rope_layers": listed}
+    with pytest.raises(ModelError, match="no_rope_layers"):
+        family_for(config).shapes(config)
+
+
+def test_a_model_that_looks_both_ways_is_refused() -> None:
+    config = {**LLAMA, "model_type": "gemma", "use_bidirectional_attention": True}
+    with pytest.raises(UnsupportedArchitectureError, match="both directions"):
+        family_for(config).shapes(config)
