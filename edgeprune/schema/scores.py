@@ -33,7 +33,7 @@ __all__ = [
 GENERAL_PREFIX = "general/"
 """Of the arrays' keys that hold losses on general text."""
 
-ScoreArrays: TypeAlias = "dict[str, NDArray[np.float64]]"
+ScoreArrays: TypeAlias = dict[str, "NDArray[np.float64]"]
 """The arrays beside the record, by the keys above."""
 
 
