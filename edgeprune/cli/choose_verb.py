@@ -5,11 +5,13 @@ from pathlib import Path
 import click
 
 from edgeprune.cli.diagnostics import TerminalProgress, exit_code_of, note
+from edgeprune.cli.job_text import detach_option, hand_over, place_output
 from edgeprune.cli.options import budget_options, context_option, json_option, runtime_options, text_options
 from edgeprune.cli.output import table, write_record_json, write_text
 from edgeprune.schema.budget import BudgetRequest
 from edgeprune.schema.choice import ChoiceReport, ChoiceRequest, ChoiceRow, DeviceChoice
 from edgeprune.schema.estimate import Estimate
+from edgeprune.schema.jobs import ChooseJob
 from edgeprune.units import format_bytes, format_seconds
 
 __all__ = ["command"]
@@ -28,6 +30,7 @@ __all__ = ["command"]
 @click.option(
     "-o", "--output", type=click.Path(path_type=Path), help="Folder to write (default edgeprune-runs/choice)."
 )
+@detach_option
 @json_option
 def command(
     models: tuple[str, ...],
@@ -45,6 +48,7 @@ def command(
     threads: int | None,
     ep: str,
     output: Path | None,
+    detaches: bool,
     as_json: bool,
 ) -> int:
     """Search each model under the same limits, measure the best, and rank them by bits-per-byte on your text.
@@ -70,6 +74,9 @@ def command(
         evaluations=evaluations,
         measure_count=measure,
     )
+    if detaches:
+        runs, name = place_output(output)
+        return hand_over(ChooseJob(request=request, runs=runs, output=name), as_json=as_json)
     progress = TerminalProgress()
     try:
         report = api.choose(request, output=output, progress=progress)

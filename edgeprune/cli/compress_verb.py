@@ -5,10 +5,12 @@ from pathlib import Path
 import click
 
 from edgeprune.cli.diagnostics import TerminalProgress
+from edgeprune.cli.job_text import detach_option, hand_over, place_output
 from edgeprune.cli.options import context_option, json_option, output_option, text_options
 from edgeprune.cli.output import write_record_json, write_text
 from edgeprune.cli.recover_options import recover_options
 from edgeprune.errors import UsageError
+from edgeprune.schema.jobs import CompressJob, TechniqueJob
 from edgeprune.schema.recovery import RecoveryRequest
 from edgeprune.units import parse_fraction
 
@@ -34,6 +36,7 @@ __all__ = ["command"]
 @context_option
 @text_options
 @output_option
+@detach_option
 @json_option
 def command(
     source: str,
@@ -49,6 +52,7 @@ def command(
     questions: Path | None,
     seed: int,
     output: Path | None,
+    detaches: bool,
     as_json: bool,
 ) -> int:
     """Apply a run's recipe, or one technique to a model; writes a Hugging Face folder."""
@@ -63,6 +67,8 @@ def command(
                 raise UsageError("--no-compensate goes with --technique; a run's recipe says it of each block.")
             if repair is not None:
                 raise UsageError("--repair goes with --technique; a run's recipe lists its repairs.")
+            if detaches:
+                return hand_over(CompressJob(run=source, recovery=recovery), as_json=as_json)
             result = api.compress(Path(source), recovery=recovery, progress=progress)
         else:
             if no_compensate and technique not in ("contextual", "flap", "obs"):
@@ -73,6 +79,24 @@ def command(
                 )
             if kept is None or output is None or not domain:
                 raise UsageError("--technique needs --kept F, --domain PATH and -o DIR beside it.")
+            if detaches:
+                runs, name = place_output(output)
+                assert name is not None
+                request = TechniqueJob(
+                    model=source,
+                    technique=technique,
+                    kept_fraction=parse_fraction(kept, what="--kept"),
+                    domain=tuple(map(str, domain)),
+                    general=tuple(map(str, general)),
+                    runs=runs,
+                    output=name,
+                    context_tokens=context,
+                    seed=seed,
+                    compensate=not no_compensate,
+                    repair_rank=repair,
+                    recovery=recovery,
+                )
+                return hand_over(request, as_json=as_json)
             result = api.compress_with(
                 source,
                 technique=technique,

@@ -6,10 +6,11 @@ import click
 
 from edgeprune.cli.diagnostics import note
 from edgeprune.cli.output import table, write_record_json, write_text
+from edgeprune.jobs.paths import place_output
 from edgeprune.schema.jobs import Job, JobRequest, kind_of
 from edgeprune.units import format_fraction, format_seconds
 
-__all__ = ["detach_option", "hand_over", "job_argument", "job_table", "job_text"]
+__all__ = ["detach_option", "hand_over", "job_argument", "job_table", "job_text", "place_output"]
 
 detach_option = click.option(
     "--detach", "detaches", is_flag=True, help="Hand the work to the daemon, print the job's id, and return."

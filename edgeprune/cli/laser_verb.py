@@ -3,14 +3,24 @@
 from pathlib import Path
 
 import click
+from msgspec import convert
 
 from edgeprune.cli.diagnostics import TerminalProgress
+from edgeprune.cli.job_text import detach_option, hand_over, place_output
 from edgeprune.cli.options import context_option, json_option, output_option
 from edgeprune.cli.output import write_record_json, write_text
+from edgeprune.schema.jobs import LaserJob, LaserSearch
+from edgeprune.schema.laser import LaserPrior
 from edgeprune.schema.run import LaserOutcome
 from edgeprune.units import parse_fraction
 
 __all__ = ["command"]
+
+_PRIORS: dict[LaserPrior, str] = {
+    "marchenko_pastur": "the Marchenko-Pastur edge of the noise",
+    "gavish_donoho": "the Gavish-Donoho threshold of the noise",
+    "gradient": "the gradient of the loss",
+}
 
 
 @click.command("laser")
@@ -32,6 +42,7 @@ __all__ = ["command"]
 @click.option("--max-loss", help="Rise of the loss on --domain beyond which an edit is rejected, such as 0.02 or 2%.")
 @context_option
 @output_option
+@detach_option
 @json_option
 def command(
     model: str,
@@ -41,6 +52,7 @@ def command(
     max_loss: str | None,
     context: int | None,
     output: Path | None,
+    detaches: bool,
     as_json: bool,
 ) -> int:
     """Layer-selective rank reduction (LASER): which single matrices to truncate by plain SVD.
@@ -50,6 +62,19 @@ def command(
     from edgeprune import api
 
     allowed = None if max_loss is None else parse_fraction(max_loss, what="--max-loss")
+    if detaches:
+        runs, name = place_output(output)
+        request = LaserJob(
+            model=model,
+            questions=str(questions),
+            search=convert(search, LaserSearch),
+            domain=tuple(map(str, domain)),
+            max_loss=allowed,
+            runs=runs,
+            output=name,
+            context_tokens=context,
+        )
+        return hand_over(request, as_json=as_json)
     progress = TerminalProgress()
     try:
         outcome = api.laser(
@@ -78,11 +103,13 @@ def _text(outcome: LaserOutcome) -> str:
         return f"No truncation answers more than the dense model ({found.dense_accuracy:.1%}; asked {asked})."
     edits = ", ".join(f"{site} at rank {rank}" for site, rank in zip(found.sites, found.ranks, strict=True))
     low, high = report.accuracy_change_low, report.accuracy_change_high
-    lines = [
-        f"{edits} (asked {asked})",
+    lines = [f"{edits} (asked {asked})"]
+    if proposed := [_PRIORS[prior] for prior in found.priors if prior is not None]:
+        lines.append(f"proposed by {', '.join(dict.fromkeys(proposed))}")
+    lines.append(
         f"on {report.question_count} other questions: accuracy {report.dense_accuracy:.1%} -> {report.accuracy:.1%} "
-        f"(change {low:+.1%} to {high:+.1%}), log-loss {report.dense_log_loss:.3f} -> {report.log_loss:.3f} nats",
-    ]
+        f"(change {low:+.1%} to {high:+.1%}), log-loss {report.dense_log_loss:.3f} -> {report.log_loss:.3f} nats"
+    )
     if outcome.folder is not None:
         lines.append(f"written to {outcome.folder}")
     return "\n".join(lines)

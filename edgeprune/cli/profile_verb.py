@@ -3,10 +3,12 @@
 import click
 
 from edgeprune.cli.diagnostics import TerminalProgress, note
+from edgeprune.cli.job_text import detach_option, hand_over
 from edgeprune.cli.options import emulate_option, json_option
 from edgeprune.cli.output import write_record_json, write_text
 from edgeprune.schema.device import DeviceProfile
 from edgeprune.schema.emulation import parse_emulation
+from edgeprune.schema.jobs import ProfileJob
 from edgeprune.units import format_bytes, format_rate, format_seconds
 
 __all__ = ["command"]
@@ -17,14 +19,20 @@ __all__ = ["command"]
 @click.option("--save", metavar="NAME", help="Keep the profile under this name for --device.")
 @click.option("--threads", type=click.IntRange(min=1), help="Threads of onnxruntime (default: usable cores).")
 @emulate_option
+@detach_option
 @json_option
-def command(quick: bool, save: str | None, threads: int | None, emulate: str | None, as_json: bool) -> int:
+def command(
+    quick: bool, save: str | None, threads: int | None, emulate: str | None, detaches: bool, as_json: bool
+) -> int:
     """Measure processor, memory, bandwidth, kernels, disk and the floor of this device."""
     from edgeprune import api
 
+    emulation = None if emulate is None else parse_emulation(emulate)
+    if detaches:
+        request = ProfileJob(quick=quick, save=save, thread_count=threads, emulation=emulation)
+        return hand_over(request, as_json=as_json)
     progress = TerminalProgress()
     try:
-        emulation = None if emulate is None else parse_emulation(emulate)
         profile = api.profile(quick=quick, save=save, thread_count=threads, emulation=emulation, progress=progress)
     finally:
         progress.close()

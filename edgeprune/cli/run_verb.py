@@ -5,6 +5,7 @@ from pathlib import Path
 import click
 
 from edgeprune.cli.diagnostics import TerminalProgress, exit_code_of, note
+from edgeprune.cli.job_text import detach_option, hand_over, place_output
 from edgeprune.cli.options import (
     budget_options,
     context_option,
@@ -21,6 +22,7 @@ from edgeprune.cli.output import table, write_record_json, write_text
 from edgeprune.cli.recover_options import recover_options
 from edgeprune.schema.budget import BudgetRequest
 from edgeprune.schema.emulation import parse_emulation
+from edgeprune.schema.jobs import RunJob
 from edgeprune.schema.lock import Lock
 from edgeprune.schema.recipe import RoundingMethod
 from edgeprune.schema.recovery import RecoveryRequest
@@ -60,6 +62,7 @@ __all__ = ["command"]
 @form_options
 @executor_options
 @output_option
+@detach_option
 @json_option
 def command(
     model: str | None,
@@ -86,6 +89,7 @@ def command(
     workers: int,
     cluster: str | None,
     output: Path | None,
+    detaches: bool,
     as_json: bool,
 ) -> int:
     """Profile, search, compress, export, validate and report.
@@ -126,6 +130,9 @@ def command(
         else:
             write_text(_preview_text(preview))
         return 0
+    if detaches:
+        runs, name = place_output(output)
+        return hand_over(RunJob(request=request, runs=runs, output=name), as_json=as_json)
     progress = TerminalProgress()
     try:
         outcome = api.run(request, output=output, progress=progress)

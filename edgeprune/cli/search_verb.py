@@ -5,6 +5,7 @@ from pathlib import Path
 import click
 
 from edgeprune.cli.diagnostics import TerminalProgress, note
+from edgeprune.cli.job_text import detach_option, hand_over
 from edgeprune.cli.limit_text import limit_use_text
 from edgeprune.cli.options import (
     budget_options,
@@ -18,6 +19,7 @@ from edgeprune.cli.output import table, write_record_json, write_text
 from edgeprune.errors import ExitCode
 from edgeprune.schema.budget import BudgetRequest
 from edgeprune.schema.candidate import Candidate, SearchResult
+from edgeprune.schema.jobs import SearchJob
 from edgeprune.schema.lock import Lock
 from edgeprune.units import format_bytes, format_seconds
 
@@ -31,6 +33,7 @@ __all__ = ["command"]
 @context_option
 @click.option("--evaluations", type=click.IntRange(min=0), help="Also build and measure at most that many recipes.")
 @executor_options
+@detach_option
 @json_option
 def command(
     run_folder: Path,
@@ -40,6 +43,7 @@ def command(
     evaluations: int | None,
     workers: int,
     cluster: str | None,
+    detaches: bool,
     as_json: bool,
 ) -> int:
     """Solve a run again; limits, or locks, left out altogether keep the run's own (`--lock none` lifts them).
@@ -48,6 +52,17 @@ def command(
     """
     from edgeprune import api
 
+    if detaches:
+        request = SearchJob(
+            run=str(run_folder),
+            budget=budget,
+            context_tokens=context,
+            locks=locks,
+            evaluations=evaluations,
+            worker_count=workers,
+            cluster=cluster,
+        )
+        return hand_over(request, as_json=as_json)
     progress = TerminalProgress()
     try:
         result = api.search(

@@ -5,10 +5,12 @@ from pathlib import Path
 import click
 
 from edgeprune.cli.diagnostics import TerminalProgress, exit_code_of, note
+from edgeprune.cli.job_text import detach_option, hand_over
 from edgeprune.cli.options import emulate_option, json_option, runtime_options
 from edgeprune.cli.output import table, write_record_json, write_text
 from edgeprune.schema.correction import Recalibration
 from edgeprune.schema.emulation import parse_emulation
+from edgeprune.schema.jobs import ValidateJob
 from edgeprune.schema.measurement import ValidationReport
 from edgeprune.units import format_bytes, format_seconds
 
@@ -20,13 +22,30 @@ __all__ = ["command"]
 @runtime_options
 @emulate_option
 @click.option("--recalibrate", metavar="NAME", help="Correct the device profile of this name by what is measured.")
+@detach_option
 @json_option
 def command(
-    path: Path, threads: int | None, ep: str, emulate: str | None, recalibrate: str | None, as_json: bool
+    path: Path,
+    threads: int | None,
+    ep: str,
+    emulate: str | None,
+    recalibrate: str | None,
+    detaches: bool,
+    as_json: bool,
 ) -> int:
     """Measure memory, latency, loss and accuracy in fresh processes; needs only onnxruntime."""
     from edgeprune import api
 
+    emulation = None if emulate is None else parse_emulation(emulate)
+    if detaches:
+        request = ValidateJob(
+            path=str(path),
+            execution_provider=ep,
+            thread_count=threads,
+            recalibrate=recalibrate,
+            emulation=emulation,
+        )
+        return hand_over(request, as_json=as_json)
     progress = TerminalProgress()
     try:
         report = api.validate(
@@ -34,7 +53,7 @@ def command(
             execution_provider=ep,
             thread_count=threads,
             recalibrate=recalibrate,
-            emulation=None if emulate is None else parse_emulation(emulate),
+            emulation=emulation,
             progress=progress,
         )
     finally:

@@ -34,6 +34,7 @@ __all__ = [
     "JobRequest",
     "JobState",
     "LaserJob",
+    "LaserSearch",
     "PlanJob",
     "ProfileJob",
     "ReportJob",
@@ -50,6 +51,9 @@ __all__ = [
 JobState = Literal["queued", "running", "cancelling", "succeeded", "failed", "cancelled", "interrupted"]
 """`succeeded`: a result was written, also a valid negative one (exit code 1); `interrupted`: its process or the daemon
 was killed, `resume` goes on."""
+
+
+LaserSearch = Literal["fast", "grid", "compose"]
 
 
 class _Asked(Record, frozen=True, kw_only=True, tag_field="kind"):
@@ -101,6 +105,8 @@ class ExportJob(_Asked, frozen=True, kw_only=True, tag="export"):
     """Write a run's bundles; the result is a `BundleManifest`."""
 
     run: str
+    kv_bits: Literal[8, 32] | None = None
+    """Of the key-value cache; None as the recipe says."""
 
 
 class CompressJob(_Asked, frozen=True, kw_only=True, tag="compress"):
@@ -212,7 +218,7 @@ class LaserJob(_Asked, frozen=True, kw_only=True, tag="laser"):
 
     model: str
     questions: str
-    search: Literal["fast", "grid", "compose"] = "fast"
+    search: LaserSearch = "fast"
     domain: tuple[str, ...] = ()
     max_loss: float | None = None
     output: str | None = None
