@@ -68,6 +68,8 @@ class VerbGroup(click.Group):
 def app() -> None:
     """Get a language model onto a given device within a given budget, and prove it there.
 
+    Without a verb, in a terminal, the app opens; everything in it is a verb too.
+
     Exit codes: 0 met; 1 budget cannot be met or was not met; 2 usage or bad input; 3 model or bundle cannot be
     loaded; 4 runtime, device or disk failure, or unmeasured; 5 daemon or cluster unreachable; 130 interrupted.
     """
@@ -86,6 +88,11 @@ def main() -> None:
 def run_app(arguments: list[str]) -> int:
     """Run one command line and return its exit code; every error ends here in one sentence."""
     try:
+        if not arguments and sys.stdin.isatty() and sys.stdout.isatty():
+            from edgeprune.tui.app import run  # textual, which no verb needs
+
+            run()
+            return int(ExitCode.MET)
         result = app.main(args=arguments, prog_name="edgeprune", standalone_mode=False)
         return int(result) if isinstance(result, int) else int(ExitCode.MET)
     except click.exceptions.NoArgsIsHelpError as error:

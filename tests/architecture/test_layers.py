@@ -33,7 +33,8 @@ ALLOWED = {
     "compress": FOUNDATION | {"intake", "calibrate", "compress"},
     "export": FOUNDATION | {"intake", "calibrate", "compress", "export"},
     "jobs": FOUNDATION | {"generate", "api", "pipeline", "jobs"},
-    "cli": BELOW | {"artifacts", "cli", "api", "jobs"},
+    "cli": BELOW | {"artifacts", "cli", "api", "jobs", "tui"},
+    "tui": BELOW | {"artifacts", "shapes", "runtime", "jobs", "tui", "profile", "demo"},
 }
 """Room -> rooms it may import; `pipeline` and `api` order the stages and may import all but the front doors."""
 

@@ -1,0 +1,37 @@
+"""The explanation of a recipe as short paragraphs: the whole, and the site or block under the cursor."""
+
+from edgeprune.schema.explanation import Choice, Explanation
+from edgeprune.schema.lock import Lock
+from edgeprune.tui.sourced import rounded
+
+__all__ = ["cell_text", "overview_text"]
+
+SHOWN = 6
+"""Alternatives listed of one choice."""
+
+
+def overview_text(explanation: Explanation | None, locks: tuple[Lock, ...]) -> str:
+    """The whole recipe; without an explanation, how to ask for one."""
+    held = f"Locked: {', '.join(map(str, locks))}." if locks else ""
+    if explanation is None:
+        return "\n".join(part for part in ("Press w to ask why this recipe was chosen.", held) if part)
+    parts = [*explanation.summary, explanation.depth.sentence, explanation.tables.sentence]
+    return "\n".join([*(part for part in parts if part), *([held] if held else [])])
+
+
+def cell_text(explanation: Explanation, site: str, block: int) -> str:
+    """One site, with what else could have been taken and what that would cost; its block after it."""
+    found = next((entry for entry in explanation.blocks if entry.index == block), None)
+    if found is None:
+        return ""
+    choice = next((entry for entry in found.sites if entry.name == site), None)
+    parts = [] if choice is None else [_choice_text(choice)]
+    return "\n".join([*parts, f"block {block}: {found.sentence}"])
+
+
+def _choice_text(choice: Choice) -> str:
+    lines = [f"{choice.name}: {choice.sentence}"]
+    for entry in choice.alternatives[:SHOWN]:
+        worse = "" if entry.margin_nats is None else f", worse by {entry.margin_nats:.2g} nats"
+        lines.append(f"  {entry.label}: {rounded(entry.disk_bytes, 'bytes')}{worse} {entry.reason}".rstrip())
+    return "\n".join(lines)

@@ -1,0 +1,108 @@
+"""`FigureTable`: a table whose cells are figures; the row under the cursor tells where its figures come from."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+from rich.text import Text
+from textual.binding import Binding, BindingType
+from textual.coordinate import Coordinate
+from textual.widgets import DataTable
+
+from edgeprune.tui.sourced import Sourced
+
+__all__ = ["Column", "FigureTable", "Row"]
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column."""
+
+    title: str
+    is_text: bool = False
+    """Aligned left; figures are aligned right."""
+    width: int | None = None
+    """None takes what the widest cell needs."""
+    is_wide_only: bool = False
+    """Left out, with its cells, where the screen is narrow."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row."""
+
+    key: str
+    cells: tuple[str | Sourced, ...]
+    is_strong: bool = False
+    """Drawn bold, beside the mark that says why."""
+    is_weak: bool = False
+    """Drawn dim."""
+
+
+class FigureTable(DataTable[Text]):
+    """A `DataTable` that is given whole contents and redraws only what changed."""
+
+    help_text: ClassVar[str] = (
+        "A table. Arrows or j and k move, enter chooses the row, i tells where its figures are from."
+    )
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("enter", "select_cursor", "Choose"),
+        Binding("j", "cursor_down", show=False),
+        Binding("k", "cursor_up", show=False),
+    ]
+
+    def __init__(self, *, id: str | None = None, help_text: str = "") -> None:
+        """Empty until something is shown."""
+        super().__init__(id=id, cursor_type="row", zebra_stripes=False, cell_padding=1)
+        self.columns_shown: tuple[Column, ...] = ()
+        self.rows_shown: tuple[Row, ...] = ()
+        if help_text:
+            self.help_text = help_text  # type: ignore[misc]
+
+    def show(self, columns: Sequence[Column], rows: Sequence[Row], *, is_narrow: bool = False) -> None:
+        """Draw the table; the cursor stays on the row of the same key."""
+        places = [place for place, column in enumerate(columns) if not (is_narrow and column.is_wide_only)]
+        wanted = tuple(columns[place] for place in places)
+        cells = tuple(replace(row, cells=tuple(row.cells[place] for place in places)) for row in rows)
+        if wanted == self.columns_shown and cells == self.rows_shown:
+            return
+        key = self.key_at_cursor
+        if wanted == self.columns_shown and [row.key for row in cells] == [row.key for row in self.rows_shown]:
+            self._update(cells)
+            return
+        self.clear(columns=True)
+        for column in wanted:
+            self.add_column(Text(column.title, justify="left" if column.is_text else "right"), width=column.width)
+        for row in cells:
+            self.add_row(*self._drawn(wanted, row), key=row.key)
+        self.columns_shown, self.rows_shown = wanted, cells
+        keys = [row.key for row in cells]
+        if key in keys:
+            self.move_cursor(row=keys.index(key))
+
+    def _update(self, rows: tuple[Row, ...]) -> None:
+        for index, (old, new) in enumerate(zip(self.rows_shown, rows, strict=True)):
+            if old == new:
+                continue
+            for column, cell in enumerate(self._drawn(self.columns_shown, new)):
+                self.update_cell_at(Coordinate(index, column), cell, update_width=True)
+        self.rows_shown = rows
+
+    def _drawn(self, columns: tuple[Column, ...], row: Row) -> list[Text]:
+        style = "bold" if row.is_strong else "dim" if row.is_weak else ""
+        return [
+            Text(cell if isinstance(cell, str) else cell.text, style=style,
+                 justify="left" if column.is_text else "right", no_wrap=True)
+            for column, cell in zip(columns, row.cells, strict=True)
+        ]  # fmt: skip
+
+    @property
+    def key_at_cursor(self) -> str | None:
+        """Key of the row under the cursor; None in an empty table."""
+        return self.rows_shown[self.cursor_row].key if 0 <= self.cursor_row < len(self.rows_shown) else None
+
+    def origins(self) -> Sequence[Sourced]:
+        """The figures of the row under the cursor."""
+        if not 0 <= self.cursor_row < len(self.rows_shown):
+            return []
+        return [cell for cell in self.rows_shown[self.cursor_row].cells if isinstance(cell, Sourced)]
