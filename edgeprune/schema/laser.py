@@ -1,8 +1,13 @@
 """`LaserReport`: what a search for LASER interventions tried and what the chosen ones do."""
 
+from typing import Literal
+
 from edgeprune.schema.base import SCHEMA_VERSION, Record
 
-__all__ = ["LaserAnswers", "LaserReport", "LaserTrial"]
+__all__ = ["LaserAnswers", "LaserPrior", "LaserReport", "LaserTrial"]
+
+LaserPrior = Literal["marchenko_pastur", "gavish_donoho", "gradient"]
+"""What proposes an intervention: an edge of the noise in the matrix's singular values, or the gradient of the loss."""
 
 
 class LaserTrial(Record, frozen=True, kw_only=True):
@@ -19,6 +24,8 @@ class LaserTrial(Record, frozen=True, kw_only=True):
     """Relative change of the loss on domain selection text; None where it was not measured."""
     is_rejected: bool = False
     """True when the loss on domain text rose beyond what was allowed."""
+    priors: tuple[LaserPrior | None, ...] = ()
+    """What proposed each of `sites`; None where nothing did, since the search tries all. Empty in older records."""
 
 
 class LaserAnswers(Record, frozen=True, kw_only=True):
@@ -51,5 +58,7 @@ class LaserReport(Record, frozen=True, kw_only=True):
     sites: tuple[str, ...]
     ranks: tuple[int, ...]
     """The chosen interventions; empty when none beats the dense model."""
+    priors: tuple[LaserPrior | None, ...] = ()
+    """What proposed each of them, as in the trials."""
     report: LaserAnswers
     """On the questions that chose nothing."""

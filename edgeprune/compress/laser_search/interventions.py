@@ -7,13 +7,14 @@ for Llama has it, and U_out its down projection.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
 
 from edgeprune.errors import UsageError
 from edgeprune.intake.load import LoadedModel
+from edgeprune.schema.laser import LaserPrior
 from edgeprune.schema.model import ModelSpec, SiteRole
 
 __all__ = ["PUBLISHED_FRACTIONS", "Intervention", "Spectra", "published_grid"]
@@ -30,6 +31,8 @@ class Intervention:
     role: SiteRole
     rank: int
     fraction: float
+    prior: LaserPrior | None = field(default=None, compare=False)
+    """What proposed it; None where nothing did."""
 
     @property
     def site(self) -> str:

@@ -10,7 +10,7 @@ from edgeprune.calibrate.answers import Answers, AskedQuestions
 from edgeprune.calibrate.selection import Selection, exchanged_sites
 from edgeprune.compress.laser_search.interventions import Intervention, published_grid
 from edgeprune.compress.laser_search.prior import expected_changes
-from edgeprune.compress.laser_search.searches import compose, fast, grid
+from edgeprune.compress.laser_search.searches import Prior, compose, fast, grid
 from edgeprune.compress.laser_search.trials import Interventions, Trials
 from edgeprune.errors import UsageError
 from edgeprune.intake.load import LoadedModel
@@ -20,7 +20,7 @@ from edgeprune.schema.questions import Question
 
 __all__ = ["SEARCHES", "search_laser", "split_fifth"]
 
-_Search = Callable[[Trials, Sequence[Intervention], Callable[[], Sequence[float]]], Interventions]
+_Search = Callable[[Trials, Sequence[Intervention], Prior], Interventions]
 SEARCHES: Mapping[str, _Search] = {"grid": grid, "fast": fast, "compose": compose}
 
 PRIOR_QUESTIONS = 100
@@ -79,9 +79,9 @@ def search_laser(
     asked = AskedQuestions(loaded, selected, context_tokens=context_tokens)
     trials = Trials(loaded, asked, progress=progress, domain=domain, max_loss=max_loss)
 
-    def prior() -> Sequence[float]:
+    def prior(proposed: Sequence[Intervention]) -> Sequence[float]:
         return expected_changes(
-            loaded, trials.spectra, offered, selected[:PRIOR_QUESTIONS], context_tokens=context_tokens
+            loaded, trials.spectra, proposed, selected[:PRIOR_QUESTIONS], context_tokens=context_tokens
         )
 
     chosen = SEARCHES[search](trials, offered, prior)
@@ -98,6 +98,7 @@ def search_laser(
         trials=tuple(trials.log),
         sites=tuple(one.site for one in chosen),
         ranks=tuple(one.rank for one in chosen),
+        priors=tuple(one.prior for one in chosen),
         report=compared(before, after),
     )
 

@@ -88,6 +88,7 @@ class Trials:
             LaserTrial(
                 sites=_sites(chosen),
                 ranks=_ranks(chosen),
+                priors=tuple(one.prior for one in chosen),
                 question_count=len(found.is_right),
                 accuracy=found.accuracy,
                 log_loss=found.log_loss,

@@ -1,5 +1,6 @@
 """LASER's interventions, prior and searches, on a small random model where the answer can be computed."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,7 @@ import torch
 
 from edgeprune.calibrate.answers import AskedQuestions
 from edgeprune.calibrate.selection import exchanged_sites
+from edgeprune.compress.laser_search.edges import edge_interventions
 from edgeprune.compress.laser_search.interventions import PUBLISHED_FRACTIONS, Intervention, Spectra, published_grid
 from edgeprune.compress.laser_search.prior import expected_changes
 from edgeprune.compress.laser_search.run import search_laser, split_fifth
@@ -142,3 +144,37 @@ def test_an_edit_that_costs_the_domain_too_much_is_rejected(model: LoadedModel) 
     assert better, "no edit beat the dense model, so nothing was put to the test"
     assert all(trial.is_rejected and trial.loss_change is not None for trial in better)
     assert found.report.accuracy == found.report.dense_accuracy
+
+
+def with_noise_above(model: LoadedModel, site: str, rank: int) -> dict[str, torch.Tensor]:
+    """A weight for the site: so many strong directions in noise."""
+    generator = torch.Generator().manual_seed(3)
+    shape = Spectra(model).module(site).weight.shape
+    noise = 0.02 * torch.randn(*shape, generator=generator)
+    left, right = (torch.linalg.qr(torch.randn(side, rank, generator=generator))[0] for side in shape)
+    return {site: noise + left @ torch.diag(torch.linspace(4.0, 2.0, rank)) @ right.T}
+
+
+def test_the_edge_of_the_noise_is_proposed_where_there_is_one(model: LoadedModel) -> None:
+    grid = published_grid(model.spec)
+    with exchanged_sites(model, with_noise_above(model, "blocks.1.down", 7)):
+        edges = edge_interventions(Spectra(model), grid)
+    assert Intervention(1, "down", 7, 7 / 64) in [replace(one, fraction=7 / 64) for one in edges]
+    assert {one.prior for one in edges} <= {"marchenko_pastur", "gavish_donoho"}
+    full = min(model.spec.hidden_size, model.spec.blocks[0].intermediate_size)
+    assert all(0 < one.rank < full for one in edges)
+    assert len(set(edges)) == len(edges)
+
+
+def test_the_fast_search_tries_edges_first_and_says_what_proposed_each_edit(model: LoadedModel) -> None:
+    with exchanged_sites(model, with_noise_above(model, "blocks.1.down", 7)):
+        found = search_laser(model, questions(60), search="fast", context_tokens=64, progress=NullProgress())
+        every = search_laser(
+            model, questions(60), search="grid", context_tokens=64, progress=NullProgress(),
+            interventions=published_grid(model.spec, fractions=(0.4,)),
+        )  # fmt: skip
+    asked = [(trial.sites[0], trial.ranks[0], trial.priors) for trial in found.trials]
+    assert ("blocks.1.down", 7, ("marchenko_pastur",)) in asked[:3]
+    assert any(priors == ("gradient",) for _, _, priors in asked)
+    assert len(found.priors) == len(found.sites)
+    assert all(trial.priors == (None,) for trial in every.trials)
