@@ -28,6 +28,7 @@ _SHARED: dict[str, Any] = {
     "pad_token_id": 0,
 }
 _GATED: dict[str, Any] = {**_SHARED, "intermediate_size": 96, "num_key_value_heads": 2, "rms_norm_eps": 1e-5}
+_PLAIN: dict[str, Any] = {**_SHARED, "intermediate_size": 96, "layer_norm_eps": 1e-3}
 
 FAMILY_CONFIGS: dict[str, tuple[str, dict[str, Any]]] = {
     "smollm3": ("smollm3", {**_GATED, "no_rope_layers": [1, 0, 1], "head_dim": 32}),
@@ -74,6 +75,11 @@ FAMILY_CONFIGS: dict[str, tuple[str, dict[str, Any]]] = {
                 "long_factor": [1.5, 2.0, 3.0, 4.0, 6.0, 8.0],
             },
         },
+    ),
+    "gpt_neox": ("gpt_neox", {**_PLAIN, "num_attention_heads": 2, "rope_parameters": {"partial_rotary_factor": 0.5}}),
+    "gpt_neox, tied, in a row, few rotated": (
+        "gpt_neox",
+        {**_PLAIN, "use_parallel_residual": False, "tie_word_embeddings": True, "attention_bias": False},
     ),
 }
 """Name -> `model_type` and configuration."""

@@ -85,3 +85,13 @@ class TestPhi3(AdapterContract):
 class TestPhi3Longrope(AdapterContract):
     def write(self, folder: Path) -> Path:
         return write_tiny(folder, "phi3, tied, longrope", dtype="bfloat16")
+
+
+class TestGPTNeoX(AdapterContract):
+    def write(self, folder: Path) -> Path:
+        return write_tiny(folder, "gpt_neox")
+
+
+class TestGPTNeoXInARow(AdapterContract):
+    def write(self, folder: Path) -> Path:
+        return write_tiny(folder, "gpt_neox, tied, in a row, few rotated", dtype="bfloat16")

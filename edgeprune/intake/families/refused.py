@@ -52,7 +52,7 @@ REFUSED: dict[str, str] = {
     **dict.fromkeys(("cohere2", "exaone4", "gemma2", "gemma3_text", "ministral", "olmo3"), _WINDOWS),
     **dict.fromkeys(
         (
-            "bloom", "codegen", "cohere", "falcon", "glm", "glm4", "gpt_bigcode", "gpt_neo", "gpt_neox",
+            "bloom", "codegen", "cohere", "falcon", "glm", "glm4", "gpt_bigcode", "gpt_neo",
             "gptj", "granite", "helium", "mpt", "nemotron", "olmo", "olmo2", "opt", "persimmon", "phi",
             "seed_oss", "stablelm", "starcoder2", "xglm",
         ),

@@ -10,12 +10,13 @@ import numpy as np
 import pytest
 import torch
 from msgspec.structs import replace
-from safetensors.numpy import load_file
+from safetensors.numpy import load_file, save_file
 
 from edgeprune.errors import ModelError, UnsupportedArchitectureError
 from edgeprune.intake.crosscheck import check_against_optimum
 from edgeprune.intake.load import check_finite, load_model, load_tokenizer
 from tests.tiny import TINY_TEXT, write_safetensors, write_tiny_gpt2, write_tiny_llama
+from tests.tiny_families import write_tiny
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
@@ -154,3 +155,21 @@ def test_the_lab_model_predicts_its_own_language() -> None:
     with torch.no_grad():
         loss = float(loaded.model(tokens, labels=tokens).loss)
     assert loss < 5.0  # a uniform guess costs log(8192) = 9.0 nats
+
+
+def test_pythia_as_its_checkpoints_are_stored(tmp_path: Path) -> None:
+    folder = write_tiny(tmp_path / "m", "gpt_neox")
+    before = load_model(folder)
+    tensors = load_file(folder / "model.safetensors")
+    tensors["embed_out.weight"] = tensors.pop("lm_head.weight")
+    for block in range(3):
+        attention = f"gpt_neox.layers.{block}.attention."
+        tensors[f"{attention}masked_bias"] = np.array(-1e9, dtype=np.float32)
+        tensors[f"{attention}bias"] = np.tril(np.ones((1, 1, 256, 256), dtype=np.bool_))
+        tensors[f"{attention}rotary_emb.inv_freq"] = np.ones(8, dtype=np.float32)
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    after = load_model(folder)
+    assert after.spec.parameter_count == before.spec.parameter_count
+    tokens = torch.arange(20)[None]
+    with torch.no_grad():
+        assert torch.equal(after.model(tokens).logits, before.model(tokens).logits)
