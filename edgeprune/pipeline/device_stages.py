@@ -7,15 +7,12 @@ from msgspec.structs import replace
 
 from edgeprune.artifacts import atomic_write, read_arrays, read_record, write_record
 from edgeprune.errors import InfeasibleBudgetError
-from edgeprune.pipeline.evaluations import with_measured
 from edgeprune.pipeline.recipe_file import recipe_toml, write_recipe_file
 from edgeprune.pipeline.settings import (
     BASELINES,
     EXECUTION_PROVIDERS,
     dense_spec,
     read_recipe,
-    searched_spec,
-    stored_residuals,
     workload_of,
 )
 from edgeprune.pipeline.table import Run
@@ -26,7 +23,6 @@ from edgeprune.schema.correction import Recalibration
 from edgeprune.schema.device import DeviceProfile
 from edgeprune.schema.measurement import ValidationReport
 from edgeprune.schema.model import ModelSpec
-from edgeprune.schema.recipe import Recipe
 from edgeprune.schema.scores import Scores
 from edgeprune.shapes import edit_shapes, with_groups
 from edgeprune.units import format_bytes, format_seconds
@@ -45,9 +41,6 @@ __all__ = [
     "validate_inputs",
     "validate_stage",
 ]
-
-SETTLING_ROUNDS = 3
-"""Searches that follow one whose recipe, priced as a whole, misses a limit its parts were priced within."""
 
 
 def profile_inputs(run: Run) -> list[object]:
@@ -123,34 +116,10 @@ def search_stage(run: Run) -> str:
         InfeasibleBudgetError: nothing fits, and building recipes could not change that; the front is written all the
             same.
     """
-    from edgeprune.pipeline.solve import solve_request  # the solver's library loads with it
+    from edgeprune.pipeline.run_solver import RunSolver  # the solver's library loads with it
 
-    folder, residuals = run.folder, stored_residuals(run)
-    device, scores = read_record(folder.device, DeviceProfile), read_record(folder.scores, Scores)
-    arrays = read_arrays(folder.scores_arrays)
-
-    def solve(region: Recipe | None) -> SearchResult:
-        return solve_request(
-            run.request.budget,
-            device=device,
-            spec=searched_spec(run),
-            scores=scores,
-            arrays=arrays,
-            workload=workload_of(run),
-            seed=run.request.seed,
-            locks=run.request.locks,
-            rounding=run.request.rounding,
-            residuals=residuals,
-            region=region,
-        )
-
-    result = solve(None)
-    for _ in range(SETTLING_ROUNDS if residuals is not None else 0):
-        # The solver's prices hold near one region; where its answer as a whole misses a limit, they are taken there.
-        if result.chosen is None or result.predicted != "not_met":
-            break
-        result = solve(result.chosen.recipe)
-    result = with_measured(result, residuals)
+    folder = run.folder
+    result = RunSolver(run).solve(run)
     keep_edited_recipe(run, result.chosen)
     write_record(folder.front, result)
     if run.request.recipe is not None:

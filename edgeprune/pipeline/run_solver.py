@@ -1,0 +1,64 @@
+"""`RunSolver`: the records of a calibrated run, read once and solved for as many budgets as wanted.
+
+Writes nothing. Needs no weights and no torch, so it answers while a slider moves.
+"""
+
+from edgeprune.artifacts import read_arrays, read_record
+from edgeprune.pipeline.evaluations import with_measured
+from edgeprune.pipeline.settings import searched_spec, stored_residuals, workload_of
+from edgeprune.pipeline.solve import solve_request
+from edgeprune.pipeline.table import Run
+from edgeprune.schema.candidate import SearchResult
+from edgeprune.schema.device import DeviceProfile
+from edgeprune.schema.recipe import Recipe
+from edgeprune.schema.scores import Scores
+
+__all__ = ["RunSolver"]
+
+SETTLING_ROUNDS = 3
+"""Searches that follow one whose recipe, priced as a whole, misses a limit its parts were priced within."""
+
+
+class RunSolver:
+    """What a search of a run reads."""
+
+    def __init__(self, run: Run) -> None:
+        """Read the records.
+
+        Raises:
+            ModelError: one is missing or damaged.
+        """
+        folder = run.folder
+        self._device = read_record(folder.device, DeviceProfile)
+        self._scores = read_record(folder.scores, Scores)
+        self._arrays = read_arrays(folder.scores_arrays)
+        self._residuals = stored_residuals(run)
+
+    def solve(self, run: Run) -> SearchResult:
+        """Solve for the request the run has now: its limits, context and locks.
+
+        Raises:
+            UsageError: a limit that cannot be resolved, or a lock that matches nothing.
+        """
+        result = self._solve(run, None)
+        for _ in range(SETTLING_ROUNDS if self._residuals is not None else 0):
+            # The solver's prices hold near one region; where its answer misses a limit as a whole, they are taken there.
+            if result.chosen is None or result.predicted != "not_met":
+                break
+            result = self._solve(run, result.chosen.recipe)
+        return with_measured(result, self._residuals)
+
+    def _solve(self, run: Run, region: Recipe | None) -> SearchResult:
+        return solve_request(
+            run.request.budget,
+            device=self._device,
+            spec=searched_spec(run),
+            scores=self._scores,
+            arrays=self._arrays,
+            workload=workload_of(run),
+            seed=run.request.seed,
+            locks=run.request.locks,
+            rounding=run.request.rounding,
+            residuals=self._residuals,
+            region=region,
+        )
