@@ -38,7 +38,7 @@ class Solver(Protocol):
     """Solves one run again; asked from a thread, the newest question wins."""
 
     def solve(
-        self, budget: BudgetRequest, *, context_tokens: int | None = None, locks: tuple[Lock, ...] | None = None
+        self, budget: BudgetRequest, *, context: int | None = None, locks: tuple[Lock, ...] | None = None
     ) -> SearchResult | None:
         """The result; None when a newer question took over."""
 
@@ -150,7 +150,7 @@ class Feed:
 
         def work() -> None:
             try:
-                result = self._solver_of(folder).solve(budget, context_tokens=context, locks=locks)
+                result = self._solver_of(folder).solve(budget, context=context, locks=locks)
                 self._post(told.Solved(result))
             except EdgePruneError as error:
                 self._post(told.Said(str(error), is_problem=True))

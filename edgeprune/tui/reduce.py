@@ -96,7 +96,10 @@ def _state_changed(view: View, job_id: str, change: StateChange) -> View:
     if change.state == "succeeded":
         is_negative = change.exit_code not in (0, None)
         end = "ended with a negative answer" if is_negative else "is done"
-        return replace(view, sentence=f"{name} {end}.", is_problem=False)
+        last = next(
+            (f": {stage.message}" for stage in reversed(stages) if stage.state == "done" and stage.message), "."
+        )
+        return replace(view, sentence=f"{name} {end}{last}", is_problem=False)
     return view
 
 
@@ -181,7 +184,7 @@ def _limit_changed(view: View, message: told.LimitChanged) -> View:
 
 def _solved(view: View, message: told.Solved) -> View:
     if message.result is None:
-        return replace(view, is_solving=False)
+        return view  # a newer question is being answered
     return replace(view, is_solving=False, solved=message.result)
 
 

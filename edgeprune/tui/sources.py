@@ -1,6 +1,7 @@
 """The app's real sources: the daemon, this machine, this user's shelf. Every import waits for the thread that asks."""
 
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgeprune.tui.feed import MeterSource, Solver, Sources
@@ -26,7 +27,7 @@ def _connect() -> "JobsClient":
 def _open_solver(folder: str) -> Solver:
     from edgeprune.jobs.solver import SolverChild  # the child is started with it
 
-    return SolverChild(folder)
+    return SolverChild(Path(folder))
 
 
 def _open_meters() -> MeterSource:

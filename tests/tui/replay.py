@@ -216,7 +216,7 @@ class ReplaySolver:
         self.asked = []
 
     def solve(
-        self, budget: BudgetRequest, *, context_tokens: int | None = None, locks: tuple[Lock, ...] | None = None
+        self, budget: BudgetRequest, *, context: int | None = None, locks: tuple[Lock, ...] | None = None
     ) -> SearchResult | None:
         self.asked.append(budget)
         name = "solved.json" if budget.max_loss is None else "infeasible.json"

@@ -1,0 +1,76 @@
+"""Report: the run's report as Markdown, and where its HTML page is."""
+
+from collections.abc import Iterable
+from typing import ClassVar
+
+from textual.binding import Binding, BindingType
+from textual.containers import VerticalScroll
+from textual.widget import Widget
+from textual.widgets import Markdown
+
+from edgeprune.schema.jobs import ReportJob
+from edgeprune.tui.screens.base import EdgeScreen, panel
+from edgeprune.tui.view_state import View
+
+__all__ = ["ReportScreen"]
+
+_EMPTY = """There is no report yet.
+
+It is the last stage of a run: press `2` to choose a model, `3` to set a budget, and `s` there to start the run.
+"""
+
+
+class ReportScreen(EdgeScreen):
+    """One document that scrolls."""
+
+    name_of_screen: ClassVar[str] = "report"
+    title_text: ClassVar[str] = "Report"
+    help_text: ClassVar[str] = (
+        "report.md of the run folder. r renders it again from the run's records; h writes report.html, one file "
+        "without scripts or network, and says where it is. Arrows, page up and page down scroll."
+    )
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("r", "render_again", "Render again"),
+        Binding("h", "export_html", "Export HTML"),
+    ]
+
+    def __init__(self) -> None:
+        """Nothing is shown yet."""
+        super().__init__()
+        self._shown: str | None = None
+
+    def body(self) -> Iterable[Widget]:
+        """One panel."""
+        scroll = VerticalScroll(
+            Markdown(_EMPTY, id="report-text", open_links=False), can_focus=True, id="report-scroll"
+        )
+        yield panel("Report", scroll, id="report-panel", classes="fill")
+
+    def focus_main(self) -> None:
+        """The document has the keys."""
+        self.query_one("#report-scroll").focus()
+
+    def draw(self, view: View) -> None:
+        """The document when it changed, and where it is."""
+        folder = view.run_folder
+        title = "Report" if folder is None or view.report_text is None else f"{folder}/report.md"
+        self.query_one("#report-panel").border_title = title
+        if view.report_text != self._shown:
+            self._shown = view.report_text
+            self.query_one("#report-text", Markdown).update(view.report_text or _EMPTY)
+
+    def action_render_again(self) -> None:
+        """Render from the records."""
+        self._render_report("The report is being rendered again.")
+
+    def action_export_html(self) -> None:
+        """Write the HTML page; the report job writes it beside the Markdown."""
+        self._render_report("The page is written to {folder}/report.html.")
+
+    def _render_report(self, sentence: str) -> None:
+        folder = self.app_.view.run_folder
+        if folder is None or self.app_.view.records.validation is None:
+            self.app_.say("There is nothing to report yet; a report needs a validated bundle (v on screen 6).")
+            return
+        self.app_.submit(ReportJob(run=folder))
+        self.app_.say(sentence.format(folder=folder))
