@@ -81,6 +81,11 @@ FAMILY_CONFIGS: dict[str, tuple[str, dict[str, Any]]] = {
         "gpt_neox",
         {**_PLAIN, "use_parallel_residual": False, "tie_word_embeddings": True, "attention_bias": False},
     ),
+    "opt": ("opt", {**_SHARED, "ffn_dim": 96}),
+    "opt, untied, no biases": (
+        "opt",
+        {**_SHARED, "ffn_dim": 96, "tie_word_embeddings": False, "enable_bias": False, "activation_function": "gelu"},
+    ),
 }
 """Name -> `model_type` and configuration."""
 

@@ -95,3 +95,13 @@ class TestGPTNeoX(AdapterContract):
 class TestGPTNeoXInARow(AdapterContract):
     def write(self, folder: Path) -> Path:
         return write_tiny(folder, "gpt_neox, tied, in a row, few rotated", dtype="bfloat16")
+
+
+class TestOPT(AdapterContract):
+    def write(self, folder: Path) -> Path:
+        return write_tiny(folder, "opt")
+
+
+class TestOPTUntied(AdapterContract):
+    def write(self, folder: Path) -> Path:
+        return write_tiny(folder, "opt, untied, no biases", dtype="bfloat16")

@@ -6,6 +6,7 @@ from edgeprune.intake.adapters.gemma import GemmaAdapter
 from edgeprune.intake.adapters.gpt2 import GPT2Adapter
 from edgeprune.intake.adapters.gpt_neox import GPTNeoXAdapter
 from edgeprune.intake.adapters.llama import LlamaAdapter
+from edgeprune.intake.adapters.opt import OPTAdapter
 from edgeprune.intake.adapters.phi3 import Phi3Adapter
 from edgeprune.intake.adapters.smollm3 import SmolLM3Adapter
 
@@ -13,7 +14,15 @@ __all__ = ["adapter_for"]
 
 _ADAPTERS: dict[str, Adapter] = {
     adapter.family: adapter
-    for adapter in (LlamaAdapter(), GPT2Adapter(), SmolLM3Adapter(), GemmaAdapter(), Phi3Adapter(), GPTNeoXAdapter())
+    for adapter in (
+        LlamaAdapter(),
+        GPT2Adapter(),
+        SmolLM3Adapter(),
+        GemmaAdapter(),
+        Phi3Adapter(),
+        GPTNeoXAdapter(),
+        OPTAdapter(),
+    )
 }
 
 

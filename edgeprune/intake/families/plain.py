@@ -1,13 +1,13 @@
 """Blocks of decoders with layer norms, as many key-value heads as query heads, and an MLP without a gate."""
 
-from collections.abc import Set
+from collections.abc import Set as AbstractSet
 
 from edgeprune.schema.model import BlockSpec, SiteRole, SiteSpec, site_name
 
 __all__ = ["plain_block"]
 
 
-def plain_block(index: int, *, hidden: int, heads: int, inner: int, biased: Set[SiteRole]) -> BlockSpec:
+def plain_block(index: int, *, hidden: int, heads: int, inner: int, biased: AbstractSet[SiteRole]) -> BlockSpec:
     """One block; two norms with biases, and a bias at the sites of `biased`."""
     widths: dict[SiteRole, tuple[int, int]] = {
         "q": (hidden, hidden),

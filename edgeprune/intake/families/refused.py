@@ -53,7 +53,7 @@ REFUSED: dict[str, str] = {
     **dict.fromkeys(
         (
             "bloom", "codegen", "cohere", "falcon", "glm", "glm4", "gpt_bigcode", "gpt_neo",
-            "gptj", "granite", "helium", "mpt", "nemotron", "olmo", "olmo2", "opt", "persimmon", "phi",
+            "gptj", "granite", "helium", "mpt", "nemotron", "olmo", "olmo2", "persimmon", "phi",
             "seed_oss", "stablelm", "starcoder2", "xglm",
         ),
         _UNREAD,

@@ -9,6 +9,7 @@ from edgeprune.intake.families.gemma import GEMMA
 from edgeprune.intake.families.gpt2 import GPT2
 from edgeprune.intake.families.gpt_neox import GPT_NEOX
 from edgeprune.intake.families.llama import LLAMA
+from edgeprune.intake.families.opt import OPT
 from edgeprune.intake.families.phi3 import PHI3
 from edgeprune.intake.families.refused import REFUSED
 from edgeprune.intake.families.smollm3 import SMOLLM3
@@ -16,7 +17,7 @@ from edgeprune.schema.doctor import FamilyStatus
 
 __all__ = ["describe_families", "family_for"]
 
-_FAMILIES: tuple[Family, ...] = (LLAMA, GPT2, SMOLLM3, GEMMA, PHI3, GPT_NEOX)
+_FAMILIES: tuple[Family, ...] = (LLAMA, GPT2, SMOLLM3, GEMMA, PHI3, GPT_NEOX, OPT)
 
 _HOW_TO_ADD = "to add one, write a file in edgeprune/intake/families and an adapter, see the README"
 

@@ -211,3 +211,18 @@ def test_a_model_that_looks_both_ways_is_refused() -> None:
     config = {**LLAMA, "model_type": "gemma", "use_bidirectional_attention": True}
     with pytest.raises(UnsupportedArchitectureError, match="both directions"):
         family_for(config).shapes(config)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"do_layer_norm_before": False}, "behind attention and MLP"),
+        ({"word_embed_proj_dim": 32}, "narrower than its blocks"),
+        ({"_remove_final_layer_norm": True}, "without a norm before the head"),
+        ({"layer_norm_elementwise_affine": False}, "norms have no gains"),
+    ],
+)
+def test_opt_variants_are_refused(changes: dict[str, Any], words: str) -> None:
+    config = {"model_type": "opt", **changes}
+    with pytest.raises(UnsupportedArchitectureError, match=words):
+        family_for(config).shapes(config)
