@@ -29,6 +29,11 @@ _SHARED: dict[str, Any] = {
 }
 _GATED: dict[str, Any] = {**_SHARED, "intermediate_size": 96, "num_key_value_heads": 2, "rms_norm_eps": 1e-5}
 _PLAIN: dict[str, Any] = {**_SHARED, "intermediate_size": 96, "layer_norm_eps": 1e-3}
+_LOCAL: dict[str, Any] = {
+    "sliding_window": 7,
+    "layer_types": ["sliding_attention", "full_attention", "sliding_attention"],
+    "query_pre_attn_scalar": 10,
+}
 
 FAMILY_CONFIGS: dict[str, tuple[str, dict[str, Any]]] = {
     "smollm3": ("smollm3", {**_GATED, "no_rope_layers": [1, 0, 1], "head_dim": 32}),
@@ -85,6 +90,22 @@ FAMILY_CONFIGS: dict[str, tuple[str, dict[str, Any]]] = {
     "opt, untied, no biases": (
         "opt",
         {**_SHARED, "ffn_dim": 96, "tie_word_embeddings": False, "enable_bias": False, "activation_function": "gelu"},
+    ),
+    "gemma3": ("gemma3_text", {**_GATED, **_LOCAL, "head_dim": 32, "query_pre_attn_scalar": 20}),
+    "gemma3, untied, biased, scaled positions": (
+        "gemma3_text",
+        {
+            **_GATED,
+            **_LOCAL,
+            "head_dim": 16,
+            "layer_types": ["full_attention", "sliding_attention", "sliding_attention"],
+            "rope_parameters": {
+                "full_attention": {"rope_type": "linear", "factor": 4.0, "rope_theta": 1e6},
+                "sliding_attention": {"rope_type": "default", "rope_theta": 1e4},
+            },
+            "tie_word_embeddings": False,
+            "attention_bias": True,
+        },
     ),
 }
 """Name -> `model_type` and configuration."""

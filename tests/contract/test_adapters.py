@@ -105,3 +105,13 @@ class TestOPT(AdapterContract):
 class TestOPTUntied(AdapterContract):
     def write(self, folder: Path) -> Path:
         return write_tiny(folder, "opt, untied, no biases", dtype="bfloat16")
+
+
+class TestGemma3(AdapterContract):
+    def write(self, folder: Path) -> Path:
+        return write_tiny(folder, "gemma3")
+
+
+class TestGemma3Untied(AdapterContract):
+    def write(self, folder: Path) -> Path:
+        return write_tiny(folder, "gemma3, untied, biased, scaled positions", dtype="bfloat16")

@@ -1,19 +1,29 @@
 """Gemma: a Llama with gains stored as their difference from one, a scaled embedding and a GELU gate.
 
-The gain and the scale change no shape; the adapters know them. Defaults are those of transformers 5.23.
+Gemma 3 (text) adds norms behind attention and MLP and on each head, and blocks that attend to a window among those that
+attend to everything, each kind with its own rotary positions. Gains, scales and windows change no shape; the adapters
+know them. Defaults are those of transformers 5.23.
 """
 
 from types import MappingProxyType
 from typing import Any
 
-from edgeprune.errors import UnsupportedArchitectureError
+from edgeprune.errors import ModelError, UnsupportedArchitectureError
 from edgeprune.intake.config import read_flag
 from edgeprune.intake.families.base import FamilyShapes
 from edgeprune.intake.families.llama import Defaults, LlamaLike
+from edgeprune.intake.families.rotary import check_rotary
+from edgeprune.intake.families.window import read_mixed_window
 
-__all__ = ["GEMMA", "GemmaFamily"]
+__all__ = ["GEMMA", "GEMMA3", "Gemma3Family", "GemmaFamily"]
 
 _GELU = "gelu_pytorch_tanh"
+_SANDWICH = (
+    "input_layernorm",
+    "post_attention_layernorm",
+    "pre_feedforward_layernorm",
+    "post_feedforward_layernorm",
+)
 
 
 class GemmaLike(LlamaLike):
@@ -51,4 +61,33 @@ class GemmaFamily(GemmaLike):
         return None
 
 
+class Gemma3Family(GemmaLike):
+    """Gemma 3, the text model."""
+
+    name = "gemma3"
+    engine_reason = "mobius 0.1.0 loses the windows, and takes the query scale from the head's size"
+    defaults = MappingProxyType(
+        {"gemma3_text": Defaults(num_kv_heads=4, max_positions=131_072, head_dim=256, is_tied=True, activation=_GELU)}
+    )
+    model_types = tuple(defaults)
+    activation_key = "hidden_activation"
+    block_norms = _SANDWICH
+    head_norm_types = frozenset({"gemma3_text"})
+
+    def rotary_dim(self, config: dict[str, Any], head_dim: int) -> int:
+        """All of a head, once both kinds of blocks are known to be rotated in ways that are read."""
+        rope = config.get("rope_parameters") or {}
+        check_rotary({**config, "rope_parameters": None}, head_dim=head_dim)
+        if not isinstance(rope, dict):
+            raise ModelError(f"config.json: the rotary parameters are {rope!r}, not an object; the file is malformed.")
+        for kind in ("full_attention", "sliding_attention"):
+            check_rotary({"rope_parameters": rope.get(kind)}, head_dim=head_dim)
+        return head_dim
+
+    def window(self, config: dict[str, Any], block_count: int) -> int | None:
+        """That of the blocks that have one, by `layer_types` or all but every sixth."""
+        return read_mixed_window(config, block_count=block_count, default=4096)
+
+
 GEMMA = GemmaFamily()
+GEMMA3 = Gemma3Family()

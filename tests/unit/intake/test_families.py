@@ -226,3 +226,21 @@ def test_opt_variants_are_refused(changes: dict[str, Any], words: str) -> None:
     config = {"model_type": "opt", **changes}
     with pytest.raises(UnsupportedArchitectureError, match=words):
         family_for(config).shapes(config)
+
+
+GEMMA3 = {**LLAMA, "model_type": "gemma3_text"}
+
+
+def test_gemma3_has_a_window_and_norms_on_both_sides_of_its_parts() -> None:
+    shapes = family_for(GEMMA3).shapes(GEMMA3)
+    assert shapes.sliding_window == 4096
+    block = shapes.blocks[0]
+    assert (block.norm_parameter_count, block.mlp_norm_parameter_count) == (4 * 64 + 2 * 256, 2 * 64)
+    assert family_for(GEMMA3).shapes({**GEMMA3, "sliding_window": None}).sliding_window is None
+
+
+@pytest.mark.parametrize("kind", ["full_attention", "sliding_attention"])
+def test_scalings_of_either_kind_of_block_are_looked_at(kind: str) -> None:
+    rope = {kind: {"rope_type": "dynamic", "rope_theta": 1e4, "factor": 2.0}}
+    with pytest.raises(UnsupportedArchitectureError, match="'dynamic'"):
+        family_for(GEMMA3).shapes({**GEMMA3, "rope_parameters": rope})
