@@ -37,7 +37,15 @@ from edgeprune.intake.load import LoadedModel
 from edgeprune.schema.events import NullProgress, Progress
 from edgeprune.schema.recipe import Drops, Run
 
-__all__ = ["RepairFactors", "default_rank", "fit_operator", "fit_repairs", "least_fit_tokens", "repaired_drops"]
+__all__ = [
+    "RepairFactors",
+    "default_rank",
+    "fit_operator",
+    "fit_repairs",
+    "fit_token_limit",
+    "least_fit_tokens",
+    "repaired_drops",
+]
 
 FIT_TOKENS = 16_384
 """Calibration tokens an operator is fitted to, or eight for each of its inputs where that is more."""
@@ -81,6 +89,11 @@ def default_rank(hidden_size: int) -> int:
 def least_fit_tokens(hidden_size: int) -> int:
     """Calibration tokens without which no operator of that width is fitted."""
     return LEAST_TOKENS_PER_INPUT * hidden_size
+
+
+def fit_token_limit(hidden_size: int) -> int:
+    """Tokens an operator of that width is fitted to, where there are as many."""
+    return max(FIT_TOKENS, TOKENS_PER_INPUT * hidden_size)
 
 
 def fit_operator(inputs: Tensor, targets: Tensor, rank: int) -> RepairFactors:
@@ -202,8 +215,7 @@ def _fit_windows(tokens: Tensor, hidden_size: int) -> Tensor:
     Raises:
         CalibrationError: they hold too few tokens.
     """
-    wanted = max(FIT_TOKENS, TOKENS_PER_INPUT * hidden_size)
-    count = min(len(tokens), -(-wanted // tokens.shape[1]))
+    count = min(len(tokens), -(-fit_token_limit(hidden_size) // tokens.shape[1]))
     windows = tokens[torch.linspace(0, len(tokens) - 1, count).round().long()]
     if windows.numel() < least_fit_tokens(hidden_size):
         raise CalibrationError(

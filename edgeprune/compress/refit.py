@@ -2,16 +2,17 @@
 
 Every edit before this one was fitted to what its own site should give. What is lost there goes on through the residual
 stream, and later blocks compute on inputs they were not made for. Here each attention's and each MLP's output
-projection W0 [out, in], on the inputs a [in] that the edited model really gives it, is made to reach what the dense
-model has in its residual stream at that place, m, from what the edited model has there without the projection, s:
+projection, on the inputs a that the edited model really gives it, is made to reach what the dense model has in its
+residual stream at that place, m; with s what the edited model has there, the error e = m - s is to be made small:
 
-    W = argmin sum over tokens |W a - (m - s - b)|^2 + r |W - W0|^2                                      (1)
-      = (sum (m - s - b) a^T + r W0) (sum a a^T + r I)^-1                                                (2)
+    D = argmin sum over tokens w |D a - e|^2 + r |D|^2,  W = W0 + D,  w = 1 / |m|^2                          (1)
 
-ridge regression towards W0, which is the closed form of block-wise reconstruction (compare the repair of dropped
-blocks, arXiv 2605.15491, which inserts an operator; here no number is added). A projection of low rank is cut again, by
-the eigenbasis of its outputs, which makes (1) a reduced-rank regression. Blocks that were dropped after a block are
-part of what it is aimed at.
+ridge regression towards the matrix W0 that is there, with the ridge of `least_squares`; it is the closed form of
+block-wise reconstruction (compare the repair of dropped blocks, arXiv 2605.15491, which inserts an operator; here no
+number is added). A projection of low rank is cut again, by the eigenbasis of its outputs, which makes (1) a
+reduced-rank regression. Blocks that were dropped after a block are part of what it is aimed at; where an operator
+stands for them, it is fitted again to what really reaches it. What does not help tokens it was not fitted to stays as
+it was.
 """
 
 from collections.abc import Iterator, Sequence
@@ -23,20 +24,23 @@ import torch
 from msgspec.structs import replace
 from torch import Tensor, nn
 
+from edgeprune.calibrate.repair import fit_operator, fit_token_limit
 from edgeprune.compress.factor_site import factor_site, one_thread
 from edgeprune.compress.factored import FactoredLinear
+from edgeprune.compress.least_squares import Sample, best_change, token_weights
 from edgeprune.compress.passes import Work, check_finite, linear
 from edgeprune.compress.pivoted import PivotedLinear
 from edgeprune.compress.recover.blockwise import STREAM_BYTES, Streams
 from edgeprune.compress.recover.data import batch_windows
 from edgeprune.compress.recover.vocabulary import Teacher
+from edgeprune.intake.adapters.repair import repair_of
 from edgeprune.schema.model import site_name
 from edgeprune.schema.recipe import Recipe, SiteEdit
 
-__all__ = ["RefitOutputs", "ridge"]
+__all__ = ["RefitOutputs"]
 
-_RIDGE = 1e-3
-"""r of (1), as a share of the mean of the diagonal of sum a a^T."""
+_HELD_BATCH = 4
+"""Every so manieth batch judges the ridge; of fewer batches than this, the last quarter of each."""
 
 
 @dataclass(frozen=True)
@@ -61,45 +65,24 @@ class RefitOutputs:
         blocks = adapter.blocks(work.loaded.model)
         for position, (block, spec) in enumerate(zip(blocks, work.loaded.spec.blocks, strict=True)):
             work.progress.raise_if_cancelled()
+            streams.aim_at(_place(work, position))
+            starts = streams.targets
             middles = _aim(work, streams, position)
+            if repair_of(block) is not None:
+                # Without its attention the block reads what stands before the MLP, and so does what is in front of it.
+                _repair_again(block, streams.inputs, starts if spec.has_attention else middles)
             if not spec.has_mlp:
                 middles = streams.targets  # the attention is all that is left to reach them
             roles = [role for role, is_there in (("o", spec.has_attention), ("down", spec.has_mlp)) if is_there]
             for role in roles:
                 sites = {other: adapter.site(block, other) for other in roles}  # type: ignore[arg-type]
                 targets = streams.targets if role == "down" else middles
-                moments = _moments(streams, position, sites, role, targets)
+                sample = _sample(streams, position, sites, role, targets)
                 name = site_name(spec.index, role)  # type: ignore[arg-type]
-                module = _solved(sites[role], edits.get(name), name, moments)
-                adapter.set_site(block, role, module)  # type: ignore[arg-type]
+                module = _solved(sites[role], edits.get(name), name, sample)
+                if module is not None:
+                    adapter.set_site(block, role, module)  # type: ignore[arg-type]
             streams.advance(position)
-
-
-@dataclass
-class _Moments:
-    """Means over tokens, float64."""
-
-    gram: Tensor
-    """[in, in] of a a^T."""
-    cross: Tensor
-    """[out, in] of (m - s - b) a^T."""
-    mean: Tensor
-    """[in] of a."""
-
-
-def ridge(gram: Tensor, cross: Tensor, start: Tensor, share: float = _RIDGE) -> Tensor:
-    """The matrix of (2).
-
-    Args:
-        gram: [in, in] float64.
-        cross: [out, in] float64, targets times inputs.
-        start: [out, in] float64, what is kept to where the inputs say nothing.
-        share: r over the mean of the diagonal of `gram`.
-    """
-    penalty = max(share * float(gram.diagonal().mean()), torch.finfo(torch.float64).tiny)
-    identity = torch.eye(len(gram), dtype=torch.float64)
-    with one_thread():
-        return torch.linalg.solve(gram + penalty * identity, (cross + penalty * start).T).T  # eq. (2)
 
 
 def _windows(tokens: Tensor, hidden_size: int) -> Tensor:
@@ -111,59 +94,80 @@ def _windows(tokens: Tensor, hidden_size: int) -> Tensor:
     return tokens[:count].long()
 
 
+def _place(work: Work, position: int) -> int:
+    """Where in the dense model the block at a position stands."""
+    assert work.teacher is not None
+    return list(work.teacher.block_indices).index(work.loaded.block_indices[position])
+
+
 def _aim(work: Work, streams: Streams, position: int) -> list[Tensor]:
     """Move the targets on; gives the dense model's stream between attention and MLP of this block, batch by batch."""
     teacher = work.teacher
     assert teacher is not None
-    index = teacher.block_indices.index(work.loaded.block_indices[position])
-    block = teacher.adapter.blocks(teacher.model)[index]
+    block = teacher.adapter.blocks(teacher.model)[_place(work, position)]
     with _watched({"block": block, "down": teacher.adapter.site(block, "down")}) as seen:
         streams.aim(position)
     return [whole - added for (_, whole), (_, added) in zip(seen["block"], seen["down"], strict=True)]
 
 
-def _moments(
+def _repair_again(block: nn.Module, inputs: Sequence[Tensor], targets: Sequence[Tensor]) -> None:
+    """Fit the operator in front of a block to what the edited model has there by now."""
+    operator = repair_of(block)
+    assert isinstance(operator, FactoredLinear)
+    assert operator.bias is not None
+    hidden = inputs[0].shape[-1]
+    count = max(1, fit_token_limit(hidden) // inputs[0][..., 0].numel())
+    factors = fit_operator(_flat(inputs[:count]), _flat(targets[:count]), operator.rank)
+    check_finite("A repair after it was fitted again", factors.right, factors.left, factors.intercept)
+    operator.right.data, operator.left.data = factors.right.float(), factors.left.float()
+    operator.bias.data = factors.intercept.float()
+
+
+def _flat(batches: Sequence[Tensor]) -> Tensor:
+    return torch.cat([batch.reshape(-1, batch.shape[-1]) for batch in batches])
+
+
+def _sample(
     streams: Streams, position: int, sites: dict[str, nn.Module], role: str, targets: Sequence[Tensor]
-) -> _Moments:
-    """Over all windows, with the sites as they are now."""
-    site = sites[role]
-    assert isinstance(site, (nn.Linear, FactoredLinear))
-    total: _Moments | None = None
-    count = 0
-    for hidden, target in zip(streams.inputs, targets, strict=True):
+) -> Sample:
+    """Inputs of a site and the errors after it over all windows, with the sites as they are now."""
+    sample = Sample()
+    for number, (hidden, target) in enumerate(zip(streams.inputs, targets, strict=True)):
         with _watched(sites) as seen:
             output = streams.run(position, hidden)
         if role == "o" and "down" in sites:
             output = output - seen["down"][0][1]
-        inputs, added = seen[role][0]
-        # What the stream lacks of the target once this projection adds nothing but its bias.
-        wanted = target - output + added if site.bias is None else target - output + added - site.bias
-        a, t = inputs.reshape(-1, inputs.shape[-1]).double(), wanted.reshape(-1, wanted.shape[-1]).double()
-        part = _Moments(gram=a.T @ a, cross=t.T @ a, mean=a.sum(dim=0))
-        total = (
-            part
-            if total is None
-            else _Moments(gram=total.gram + part.gram, cross=total.cross + part.cross, mean=total.mean + part.mean)
+        inputs, errors, aims = (
+            each.reshape(-1, each.shape[-1]) for each in (seen[role][0][0], target - output, target)
         )
-        count += len(a)
-    assert total is not None, "there is a window at least"
-    return _Moments(gram=total.gram / count, cross=total.cross / count, mean=total.mean / count)
+        is_held = None if len(targets) < _HELD_BATCH else number % _HELD_BATCH == _HELD_BATCH - 1
+        sample.add(inputs, errors, token_weights(aims), is_held=is_held)
+    return sample
 
 
-def _solved(module: nn.Module, edit: SiteEdit | None, name: str, moments: _Moments) -> nn.Module:
-    """The site with its new matrix, in the form it had."""
+def _solved(module: nn.Module, edit: SiteEdit | None, name: str, sample: Sample) -> nn.Module | None:
+    """The site with its new matrix, in the form it had; None where it is better as it is."""
     assert isinstance(module, (nn.Linear, FactoredLinear))
+    with one_thread():
+        change = best_change(sample)
+    if change is None:
+        return None
     start = module.product() if isinstance(module, FactoredLinear) else module.weight.detach().double()
-    weight = ridge(moments.gram, moments.cross, start).float()
+    weight = (start + change).float()
     check_finite(f"{name} after it was fitted again", weight)
     if edit is None:
         return linear(weight, module.bias)
     bias = None if module.bias is None else module.bias.detach()
     again = replace(edit, method="lowrank")  # whatever cut it first: this is the least loss of the outputs
-    factors = factor_site(again, weight, bias, gram=moments.gram, mean=moments.mean)
-    if factors.order is None:
-        return FactoredLinear(factors.right, factors.left, factors.bias)
-    return PivotedLinear(factors.right, factors.left, factors.order, factors.bias)
+    every = sample.all
+    factors = factor_site(again, weight, bias, gram=every.gram / every.weight, mean=every.total / every.weight)
+    found: FactoredLinear = (
+        FactoredLinear(factors.right, factors.left, factors.bias)
+        if factors.order is None
+        else PivotedLinear(factors.right, factors.left, factors.order, factors.bias)
+    )
+    assert sample.held is not None, "a change was judged by it"
+    return found if sample.held.gain(found.product() - start) > 0.0 else None
 
 
 @contextmanager

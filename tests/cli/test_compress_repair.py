@@ -19,6 +19,7 @@ def test_what_stands_in_for_the_blocks_is_saved_and_counted(cli: Cli, inputs: In
     recipe = answer.json["recipe"]
     assert recipe["drop_blocks"]
     assert {entry["rank"] for entry in recipe["repairs"]} == {4}
+    assert recipe["refit"], "what the operators leave over is for the projections after them"
     loaded = edgeprune.load(tmp_path / "out")
     assert [block.repair_rank for block in loaded.spec.blocks].count(4) == len(recipe["repairs"])
 

@@ -74,7 +74,12 @@ class Streams:
     @torch.no_grad()
     def aim(self, position: int) -> None:
         """Move the targets to where the block after this one stands."""
-        while self._dense_at < self._ends[position]:
+        self.aim_at(self._ends[position])
+
+    @torch.no_grad()
+    def aim_at(self, place: int) -> None:
+        """Move the targets on to what a block of the dense model reads, unless they are there or beyond it."""
+        while self._dense_at < place:
             self.targets = [self._teacher.run(self._dense_at, hidden) for hidden in self.targets]
             self._dense_at += 1
 

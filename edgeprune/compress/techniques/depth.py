@@ -65,5 +65,9 @@ def nearest_drop(request: Request, drops: Sequence[tuple[int, ...]]) -> Recipe:
 def _dropping(request: Request, blocks: tuple[int, ...]) -> Recipe:
     repairs = Drops(blocks=blocks).repaired(request.repair_rank).repairs
     return replace(
-        request.empty, drop_blocks=blocks, repairs=tuple(Repair(block=block, rank=rank) for block, rank in repairs)
+        request.empty,
+        drop_blocks=blocks,
+        repairs=tuple(Repair(block=block, rank=rank) for block, rank in repairs),
+        # An operator mends what is linear of a run; the blocks after it take over more, and no number is added.
+        refit=bool(repairs),
     )
