@@ -2,7 +2,7 @@
 
     rank = floor(kept * in * out / (in + out))                                          (1)
 
-as in SVD-LLM (arXiv 2403.07378) and in ASVD (arXiv 2312.05821) without its search. Embedding, head and norms stay as
+as in SVD-LLM (arXiv 2403.07378). Embedding, head and norms stay as
 they are, so `kept` is lower than the fraction of the whole model that is asked for.
 """
 

@@ -11,13 +11,17 @@ from torch import Tensor
 from edgeprune.calibrate.capture import capture
 from edgeprune.calibrate.corpus import encode, pack_windows, separator_token
 from edgeprune.calibrate.documents import read_documents
+from edgeprune.calibrate.loss import measure_loss
 from edgeprune.calibrate.rank_scores import lowrank_losses
 from edgeprune.calibrate.site_weights import output_error, site_weights
 from edgeprune.compress.apply import compress_model
 from edgeprune.compress.asvd import factor_asvd
+from edgeprune.compress.asvd_sensitivity import SHARES, rank_at, sensitivities, shares_below
 from edgeprune.compress.laser import factor_laser
 from edgeprune.compress.ranks import factor_lowrank
 from edgeprune.compress.svdllm import factor_svdllm
+from edgeprune.compress.techniques.asvd import threshold_recipe
+from edgeprune.compress.techniques.request import Request
 from edgeprune.compress.techniques.table import technique_recipe
 from edgeprune.errors import ModelError, UsageError
 from edgeprune.intake.load import load_model
@@ -109,8 +113,8 @@ def test_statistics_without_magnitudes_are_refused(tiny_llama: Tiny) -> None:
         compress_model(loaded, recipe, replace(stats, mean_absolute={}), progress=NullProgress())
 
 
-@pytest.mark.parametrize("technique", ["asvd", "svdllm"])
-def test_the_techniques_keep_one_share_of_every_site(tiny_llama: Tiny, technique: str) -> None:
+def test_whitening_keeps_one_share_of_every_site(tiny_llama: Tiny) -> None:
+    technique = "svdllm"
     spec = tiny_llama[0].spec
     dense = count_parameters(spec)
     weights = sum(site.in_features * site.out_features for block in spec.blocks for site in block.sites)
@@ -128,13 +132,76 @@ def test_the_techniques_keep_one_share_of_every_site(tiny_llama: Tiny, technique
         _recipe(tiny_llama, technique, 0.5 * (1 - weights / dense))
 
 
-def _recipe(tiny: Tiny, technique: str, kept: float) -> Recipe:
+def test_one_threshold_gives_each_site_the_least_share_below_it(tiny_llama: Tiny) -> None:
+    spec = tiny_llama[0].spec
+    sites = [site for block in spec.blocks for site in block.sites]
+    # The first site loses nothing at any share, the second all at every one, the others the less the more is kept.
+    losses = {site.name: tuple(1.0 - share for share in SHARES) for site in sites}
+    losses[sites[0].name] = (0.0,) * len(SHARES)
+    losses[sites[1].name] = (9.0,) * len(SHARES)
+    shares = shares_below(losses, 0.45)
+    assert shares[sites[0].name] == SHARES[0]
+    assert shares[sites[1].name] is None
+    assert {shares[site.name] for site in sites[2:]} == {0.6}
+    dense = count_parameters(spec)
+    empty = no_edit(tiny_llama[0], technique="asvd")
+    sizes = []
+    for kept in (0.9, 0.8, 0.6):
+        request = Request(spec=spec, scores=NO_SCORES, arrays={}, target=round(kept * dense), empty=empty)
+        recipe = threshold_recipe(request, losses)
+        sizes.append(edit_shapes(spec, recipe).parameter_count)
+        assert sizes[-1] <= request.target
+        ranks = {edit.name: edit.rank for edit in recipe.sites}
+        assert ranks[sites[0].name] == rank_at(sites[0], SHARES[0])
+        assert sites[1].name not in ranks
+    assert sizes == sorted(sizes, reverse=True)
+    assert sizes[0] > 0.8 * dense, "a threshold that keeps more was there to be found"
+
+
+def test_a_site_is_measured_as_its_factors_alone_make_the_model(tiny: Tiny) -> None:
+    loaded, stats = tiny
+    before = {name: value.clone() for name, value in loaded.model.state_dict().items()}
+    found = sensitivities(loaded, replace(stats, tokens=stats.tokens[:3]), progress=NullProgress())
+    for name, value in loaded.model.state_dict().items():
+        assert torch.equal(value, before[name]), name
+    site = loaded.spec.blocks[1].sites[-1]
+    rank = rank_at(site, 0.3)
+    recipe = no_edit(loaded, sites=(SiteEdit(name=site.name, rank=rank, method="asvd"),))
+    alone = compress_model(loaded, recipe, stats, progress=NullProgress())
+    nats, scored = measure_loss(alone, stats.tokens[:3].tolist())
+    assert found[site.name][2] == pytest.approx(nats / scored, rel=1e-4)
+    assert set(found) == {site.name for block in loaded.spec.blocks for site in block.sites}
+
+
+def test_the_technique_measures_and_refuses_what_it_cannot_reach(tiny_llama: Tiny) -> None:
+    spec = tiny_llama[0].spec
+    dense = count_parameters(spec)
+    recipe = _recipe(tiny_llama, "asvd", 0.8, is_measured=True)
+    assert {edit.method for edit in recipe.sites} == {"asvd"}
+    assert 0.7 * dense < edit_shapes(spec, recipe).parameter_count <= 0.8 * dense
+    assert _recipe(tiny_llama, "asvd", 1.0).sites == ()
+    with pytest.raises(UsageError, match=r"asvd alone cannot keep .* smallest model keeps \d"):
+        _recipe(tiny_llama, "asvd", 0.1)
+    with pytest.raises(UsageError, match="needs the model's weights"):
+        _recipe(tiny_llama, "asvd", 0.8)
+
+
+NO_SCORES = Scores(model_hash="", seed=0, calibration=NO_SUMMARY, dense_losses=(), kernels=("fp32",), rank_methods=())
+
+
+def _recipe(tiny: Tiny, technique: str, kept: float, *, is_measured: bool = False) -> Recipe:
     """Neither technique reads scores."""
-    spec = tiny[0].spec
-    scores = Scores(
-        model_hash=spec.model_hash, seed=0, calibration=NO_SUMMARY, dense_losses=(), kernels=("fp32",), rank_methods=()
+    loaded, stats = tiny if is_measured else (None, None)
+    return technique_recipe(
+        tiny[0].spec,
+        technique,
+        kept,
+        scores=NO_SCORES,
+        arrays={},
+        context_tokens=32,
+        loaded=loaded,
+        stats=stats,
     )
-    return technique_recipe(spec, technique, kept, scores=scores, arrays={}, context_tokens=32)
 
 
 @pytest.mark.slow
