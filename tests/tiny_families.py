@@ -107,6 +107,29 @@ FAMILY_CONFIGS: dict[str, tuple[str, dict[str, Any]]] = {
             "attention_bias": True,
         },
     ),
+    "gemma2": (
+        "gemma2",
+        {
+            **_GATED,
+            **_LOCAL,
+            "head_dim": 32,
+            "query_pre_attn_scalar": 20,
+            "attn_logit_softcapping": 2.0,
+            "final_logit_softcapping": 3.0,
+        },
+    ),
+    "gemma2, untied, biased, without caps": (
+        "gemma2",
+        {
+            **_GATED,
+            **_LOCAL,
+            "head_dim": 16,
+            "attn_logit_softcapping": None,
+            "final_logit_softcapping": None,
+            "tie_word_embeddings": False,
+            "attention_bias": True,
+        },
+    ),
 }
 """Name -> `model_type` and configuration."""
 

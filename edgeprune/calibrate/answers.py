@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from edgeprune.calibrate.loss import hidden_states
+from edgeprune.intake.adapters.logit_cap import bend
 from edgeprune.intake.load import LoadedModel
 from edgeprune.schema.events import NullProgress, Progress
 from edgeprune.schema.questions import Question
@@ -129,10 +130,10 @@ def _scored(loaded: LoadedModel, batch: Sequence[_Row]) -> Iterator[tuple[_Row, 
     for place, row in enumerate(batch):
         padded[place, : len(row.tokens)] = torch.tensor(row.tokens)
     hidden = hidden_states(loaded, padded[:, :-1])
-    head = loaded.adapter.head(loaded.model)
+    head, cap = loaded.adapter.head(loaded.model), loaded.adapter.logit_cap(loaded.model)
     for place, row in enumerate(batch):
         end = len(row.tokens)
-        logits = head(hidden[place, end - 1 - row.answer_count : end - 1])
+        logits = bend(head(hidden[place, end - 1 - row.answer_count : end - 1]), cap)
         target = padded[place, end - row.answer_count : end]
         picked = torch.log_softmax(logits.double(), dim=-1).gather(1, target[:, None])
         yield row, -float(picked.sum()), bool((logits.argmax(dim=-1) == target).all())

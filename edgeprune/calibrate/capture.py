@@ -220,7 +220,8 @@ class _Probes:
         labels = torch.full_like(batch, -1)
         labels[:, :-1] = batch[:, 1:]
         flat = hidden.detach().reshape(-1, hidden.shape[-1])
-        loss = head_loss(flat, head, labels.reshape(-1), with_gradient=True)
+        cap = self.loaded.adapter.logit_cap(self.loaded.model)
+        loss = head_loss(flat, head, labels.reshape(-1), with_gradient=True, cap=cap)
         assert loss.hidden_gradient is not None
         hidden.backward(loss.hidden_gradient.view_as(hidden))
         self.sums.widths[TABLE] = head.weight.shape[0]

@@ -11,6 +11,7 @@ from transformers import DynamicCache
 
 from edgeprune.calibrate.corpus import separator_token
 from edgeprune.calibrate.loss import hidden_states
+from edgeprune.intake.adapters.logit_cap import bend
 from edgeprune.intake.load import LoadedModel
 from edgeprune.schema.events import Event, NullProgress, Progress
 
@@ -48,14 +49,14 @@ def generate_documents(
 
 def _sample(loaded: LoadedModel, count: int, length: int, generator: torch.Generator, watch: Progress) -> Tensor:
     """[count, length] int64 token ids."""
-    head = loaded.adapter.head(loaded.model)
+    head, cap = loaded.adapter.head(loaded.model), loaded.adapter.logit_cap(loaded.model)
     known = loaded.tokenizer.get_vocab_size(with_added_tokens=True)
     cache = DynamicCache()
     current = torch.full((count, 1), separator_token(loaded.spec) or 0, dtype=torch.long)
     drawn: list[Tensor] = []
     for _ in range(length):
         watch.raise_if_cancelled()
-        logits = head(hidden_states(loaded, current, cache=cache)[:, -1])
+        logits = bend(head(hidden_states(loaded, current, cache=cache)[:, -1]), cap)
         # Rows of a padded table stand for no token.
         probabilities = logits[:, :known].double().softmax(dim=1)
         current = torch.multinomial(probabilities, 1, generator=generator)

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from transformers import Cache
 
+from edgeprune.intake.adapters.logit_cap import bend, bend_gradient
 from edgeprune.intake.load import LoadedModel
 from edgeprune.schema.events import NullProgress, Progress
 
@@ -48,8 +49,13 @@ def hidden_states(
 
 
 @torch.no_grad()
-def head_loss(hidden: Tensor, head: nn.Linear, labels: Tensor, *, with_gradient: bool = False) -> HeadLoss:
-    """Loss of predicting `labels` [rows] int64 from `hidden` [rows, hidden]; labels below 0 are not scored."""
+def head_loss(
+    hidden: Tensor, head: nn.Linear, labels: Tensor, *, with_gradient: bool = False, cap: float | None = None
+) -> HeadLoss:
+    """Loss of predicting `labels` [rows] int64 from `hidden` [rows, hidden]; labels below 0 are not scored.
+
+    With a cap logits are bent under it; gradients are those with respect to the head's products.
+    """
     gradient = torch.zeros_like(hidden) if with_gradient else None
     nats = 0.0
     square = 0.0
@@ -57,15 +63,17 @@ def head_loss(hidden: Tensor, head: nn.Linear, labels: Tensor, *, with_gradient:
     for start in range(0, len(labels), step):
         label = labels[start : start + step]
         is_scored = label >= 0
-        logits = head(hidden[start : start + step])
+        logits = bend(head(hidden[start : start + step]), cap)
         log_normalizer = torch.logsumexp(logits, dim=1)
         picked = label.clamp(min=0)[:, None]
         losses = log_normalizer - logits.gather(1, picked)[:, 0]
         nats += float(losses[is_scored].double().sum())
         if gradient is not None:
+            bent = logits if cap is None else logits.clone()
             logits.sub_(log_normalizer[:, None]).exp_()
             logits.scatter_add_(1, picked, torch.full_like(losses, -1.0)[:, None])
             logits[~is_scored] = 0
+            logits = bend_gradient(logits, bent, cap)
             square += float(logits.square().sum(dtype=torch.float64))
             gradient[start : start + step] = logits @ head.weight
     return HeadLoss(nats=nats, hidden_gradient=gradient, logit_gradient_square=square)
@@ -88,7 +96,7 @@ def measure_loss(
     """Sum of the loss in nats over windows, and the number of scored tokens (all but the first of each window)."""
     watch = progress or NullProgress()
     nats = 0.0
-    head = loaded.adapter.head(loaded.model)
+    head, cap = loaded.adapter.head(loaded.model), loaded.adapter.logit_cap(loaded.model)
     for batch in _batches(windows):
         watch.raise_if_cancelled()
         length = max(map(len, batch))
@@ -98,7 +106,7 @@ def measure_loss(
             padded[row, : len(window)] = torch.tensor(window)
         hidden = hidden_states(loaded, padded.clamp(min=0))
         labels = padded[:, 1:].reshape(-1)
-        nats += head_loss(hidden[:, :-1].reshape(len(labels), -1), head, labels).nats
+        nats += head_loss(hidden[:, :-1].reshape(len(labels), -1), head, labels, cap=cap).nats
     return nats, sum(len(window) - 1 for window in windows)
 
 

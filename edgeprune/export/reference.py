@@ -14,6 +14,7 @@ from msgspec.structs import replace
 from edgeprune.artifacts import read_arrays
 from edgeprune.calibrate.loss import hidden_states, measure_loss
 from edgeprune.export.evaluation import window_spans
+from edgeprune.intake.adapters.logit_cap import bend
 from edgeprune.intake.load import LoadedModel
 from edgeprune.schema.bundle import ChoiceSet, TextSet
 from edgeprune.schema.events import Progress
@@ -52,7 +53,7 @@ def reference_accuracy(loaded: LoadedModel, path: Path, *, context_tokens: int, 
     arrays = read_arrays(path)
     tokens = torch.from_numpy(arrays["tokens"].astype(np.int64))
     offsets, prompt_lengths = arrays["offsets"], arrays["prompt_lengths"]
-    head = loaded.adapter.head(loaded.model)
+    head, cap = loaded.adapter.head(loaded.model), loaded.adapter.logit_cap(loaded.model)
     correct_count, first = 0, 0
     for count, answer in zip(arrays["choice_counts"].tolist(), arrays["answers"].tolist(), strict=True):
         progress.raise_if_cancelled()
@@ -66,7 +67,7 @@ def reference_accuracy(loaded: LoadedModel, path: Path, *, context_tokens: int, 
             if is_exact:
                 correct_count += bool((head(hidden).argmax(dim=-1) == kept[-choice_length:]).all())
                 continue
-            log_probabilities = torch.log_softmax(head(hidden).double(), dim=-1)
+            log_probabilities = torch.log_softmax(bend(head(hidden), cap).double(), dim=-1)
             picked = log_probabilities.gather(1, kept[-choice_length:, None])
             scores.append(float(picked.sum()) / int(arrays["choice_bytes"][index]))
         if not is_exact:

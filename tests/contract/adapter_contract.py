@@ -9,6 +9,7 @@ from msgspec.structs import replace
 from torch import nn
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
+from edgeprune.calibrate.loss import measure_loss
 from edgeprune.intake.load import LoadedModel, load_model
 from edgeprune.schema.model import MLP_ROLES
 from edgeprune.schema.recipe import Recipe
@@ -213,4 +214,12 @@ class AdapterContract:
         adapter.set_tables(model, adapter.embedding(model).weight, adapter.head(model).weight * 2)
         assert not adapter.is_tied(model)
         assert model.config.tie_word_embeddings is False
-        torch.testing.assert_close(logits(model), reference * 2, rtol=1e-5, atol=1e-5)
+        cap = adapter.logit_cap(model)
+        doubled = reference * 2 if cap is None else cap * torch.tanh(2 * torch.atanh(reference / cap))
+        torch.testing.assert_close(logits(model), doubled, rtol=1e-4, atol=1e-4)
+
+    def test_the_loss_is_measured_on_the_models_own_logits(self, loaded: LoadedModel) -> None:
+        nats, scored = measure_loss(loaded, TOKENS.tolist())
+        expected = nn.functional.cross_entropy(logits(loaded.model)[0, :-1], TOKENS[0, 1:], reduction="sum")
+        assert scored == TOKENS.shape[1] - 1
+        assert nats == pytest.approx(float(expected), rel=1e-5)

@@ -115,3 +115,13 @@ class TestGemma3(AdapterContract):
 class TestGemma3Untied(AdapterContract):
     def write(self, folder: Path) -> Path:
         return write_tiny(folder, "gemma3, untied, biased, scaled positions", dtype="bfloat16")
+
+
+class TestGemma2(AdapterContract):
+    def write(self, folder: Path) -> Path:
+        return write_tiny(folder, "gemma2")
+
+
+class TestGemma2Untied(AdapterContract):
+    def write(self, folder: Path) -> Path:
+        return write_tiny(folder, "gemma2, untied, biased, without caps", dtype="bfloat16")

@@ -139,7 +139,10 @@ def step_loss(
         wanted = None
         if teacher is not None and mixture.text_share < 1.0:
             wanted = (teacher.hidden(batch)[:, :-1].flatten(0, 1), teacher.head)
-        return distillation_loss(hidden.flatten(0, 1), head, batch[:, 1:].flatten(), teacher=wanted, mixture=mixture)
+        cap = student.adapter.logit_cap(student.model)
+        return distillation_loss(
+            hidden.flatten(0, 1), head, batch[:, 1:].flatten(), teacher=wanted, mixture=mixture, cap=cap
+        )
 
 
 def interval(steps: int) -> int:

@@ -18,6 +18,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from edgeprune.intake.adapters.logit_cap import bend, bend_gradient
+
 __all__ = ["Mixture", "distillation_loss"]
 
 _LOGITS_AT_ONCE = 1 << 22
@@ -34,7 +36,13 @@ class Mixture(NamedTuple):
 
 
 def distillation_loss(
-    hidden: Tensor, head: Tensor, labels: Tensor, *, teacher: tuple[Tensor, Tensor] | None, mixture: Mixture
+    hidden: Tensor,
+    head: Tensor,
+    labels: Tensor,
+    *,
+    teacher: tuple[Tensor, Tensor] | None,
+    mixture: Mixture,
+    cap: float | None = None,
 ) -> Tensor:
     """Mean of eq. (1) over tokens, in nats; differentiable in `hidden` and `head`.
 
@@ -45,10 +53,11 @@ def distillation_loss(
         teacher: the same two of the dense model, its head cut to the student's vocabulary; None learns from the text
             alone.
         mixture: shares.
+        cap: what the logits of both models are bent under; None leaves them as the heads give them.
     """
     if teacher is None:
         teacher, mixture = (hidden.detach()[:0], head.detach()[:0]), Mixture(text_share=1.0)
-    loss: Tensor = _Distilled.apply(hidden, head, labels, *teacher, mixture)
+    loss: Tensor = _Distilled.apply(hidden, head, labels, *teacher, mixture, cap)
     return loss
 
 
@@ -62,6 +71,7 @@ class _Distilled(torch.autograd.Function):
         teacher_hidden: Tensor,
         teacher_head: Tensor,
         mixture: Mixture,
+        cap: float | None,
     ) -> Tensor:
         share, temperature = mixture
         rows = len(labels)
@@ -70,7 +80,7 @@ class _Distilled(torch.autograd.Function):
         step = max(1, _LOGITS_AT_ONCE // head.shape[0])
         for start in range(0, rows, step):
             part = slice(start, start + step)
-            logits = functional.linear(hidden[part], head).float()
+            logits = bend(functional.linear(hidden[part], head).float(), cap)
             label = labels[part][:, None]
             gradient = torch.zeros_like(logits)
             if share > 0.0:
@@ -80,19 +90,19 @@ class _Distilled(torch.autograd.Function):
                 gradient.scatter_add_(1, label, torch.full_like(label, -share, dtype=gradient.dtype))
             if share < 1.0:
                 log_p = torch.log_softmax(logits / temperature, dim=1)
-                wanted = functional.linear(teacher_hidden[part], teacher_head).float()
+                wanted = bend(functional.linear(teacher_hidden[part], teacher_head).float(), cap)
                 log_q = torch.log_softmax(wanted / temperature, dim=1)
                 q = log_q.exp()
                 weight = (1.0 - share) * temperature
                 total += weight * temperature * (q * (log_q - log_p)).sum(dtype=torch.float64)  # eq. (1)
                 gradient += log_p.exp_().sub_(q).mul_(weight)  # eq. (2)
-            gradient /= rows
+            gradient = bend_gradient(gradient, logits, cap) / rows
             hidden_gradient[part] = (gradient @ head).to(hidden.dtype)
             head_gradient += (gradient.T @ hidden[part]).to(head.dtype)
         ctx.save_for_backward(hidden_gradient, head_gradient)
         return (total / rows).float()
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None, None, None, None]:
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         hidden_gradient, head_gradient = ctx.saved_tensors
-        return hidden_gradient * gradient, head_gradient * gradient, None, None, None, None
+        return hidden_gradient * gradient, head_gradient * gradient, None, None, None, None, None

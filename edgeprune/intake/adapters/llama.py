@@ -25,4 +25,9 @@ class LlamaAdapter(Adapter):
     mlp_path = "mlp"
     attention_norm_path = "input_layernorm"
     mlp_norm_path = "post_attention_layernorm"
-    norm_paths: tuple[str, ...] = ("input_layernorm", "self_attn.q_norm", "self_attn.k_norm", "post_attention_layernorm")
+    norm_paths: tuple[str, ...] = (
+        "input_layernorm",
+        "self_attn.q_norm",
+        "self_attn.k_norm",
+        "post_attention_layernorm",
+    )

@@ -2,7 +2,7 @@
 
 from edgeprune.errors import UnsupportedArchitectureError
 from edgeprune.intake.adapters.base import Adapter
-from edgeprune.intake.adapters.gemma import Gemma3Adapter, GemmaAdapter
+from edgeprune.intake.adapters.gemma import Gemma2Adapter, Gemma3Adapter, GemmaAdapter
 from edgeprune.intake.adapters.gpt2 import GPT2Adapter
 from edgeprune.intake.adapters.gpt_neox import GPTNeoXAdapter
 from edgeprune.intake.adapters.llama import LlamaAdapter
@@ -22,6 +22,7 @@ _ADAPTERS: dict[str, Adapter] = {
         Phi3Adapter(),
         GPTNeoXAdapter(),
         OPTAdapter(),
+        Gemma2Adapter(),
         Gemma3Adapter(),
     )
 }

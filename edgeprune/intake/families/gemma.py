@@ -1,8 +1,9 @@
 """Gemma: a Llama with gains stored as their difference from one, a scaled embedding and a GELU gate.
 
-Gemma 3 (text) adds norms behind attention and MLP and on each head, and blocks that attend to a window among those that
-attend to everything, each kind with its own rotary positions. Gains, scales and windows change no shape; the adapters
-know them. Defaults are those of transformers 5.23.
+Gemma 2 adds norms behind attention and MLP, caps on the scores of attention and on the logits, and blocks that attend
+to a window among those that attend to everything; Gemma 3 (text) drops the caps, norms each head and gives each kind of
+block its own rotary positions. Gains, scales, caps and windows change no shape; the adapters know them. Defaults are
+those of transformers 5.23.
 """
 
 from types import MappingProxyType
@@ -15,7 +16,7 @@ from edgeprune.intake.families.llama import Defaults, LlamaLike
 from edgeprune.intake.families.rotary import check_rotary
 from edgeprune.intake.families.window import read_mixed_window
 
-__all__ = ["GEMMA", "GEMMA3", "Gemma3Family", "GemmaFamily"]
+__all__ = ["GEMMA", "GEMMA2", "GEMMA3", "Gemma2Family", "Gemma3Family", "GemmaFamily"]
 
 _GELU = "gelu_pytorch_tanh"
 _SANDWICH = (
@@ -61,6 +62,23 @@ class GemmaFamily(GemmaLike):
         return None
 
 
+class Gemma2Family(GemmaLike):
+    """Gemma 2."""
+
+    name = "gemma2"
+    engine_reason = "mobius 0.1.0 loses the windows when it fuses attention"
+    defaults = MappingProxyType(
+        {"gemma2": Defaults(num_kv_heads=4, max_positions=8192, head_dim=256, is_tied=True, activation=_GELU)}
+    )
+    model_types = tuple(defaults)
+    activation_key = "hidden_activation"
+    block_norms = _SANDWICH
+
+    def window(self, config: dict[str, Any], block_count: int) -> int | None:
+        """That of the blocks that have one, by `layer_types` or every other."""
+        return read_mixed_window(config, block_count=block_count, default=4096)
+
+
 class Gemma3Family(GemmaLike):
     """Gemma 3, the text model."""
 
@@ -90,4 +108,5 @@ class Gemma3Family(GemmaLike):
 
 
 GEMMA = GemmaFamily()
+GEMMA2 = Gemma2Family()
 GEMMA3 = Gemma3Family()

@@ -49,7 +49,7 @@ REFUSED: dict[str, str] = {
         ),
         _MULTIMODAL,
     ),
-    **dict.fromkeys(("cohere2", "exaone4", "gemma2", "ministral", "olmo3"), _WINDOWS),
+    **dict.fromkeys(("cohere2", "exaone4", "ministral", "olmo3"), _WINDOWS),
     **dict.fromkeys(
         (
             "bloom", "codegen", "cohere", "falcon", "glm", "glm4", "gpt_bigcode", "gpt_neo",

@@ -5,7 +5,7 @@ from typing import Any
 
 from edgeprune.errors import ModelError, UnsupportedArchitectureError
 from edgeprune.intake.families.base import Family
-from edgeprune.intake.families.gemma import GEMMA, GEMMA3
+from edgeprune.intake.families.gemma import GEMMA, GEMMA2, GEMMA3
 from edgeprune.intake.families.gpt2 import GPT2
 from edgeprune.intake.families.gpt_neox import GPT_NEOX
 from edgeprune.intake.families.llama import LLAMA
@@ -17,7 +17,7 @@ from edgeprune.schema.doctor import FamilyStatus
 
 __all__ = ["describe_families", "family_for"]
 
-_FAMILIES: tuple[Family, ...] = (LLAMA, GPT2, SMOLLM3, GEMMA, PHI3, GPT_NEOX, OPT, GEMMA3)
+_FAMILIES: tuple[Family, ...] = (LLAMA, GPT2, SMOLLM3, GEMMA, PHI3, GPT_NEOX, OPT, GEMMA3, GEMMA2)
 
 _HOW_TO_ADD = "to add one, write a file in edgeprune/intake/families and an adapter, see the README"
 

@@ -26,16 +26,22 @@ def test_padding_and_batches_do_not_change_the_loss(name: str, request: pytest.F
     assert nats == pytest.approx(expected, rel=1e-5)
 
 
-def test_gradient_of_the_loss_matches_autograd_and_unscored_rows_have_none() -> None:
+@pytest.mark.parametrize("cap", [None, 1.5])
+def test_gradient_of_the_loss_matches_autograd_and_unscored_rows_have_none(cap: float | None) -> None:
     torch.manual_seed(0)
     head = nn.Linear(8, 50, bias=True)
     hidden = torch.randn(6, 8, requires_grad=True)
     labels = torch.tensor([1, 2, -1, 49, 0, 7])
-    loss = head_loss(hidden.detach(), head, labels, with_gradient=True)
-    expected = nn.functional.cross_entropy(head(hidden), labels, ignore_index=-1, reduction="sum")
-    expected.backward()
+    loss = head_loss(hidden.detach(), head, labels, with_gradient=True, cap=cap)
+    products = head(hidden)
+    products.retain_grad()
+    logits = products if cap is None else cap * torch.tanh(products / cap)
+    expected = nn.functional.cross_entropy(logits, labels, ignore_index=-1, reduction="sum")
+    expected.backward()  # type: ignore[no-untyped-call]  # torch has it so
     assert loss.nats == pytest.approx(float(expected.detach()), rel=1e-6)
     assert loss.hidden_gradient is not None
     assert hidden.grad is not None
     torch.testing.assert_close(loss.hidden_gradient, hidden.grad)
     assert not loss.hidden_gradient[2].any()
+    assert products.grad is not None
+    assert loss.logit_gradient_square == pytest.approx(float(products.grad.square().sum()), rel=1e-5)

@@ -32,7 +32,7 @@ def test_llama_likes_share_a_family(model_type: str) -> None:
         ("t5", "an encoder-decoder"),
         ("mixtral", "a mixture of experts"),
         ("mamba", "a state-space"),
-        ("gemma2", "mixes sliding-window and full attention"),
+        ("cohere2", "mixes sliding-window and full attention"),
         ("paligemma", "images or sound"),
     ],
 )

@@ -19,11 +19,15 @@ def tensors() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
     return drawn(ROWS), drawn(VOCAB), drawn(ROWS), drawn(VOCAB)
 
 
-def reference(hidden: torch.Tensor, head: torch.Tensor, labels: torch.Tensor, mixture: Mixture) -> torch.Tensor:
+def reference(
+    hidden: torch.Tensor, head: torch.Tensor, labels: torch.Tensor, mixture: Mixture, cap: float | None
+) -> torch.Tensor:
     """Eq. (1) as it stands."""
     _, _, other, other_head = tensors()
     share, temperature = mixture
     logits, wanted = hidden @ head.T, other @ other_head.T
+    if cap is not None:
+        logits, wanted = cap * torch.tanh(logits / cap), cap * torch.tanh(wanted / cap)
     divergence = functional.kl_div(
         torch.log_softmax(logits / temperature, 1),
         torch.log_softmax(wanted / temperature, 1),
@@ -34,14 +38,16 @@ def reference(hidden: torch.Tensor, head: torch.Tensor, labels: torch.Tensor, mi
 
 
 @pytest.mark.parametrize("mixture", [Mixture(0.5, 1.0), Mixture(0.3, 2.0), Mixture(0.0, 1.5), Mixture(1.0, 1.0)])
-@pytest.mark.parametrize("rows_at_once", [1, 3, 100])
-def test_value_and_gradients(monkeypatch: pytest.MonkeyPatch, mixture: Mixture, rows_at_once: int) -> None:
+@pytest.mark.parametrize(("rows_at_once", "cap"), [(1, None), (3, None), (100, None), (3, 1.5)])
+def test_value_and_gradients(
+    monkeypatch: pytest.MonkeyPatch, mixture: Mixture, rows_at_once: int, cap: float | None
+) -> None:
     monkeypatch.setattr(loss, "_LOGITS_AT_ONCE", rows_at_once * VOCAB)
     labels = torch.arange(ROWS) * 2
     hidden, head, other, other_head = tensors()
     inputs = hidden.requires_grad_(), head.requires_grad_()
-    found = distillation_loss(*inputs, labels, teacher=(other, other_head), mixture=mixture)
-    wanted = reference(*inputs, labels, mixture)
+    found = distillation_loss(*inputs, labels, teacher=(other, other_head), mixture=mixture, cap=cap)
+    wanted = reference(*inputs, labels, mixture, cap)
     assert found.item() == pytest.approx(wanted.item(), rel=1e-5)
     pairs = zip(torch.autograd.grad(2.0 * found, inputs), torch.autograd.grad(2.0 * wanted, inputs), strict=True)
     assert all(torch.allclose(mine, theirs, atol=1e-6) for mine, theirs in pairs)
