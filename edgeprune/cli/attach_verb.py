@@ -7,7 +7,7 @@ from edgeprune.cli.job_text import job_argument, job_text
 from edgeprune.cli.options import json_option
 from edgeprune.cli.output import write_raw, write_text
 from edgeprune.errors import ExitCode
-from edgeprune.schema.jobs import StateChange
+from edgeprune.schema.jobs import StateChange, kind_of
 
 __all__ = ["command"]
 
@@ -30,6 +30,9 @@ def command(job_id: str, shows_log: bool, as_json: bool) -> int:
         if shows_log:
             write_text(client.log(job_id))
             return 0
+        job = client.job(job_id)
+        if not job.is_over:
+            note(f"job {job_id} ({kind_of(job.request)}) is {job.state}; Ctrl-C lets go of it")
         for entry in client.events(job_id):
             if not isinstance(entry.event, StateChange):
                 progress.emit(entry.event)

@@ -19,6 +19,7 @@ from typing import Any
 import msgspec
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
@@ -31,16 +32,19 @@ from edgeprune.jobs.states import TransitionError
 from edgeprune.jobs.store import NoJobError
 from edgeprune.schema.jobs import DaemonStatus, JobList, JobRequest, encode_job_event
 
-__all__ = ["MAX_BODY_BYTES", "build_app"]
+__all__ = ["MAX_ADDRESS_BYTES", "MAX_BODY_BYTES", "MAX_HEAD_BYTES", "build_app"]
 
 MAX_BODY_BYTES = 1 << 20
+MAX_ADDRESS_BYTES = 4_096
+MAX_HEAD_BYTES = 16_384
+
+_HEADER = PROTOCOL_HEADER.lower().encode()
 
 _STATUSES: tuple[tuple[type[EdgePruneError], int], ...] = (
     (NoJobError, 404),
     (TransitionError, 409),
     (BusyError, 429),
     (UsageError, 400),
-    (ProtocolError, 426),
     (DeviceError, 507),
 )
 _LARGEST_NUMBER = 1 << 53
@@ -112,25 +116,34 @@ def build_app(queue: JobQueue, status: Callable[[], DaemonStatus]) -> Starlette:
         ClientDisconnect: _left,
         Exception: _failed,
     }
-    for route in routes:
-        route.app = _versioned(route.app)
-    return Starlette(routes=routes, exception_handlers=handlers)
+    app = Starlette(routes=routes, exception_handlers=handlers, middleware=[Middleware(_Guard)])
+    app.router.redirect_slashes = False
+    return app
 
 
-def _versioned(app: Any) -> Any:
-    """Refuse a client that speaks another version; one that names none, such as curl, is taken at its word."""
+class _Guard:
+    """Refuses long heads, and clients that speak another version; one that names none, such as curl, is believed."""
 
-    async def checked(scope: Any, receive: Any, send: Any) -> None:
-        name = PROTOCOL_HEADER.lower().encode()
-        spoken = next((value for header, value in scope["headers"] if header == name), None)
-        if spoken is not None and spoken != str(PROTOCOL_VERSION).encode():
-            raise ProtocolError(
-                f"This daemon speaks protocol {PROTOCOL_VERSION}, not {spoken[:20].decode('ascii', 'replace')!r}; stop "
-                "it with `edgeprune daemon stop` and it starts again in the version installed."
-            )
-        await app(scope, receive, send)
+    def __init__(self, app: Any) -> None:
+        self._app = app
 
-    return checked
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        refusal = self._refusal(scope) if scope["type"] == "http" else None
+        await (refusal or self._app)(scope, receive, send)
+
+    def _refusal(self, scope: Any) -> Response | None:
+        if len(scope["raw_path"]) + len(scope["query_string"]) > MAX_ADDRESS_BYTES:
+            return _error(f"The address is longer than {MAX_ADDRESS_BYTES} bytes.", UsageError.__name__, 414)
+        if sum(len(name) + len(value) for name, value in scope["headers"]) > MAX_HEAD_BYTES:
+            return _error(f"The headers are longer than {MAX_HEAD_BYTES} bytes.", UsageError.__name__, 431)
+        spoken = next((value for name, value in scope["headers"] if name == _HEADER), None)
+        if spoken is None or spoken == str(PROTOCOL_VERSION).encode():
+            return None
+        sentence = (
+            f"This daemon speaks protocol {PROTOCOL_VERSION}, not {spoken[:20].decode('ascii', 'replace')!r}; stop it "
+            "with `edgeprune daemon stop` and it starts again in the version installed."
+        )
+        return _error(sentence, ProtocolError.__name__, 426)
 
 
 async def _stream(queue: JobQueue, job_id: str, since: int, follow: bool) -> AsyncIterator[bytes]:

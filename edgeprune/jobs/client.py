@@ -1,7 +1,9 @@
 """`DaemonClient`: jobs run by the daemon of this user, over its unix socket; `connect` starts one on demand."""
 
+import fcntl
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -24,7 +26,7 @@ from edgeprune.schema.jobs import DaemonStatus, Job, JobEvent, JobList, JobReque
 __all__ = ["DaemonClient", "connect", "find_daemon", "start_daemon", "stop_daemon"]
 
 _TIMEOUT_S = 30.0
-_START_S = 20.0
+_START_S = 60.0
 _STOP_S = 30.0
 _LOG_BYTES = 1 << 20
 
@@ -39,11 +41,11 @@ class _Refusal(msgspec.Struct):
 class DaemonClient:
     """A `JobsClient` over a unix socket."""
 
-    def __init__(self, socket: Path) -> None:
+    def __init__(self, path: Path) -> None:
         """Name the socket; nothing is sent before the first call."""
-        self._socket = socket
+        self._socket = path
         self._http = httpx.Client(
-            transport=httpx.HTTPTransport(uds=str(socket), limits=httpx.Limits(max_connections=None)),
+            transport=httpx.HTTPTransport(uds=str(path), limits=httpx.Limits(max_connections=None)),
             base_url="http://edgeprune",
             headers={PROTOCOL_HEADER: str(PROTOCOL_VERSION)},
             timeout=_TIMEOUT_S,
@@ -162,7 +164,13 @@ def find_daemon(places: Places | None = None) -> DaemonClient | None:
     Raises:
         ProtocolError: one that speaks another version answers.
     """
-    client = DaemonClient((places or Places.of_user()).socket)
+    path = (places or Places.of_user()).socket
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as knock:  # httpx would leave its own open when refused
+        try:
+            knock.connect(str(path))
+        except OSError:
+            return None
+    client = DaemonClient(path)
     try:
         client._get("/", DaemonStatus)
     except ProtocolError as error:
@@ -253,10 +261,25 @@ def stop_daemon(places: Places, status: DaemonStatus) -> None:
         raise ProtocolError(f"Process {status.pid} is not yours to stop.") from error
     ends_at = time.monotonic() + _STOP_S
     while time.monotonic() < ends_at:
-        if not Path(places.socket).exists():
+        if not _is_held(places.lock):
             return
         time.sleep(0.05)
     raise ProtocolError(f"The daemon (process {status.pid}) has not stopped within {_STOP_S:.0f} s; end it with kill.")
+
+
+def _is_held(lock: Path) -> bool:
+    """Whether a daemon lives that holds this lock."""
+    try:
+        descriptor = os.open(lock, os.O_RDWR | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
 
 
 def _said(log: Path, begin: int, code: int | None) -> EdgePruneError:

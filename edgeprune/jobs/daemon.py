@@ -20,11 +20,11 @@ import platformdirs
 import uvicorn
 
 from edgeprune import __version__
-from edgeprune.errors import EdgePruneError, ExitCode, ProtocolError, describe
+from edgeprune.errors import EdgePruneError, ExitCode, ProtocolError, UsageError, describe
 from edgeprune.generate.listen import unix_socket
 from edgeprune.jobs.app import build_app
 from edgeprune.jobs.paths import RUNS_NAME
-from edgeprune.jobs.places import Places
+from edgeprune.jobs.places import RUNTIME_VARIABLE, Places
 from edgeprune.jobs.protocol import PROTOCOL_HEADER, PROTOCOL_VERSION
 from edgeprune.jobs.queue import JobQueue
 from edgeprune.jobs.states import LIVE
@@ -74,7 +74,13 @@ def serve(places: Places) -> None:
     places.make()
     with _held(places.lock, "socket"), _held(places.state / "journal.lock", "journal"):
         path = places.socket
-        listening = unix_socket(path)
+        try:
+            listening = unix_socket(path)
+        except UsageError as error:
+            raise UsageError(
+                f"The daemon cannot listen on {path}: something else is there; move it away, or set "
+                f"{RUNTIME_VARIABLE} to another folder."
+            ) from error
         try:
             store = JobStore(places.journal)
             runs = Path(platformdirs.user_data_dir("edgeprune")) / RUNS_NAME
@@ -151,7 +157,7 @@ def _held(path: Path, what: str) -> Iterator[None]:
 def main() -> int:
     """Run the daemon of this user; gives the exit code."""
     logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", level=logging.INFO)
-    logging.getLogger("uvicorn").setLevel(logging.WARNING)
+    logging.getLogger("uvicorn").setLevel(logging.ERROR)  # it warns of every request that is none
     signal.signal(signal.SIGTERM, _later)  # uvicorn raises it once more when it has stopped
     signal.signal(signal.SIGINT, _later)
     try:

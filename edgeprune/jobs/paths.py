@@ -41,6 +41,7 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+@-]{0,127}")
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?(@[\w.-]+)?")
 _LONGEST_PATH = 4095
 _LONGEST_TEXT = 1 << 18
+_LARGEST_MEMORY = (1 << 63) - 1
 
 T = TypeVar("T")
 Edit = Callable[[str, str], str]
@@ -69,8 +70,8 @@ def check_request(request: JobRequest) -> None:
         UsageError: a relative path, `..`, a name with a separator, or text that is no path at all; it names the field.
     """
     _edited(request, path=_checked_path, named=_checked_named, name=_checked_name)
-    if request.memory_bytes is not None and request.memory_bytes < 0:
-        raise UsageError(f"memory_bytes is {request.memory_bytes}; give a size, or 0 for no limit.")
+    if request.memory_bytes is not None and not 0 <= request.memory_bytes <= _LARGEST_MEMORY:
+        raise UsageError(f"memory_bytes is {request.memory_bytes}; give a size of at most 8 EB, or 0 for no limit.")
     if isinstance(request, GenerateJob) and len(request.prompt) > _LONGEST_TEXT:
         raise UsageError(f"prompt has more than {_LONGEST_TEXT} characters; shorten it.")
     if request.runs is None:

@@ -3,83 +3,13 @@
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import pytest
 
 from edgeprune.errors import UsageError
 from edgeprune.jobs.paths import absolute_request, check_request, place_output
-from edgeprune.schema.choice import ChoiceRequest
-from edgeprune.schema.jobs import (
-    ChooseJob,
-    CompressJob,
-    DemoJob,
-    ExplainJob,
-    ExportJob,
-    FitJob,
-    GenerateJob,
-    JobRequest,
-    LaserJob,
-    PlanJob,
-    ProfileJob,
-    ReportJob,
-    RunJob,
-    SearchJob,
-    TechniqueJob,
-    ValidateJob,
-)
+from edgeprune.schema.jobs import RunJob
 from edgeprune.schema.run import RunRequest
-
-FILLED: list[Any] = [
-    RunJob(
-        request=RunRequest(
-            model="/m", device="/d.json", domain=("/a",), general=("/b",), evaluation=("/c",), also=("/e",),
-            questions="/q", recipe="/r.toml",
-        ),
-        output="run",
-    ),
-    ChooseJob(
-        request=ChoiceRequest(
-            models=("/m",), devices=("/d.json",), domain=("/a",), general=("/b",), evaluation=("/c",), questions="/q"
-        ),
-        output="choice",
-    ),
-    SearchJob(run="/r"), ExportJob(run="/r"), CompressJob(run="/r"), ReportJob(run="/r"),
-    ValidateJob(path="/r", recalibrate="name"), ExplainJob(path="/r", run="/s"),
-    TechniqueJob(model="/m", technique="lorp", kept_fraction=0.5, domain=("/a",), general=("/b",), output="o"),
-    LaserJob(model="/m", questions="/q", domain=("/a",), output="o"),
-    GenerateJob(bundle="/b", prompt="../../ is a text"),
-    PlanJob(models=("/m",), device="/d.json"), FitJob(models=("/m",), device="/d.json"), DemoJob(device="/d.json"),
-    ProfileJob(save="name"),
-]  # fmt: skip
-
-NO_PATHS = {"kind", "prompt", "execution_provider", "objective", "search", "seed", "stop", "mode", "rounding", "origin"}
-
-
-def as_json(request: Any) -> Any:
-    return msgspec.json.decode(msgspec.json.encode(request))
-
-
-def path_fields(value: Any, at: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
-    """Every place of a request with a text that means a file."""
-    if isinstance(value, dict):
-        return [
-            place for key, inner in value.items() if key not in NO_PATHS for place in path_fields(inner, (*at, key))
-        ]
-    if isinstance(value, list):
-        return [place for index, inner in enumerate(value) for place in path_fields(inner, (*at, index))]
-    return [at] if isinstance(value, str) else []
-
-
-def with_text(request: Any, place: tuple[Any, ...], text: str) -> Any:
-    raw = as_json(request)
-    inner = raw
-    for key in place[:-1]:
-        inner = inner[key]
-    inner[place[-1]] = text
-    return msgspec.convert(raw, JobRequest)
-
-
-CASES = [(request, place) for request in FILLED for place in path_fields(as_json(request))]
+from tests.unit.jobs.requests import CASES, FILLED, with_text
 
 
 def test_the_cases_name_every_field() -> None:
