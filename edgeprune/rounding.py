@@ -10,6 +10,10 @@ to [-2^(bits-1), 2^(bits-1) - 1] (`BlockwiseQuantizer` in onnxruntime's `core/ml
 dequantised matrix again gives the same integers.
 
 Dynamic int8: one scale per output row, largest magnitude / 127, integers in [-127, 127].
+
+Other methods keep these layouts and choose the integers, and where the scales come from, themselves. Their matrices are
+float32 values on the same kind of grid, from which `stored_integers` reads integers and scales back, so that a model
+needs to carry nothing beside its weights.
 """
 
 from dataclasses import dataclass
@@ -20,10 +24,15 @@ from numpy.typing import NDArray
 from edgeprune.errors import UsageError
 from edgeprune.schema.kernel import Kernel, parse_kernel
 
-__all__ = ["RoundedWeight", "dequantized", "round_weight", "rounding_key"]
+__all__ = ["RoundedWeight", "dequantized", "round_weight", "rounding_key", "stored_integers"]
 
 _ROWS_AT_ONCE = 1024
 """Rows rounded together: bounds the temporaries of a vocabulary table to a few of these rows."""
+
+_ON_GRID = 1e-3
+"""Of a step. Quotients of values on a grid of 2^8 steps are at least 1 / 128 from an integer, or equal to one."""
+_EQUAL = 1e-6
+"""Share of the largest value by which a matrix may differ from its integers times their scales: float32's last bits."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,6 +63,44 @@ def round_weight(weight: NDArray[np.float32], kernel: str) -> RoundedWeight:
         scales=np.concatenate([piece.scales for piece in pieces]),
         dequantized=np.concatenate([piece.dequantized for piece in pieces]),
     )
+
+
+def stored_integers(weight: NDArray[np.float32], kernel: str) -> RoundedWeight:
+    """The integers and scales that W [out, in] float32, rounded to an integer kernel by any method, stands for.
+
+    Where rounding to nearest leaves a block as it is, its integers and scale are taken. Elsewhere the block's smallest
+    value is tried as 1, 2, 3, ... steps of its grid. A block that lies on no grid is rounded to nearest, which shows in
+    `dequantized`.
+
+    Raises:
+        UsageError: the kernel is unknown or stores floats.
+    """
+    parsed = parse_kernel(kernel)
+    weight = np.asarray(weight, dtype=np.float32)
+    rounded = round_weight(weight, kernel)
+    rows, columns = weight.shape
+    width = columns if parsed.block_size is None else parsed.block_size
+    blocks = rounded.scales.shape[1]
+    padding = ((0, 0), (0, blocks * width - columns))
+    grouped, product, values = (
+        np.pad(array, padding).reshape(rows * blocks, width)
+        for array in (weight, rounded.dequantized, rounded.values.astype(np.float32))
+    )
+    largest = np.abs(grouped).max(axis=1)
+    changed = np.flatnonzero(np.abs(product - grouped).max(axis=1) > _EQUAL * largest)
+    if not len(changed):
+        return rounded
+    low = -127 if parsed.kind == "dynamic_int8" else -(2 ** (parsed.bits - 1))
+    found, on_grid = _on_grid(grouped[changed], low=low, high=2 ** (parsed.bits - 1) - 1)
+    changed = changed[~np.isnan(found)]
+    scales = rounded.scales.reshape(-1).copy()
+    scales[changed], values[changed] = found[~np.isnan(found)], on_grid[~np.isnan(found)]
+    product[changed] = values[changed] * scales[changed, None]
+
+    def flat(array: NDArray[np.float32]) -> NDArray[np.float32]:
+        return array.reshape(rows, blocks * width)[:, :columns]
+
+    return _rounded(flat(values), scales.reshape(rows, blocks), flat(product))
 
 
 def dequantized(weight: NDArray[np.float32], kernel: str) -> NDArray[np.float32]:
@@ -96,6 +143,31 @@ def _round_rows(weight: NDArray[np.float32], kernel: Kernel) -> RoundedWeight:
     values = np.clip(_half_away(grouped * _reciprocal(scales) + offset), 0, 2 * half_range - 1) - offset
     flat = (values * scales).reshape(rows, -1)[:, :columns]
     return _rounded(values.reshape(rows, -1)[:, :columns], scales[:, :, 0], flat)
+
+
+def _on_grid(blocks: NDArray[np.float32], *, low: int, high: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Scale [n] and integers [n, width] of blocks whose values are integers times a scale; NaN where they are not."""
+    scales = np.full(len(blocks), np.nan, dtype=np.float32)
+    values = np.zeros_like(blocks)
+    magnitude = np.abs(blocks)
+    smallest = np.where(magnitude > 0.0, magnitude, np.inf).min(axis=1)
+    left = np.arange(len(blocks))
+    for steps in range(1, -low + 1):
+        quotients = blocks[left].astype(np.float64) * (steps / smallest[left, None].astype(np.float64))
+        integers = np.rint(quotients)
+        is_grid = np.abs(quotients - integers).max(axis=1) < _ON_GRID
+        for sign in (1, -1):
+            inside = (sign * integers >= low).all(axis=1) & (sign * integers <= high).all(axis=1)
+            fits = np.flatnonzero(is_grid & inside & np.isnan(scales[left]))
+            places, whole = left[fits], sign * integers[fits]
+            # By the largest value, whose relative error is least.
+            at = np.abs(whole).argmax(axis=1)
+            scales[places] = blocks[places, at] / whole[np.arange(len(at)), at]
+            values[places] = whole
+        left = left[np.isnan(scales[left])]
+        if not len(left):
+            break
+    return scales, values
 
 
 def _rounded(values: NDArray[np.float32], scales: NDArray[np.float32], product: NDArray[np.float32]) -> RoundedWeight:

@@ -5,6 +5,7 @@ more: one to measure, one to go on. What a block is called with besides its hidd
 the windows' shape alone and is taken from one pass of the whole model. Held: tokens x hidden float32.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -61,6 +62,30 @@ class BlockStream:
         finally:
             handle.remove()
         return found[0].take_gram(), found[0].mean
+
+    @torch.no_grad()
+    def grams(self, position: int, sites: Mapping[str, nn.Module]) -> dict[str, Tensor]:
+        """Second moments [in, in] float64 of the inputs of sites of the block that comes next, by the sites' keys."""
+        found: dict[str, Tensor] = {}
+        counts: dict[str, int] = {}
+        handles = []
+        for key, site in sites.items():
+
+            def see(_module: nn.Module, args: tuple[Tensor, ...], key: str = key) -> None:
+                flat = args[0].reshape(-1, args[0].shape[-1])
+                if key not in found:
+                    found[key] = torch.zeros(flat.shape[1], flat.shape[1], dtype=torch.float64)
+                found[key] += flat.T @ flat
+                counts[key] = counts.get(key, 0) + len(flat)
+
+            handles.append(site.register_forward_pre_hook(see))
+        try:
+            for states in self._states:
+                self._run(position, states)
+        finally:
+            for handle in handles:
+                handle.remove()
+        return {key: gram.div_(counts[key]) for key, gram in found.items()}
 
     @torch.no_grad()
     def advance(self, position: int) -> None:

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeprune.errors import ExportError
-from edgeprune.rounding import RoundedWeight, round_weight
+from edgeprune.rounding import RoundedWeight, stored_integers
 from edgeprune.schema.kernel import parse_kernel
 
 __all__ = ["block_count", "pack_blocks", "rounded_exactly"]
@@ -58,10 +58,10 @@ def rounded_exactly(weight: NDArray[np.float32], kernel: str, *, what: str) -> R
     Raises:
         ExportError: the matrix was not rounded to this kernel, so the bundle would compute something else.
     """
-    rounded = round_weight(weight, kernel)
+    rounded = stored_integers(weight, kernel)
     largest = float(np.abs(weight).max(initial=0.0))
     error = float(np.abs(rounded.dequantized - weight).max(initial=0.0))
-    # Rounding twice gives the same integers; 1e-5 leaves room for the last bit of a scale.
+    # Reading what was rounded gives the same integers; 1e-5 leaves room for the last bit of a scale.
     if error > 1e-5 * largest or parse_kernel(kernel).kind == "float":
         raise ExportError(
             f"{what} is not rounded to {kernel}: rounding changes it by {error:.3g} of {largest:.3g}; "

@@ -9,7 +9,7 @@ from msgspec.structs import replace
 
 from edgeprune.calibrate.loss import measure_loss
 from edgeprune.compress.apply import compress_model
-from edgeprune.compress.bits import rounded
+from edgeprune.compress.nearest import rounded
 from edgeprune.compress.factored import FactoredLinear
 from edgeprune.compress.passes import check_shapes
 from edgeprune.compress.recover import distill

@@ -1,0 +1,121 @@
+"""Rounding a matrix with its inputs in view: each column's error is made up for by the columns after it.
+
+Takes W [out, in], the second moment H of its inputs and an integer kernel; gives the matrix the kernel can store that
+(greedily) makes the outputs' error small rather than the weights':
+
+    tr((W - Q) H (W - Q)^T) -> least, column by column: Q_j = round(W_j) on the grid of its block,
+    W_k <- W_k - (W_j - Q_j) / U_jj U_jk for every k > j,   H^-1 = U^T U, U upper triangular                    (1)
+
+(Frantar et al. 2022, "GPTQ", arXiv 2210.17323, algorithm 1.) H is damped by a share of its mean diagonal. Columns go in
+the order of falling H_jj, so that the ones that weigh most are rounded while all others can still make up for them; the
+grids are therefore fixed before: for each block the scale, and its sign, of least error weighed by the diagonal of H
+among shrunk and stretched copies of the nearest rounding's own.
+
+U without an inverse: with rows and columns reversed, H = M M^T (Cholesky) gives H = R R^T with R upper triangular, and
+U = R^-1. Float64 up to U, float32 after.
+"""
+
+import torch
+from torch import Tensor
+
+from edgeprune.compress.factor_site import one_thread
+from edgeprune.schema.kernel import Kernel, parse_kernel
+
+__all__ = ["DAMPING", "gptq"]
+
+DAMPING = 0.01
+"""Share of the mean of H's diagonal that is added to it, as published."""
+
+_SHARES = tuple(0.6 + 0.05 * step for step in range(12))
+"""Scales tried, as shares of the one that just holds the block's largest value."""
+_COLUMNS_AT_ONCE = 128
+"""Columns whose corrections of what is far away are added up and applied together."""
+
+
+def gptq(weight: Tensor, gram: Tensor, kernel: str) -> Tensor:
+    """The rounded matrix, [out, in] float32.
+
+    Args:
+        weight: [out, in] float32.
+        gram: [in, in] float64, second moment of the inputs; inputs never seen have no say.
+        kernel: an integer kernel.
+    """
+    parsed = parse_kernel(kernel)
+    W = weight.detach().float()
+    H = gram.double()
+    level = float(H.diagonal().mean())
+    if not level > 0.0:
+        level = 1.0
+    H = H + DAMPING * level * torch.eye(len(H), dtype=torch.float64)
+    with one_thread():
+        importance = H.diagonal()
+        width = W.shape[1] if parsed.block_size is None else parsed.block_size
+        scales = _scales(W, importance.float(), parsed, width)
+        order = torch.argsort(importance, descending=True, stable=True)
+        U = _upper(H[order][:, order]).float()
+        rounded = _columns(W[:, order], U, scales, order // width, parsed)
+    found = torch.empty_like(rounded)
+    found[:, order] = rounded
+    return found
+
+
+def _upper(H: Tensor) -> Tensor:
+    """U [n, n] upper triangular with H^-1 = U^T U."""
+    R = torch.linalg.cholesky(H.flip(0, 1)).flip(0, 1)
+    identity = torch.eye(len(H), dtype=H.dtype)
+    return torch.linalg.solve_triangular(R, identity, upper=True)
+
+
+def _range(kernel: Kernel) -> tuple[int, int]:
+    high = 2 ** (kernel.bits - 1) - 1
+    return (-high if kernel.kind == "dynamic_int8" else -high - 1), high
+
+
+def _scales(W: Tensor, importance: Tensor, kernel: Kernel, width: int) -> Tensor:
+    """[out, blocks] float32, of least weighted error among those tried; 0 for blocks of zeros."""
+    low, high = _range(kernel)
+    found = []
+    for start in range(0, W.shape[1], width):
+        block, weigh = W[:, start : start + width], importance[start : start + width]
+        most, least = block.amax(dim=1), block.amin(dim=1)
+        extreme = torch.where(most.abs() > least.abs(), most, least)
+        # As the nearest rounding has it, the largest value falls on the end of the range that has one integer more.
+        base = extreme.abs() / high if low == -high else extreme / low
+        best, lowest = base, _error(block, base, weigh, low, high)
+        for share in _SHARES:
+            for sign in (1.0, -1.0) if low != -high else (1.0,):
+                tried = base * (share * sign)
+                error = _error(block, tried, weigh, low, high)
+                best = torch.where(error < lowest, tried, best)
+                lowest = torch.minimum(error, lowest)
+        found.append(best)
+    return torch.stack(found, dim=1)
+
+
+def _error(block: Tensor, scale: Tensor, weigh: Tensor, low: int, high: int) -> Tensor:
+    return ((block - _nearest(block, scale[:, None], low, high)).square() * weigh).sum(dim=1)
+
+
+def _nearest(values: Tensor, scale: Tensor, low: int, high: int) -> Tensor:
+    steps = torch.where(scale != 0.0, values / scale, torch.zeros_like(values))
+    return steps.round().clamp(low, high) * scale
+
+
+def _columns(W: Tensor, U: Tensor, scales: Tensor, blocks: Tensor, kernel: Kernel) -> Tensor:
+    """Round the columns in order; `blocks` [in] says whose scale each takes. `W` is used up."""
+    low, high = _range(kernel)
+    count = W.shape[1]
+    rounded = torch.empty_like(W)
+    for start in range(0, count, _COLUMNS_AT_ONCE):
+        end = min(start + _COLUMNS_AT_ONCE, count)
+        # Columns as rows: each step then works on memory that lies together.
+        near = W[:, start:end].T.contiguous()
+        errors = torch.empty_like(near)
+        for at in range(end - start):
+            j = start + at
+            chosen = _nearest(near[at], scales[:, blocks[j]], low, high)
+            rounded[:, j] = chosen
+            errors[at] = (near[at] - chosen) / U[j, j]
+            near[at + 1 :] -= U[j, j + 1 : end, None] * errors[at]  # eq. (1)
+        W[:, end:] -= errors.T @ U[start:end, end:]  # eq. (1)
+    return rounded
