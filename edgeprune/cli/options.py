@@ -103,6 +103,7 @@ form_options = _stacked(
         show_default=True,
         help="How weights become integers: gptq weighs errors by the calibration text.",
     ),
+    click.option("--uniform-kv", is_flag=True, help="Keep to what optimum's ORTModelForCausalLM loads."),
 )
 
 emulate_option = click.option(

@@ -86,6 +86,7 @@ def command(
     recovery: RecoveryRequest | None,
     kv_bits: str | None,
     rounding: RoundingMethod,
+    uniform_kv: bool,
     workers: int,
     cluster: str | None,
     output: Path | None,
@@ -120,6 +121,7 @@ def command(
         recovery=recovery,
         kv_bits=8 if kv_bits == "8" else 32,
         rounding=rounding,
+        uniform_kv=uniform_kv,
         worker_count=workers,
         cluster=cluster,
     )

@@ -25,6 +25,7 @@ from edgeprune.export.evaluation import EvaluationChoices, EvaluationText, token
 from edgeprune.export.genai_config import genai_config
 from edgeprune.export.graph import build_graph
 from edgeprune.export.kv_cache import CACHE_ONNXRUNTIME, cache_scales, quantize_cache
+from edgeprune.export.optimum import optimum_verdict
 from edgeprune.export.parity import check_parity
 from edgeprune.export.reference import with_choice_reference, with_text_reference
 from edgeprune.export.tokenizer import write_tokenizer
@@ -171,6 +172,7 @@ def export_bundle(
             minimum_onnxruntime=minimum,
             opset=OPSET,
             license=spec.license,
+            optimum=optimum_verdict(spec, num_heads=loaded.model.config.num_attention_heads),
             versions=dict(sorted(versions.items())),
             seed=recipe.seed,
         )

@@ -105,7 +105,8 @@ def search_inputs(run: Run) -> list[object]:
     files = (folder.device, folder.model, folder.scores, folder.scores_arrays)
     request = run.request
     given = None if request.recipe is None else run.hash_of(Path(request.recipe))
-    asked = [request.budget, workload_of(run), request.seed, request.locks, given, request.kv_bits, request.rounding]
+    asked = [request.budget, workload_of(run), request.seed, request.locks, given]
+    asked += [request.kv_bits, request.rounding, request.uniform_kv]
     return [*(run.hash_of(path) for path in files), *asked]
 
 

@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+from msgspec.structs import replace
+
 from edgeprune.artifacts import read_arrays, read_record
 from edgeprune.errors import UsageError
 from edgeprune.pipeline.recipe_file import read_recipe_file
@@ -17,6 +19,7 @@ from edgeprune.schema.explanation import Explanation
 from edgeprune.schema.scores import Scores
 from edgeprune.search.explanation import explain_recipe
 from edgeprune.search.problem import Problem
+from edgeprune.shapes import with_kv_bits
 
 __all__ = ["explain_run"]
 
@@ -42,6 +45,7 @@ def explain_run(run: Run, *, recipe_path: Path | None = None) -> Explanation:
     recipe = read_recipe_file(path, spec, context_tokens=workload.context_tokens)
     scores, arrays = read_record(folder.scores, Scores), read_arrays(folder.scores_arrays)
     residuals = stored_residuals(run)
+    spec = replace(spec, blocks=with_kv_bits(spec.blocks, recipe.kv_bits))
     problem = Problem(
         spec=spec,
         scores=scores,

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+from msgspec.structs import replace
 
 from edgeprune.artifacts import read_arrays, read_record, write_arrays, write_record
 from edgeprune.pipeline.other_texts import other_inputs, other_texts
@@ -253,7 +254,8 @@ def _export_summary(manifest: BundleManifest) -> str:
 
 def baselines_inputs(run: Run) -> list[object]:
     """The dense model, the device and the evaluation sets."""
-    return [run.hash_of(_model_folder(run)), run.hash_of(run.folder.device), BASELINES, *_evaluation_inputs(run)]
+    made = [BASELINES, run.request.rounding]
+    return [run.hash_of(_model_folder(run)), run.hash_of(run.folder.device), *made, *_evaluation_inputs(run)]
 
 
 def baselines_stage(run: Run) -> str:
@@ -267,6 +269,7 @@ def baselines_stage(run: Run) -> str:
     context = workload_of(run).context_tokens
     for number, (label, kernel) in enumerate(BASELINES.items()):
         recipe = plain_recipe(dense.spec, kernel, context_tokens=context, seed=run.request.seed)
+        recipe = replace(recipe, rounding=run.request.rounding)
         model = dense if label == "dense" else compress_model(dense, recipe, stats, progress=run.progress)
         _export_one(run, model, recipe, label, run.folder.baseline(label))
         run.progress.emit(

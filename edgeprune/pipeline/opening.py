@@ -9,6 +9,7 @@ from edgeprune.pipeline.journal import Journal
 from edgeprune.pipeline.recipe_file import adopt_recipe
 from edgeprune.pipeline.request import (
     check_output,
+    check_uniform_kv,
     complete_request,
     context_tokens,
     named,
@@ -47,6 +48,7 @@ def open_new_run(
     assert completed.model is not None
     spec = named(read_spec(resolve_model(completed.model)), completed)
     completed = adopt_recipe(completed, spec)
+    check_uniform_kv(completed, spec)
     context_tokens(completed, spec)
     Holds(spec, completed.locks)  # a mistyped pattern is refused before anything is measured
     folder = open_output(output, name=spec.name, model_hash=spec.model_hash, runs=runs)

@@ -22,7 +22,14 @@ from edgeprune.pipeline.evaluations import EvaluationStore, edits_hash, keyed
 from edgeprune.pipeline.recipe_file import write_recipe_file
 from edgeprune.pipeline.recovery import short_recovery, with_recovery
 from edgeprune.pipeline.refinement import Tools, refine
-from edgeprune.pipeline.settings import dense_spec, scores_hash, searched_spec, stored_residuals, workload_of
+from edgeprune.pipeline.settings import (
+    dense_spec,
+    scores_hash,
+    searched_scores,
+    searched_spec,
+    stored_residuals,
+    workload_of,
+)
 from edgeprune.pipeline.table import Run
 from edgeprune.schema.budget import Budget, BudgetRequest
 from edgeprune.schema.candidate import Candidate, SearchResult
@@ -102,7 +109,7 @@ def _tools(run: Run) -> Tools:
     folder, request = run.folder, run.request
     device = read_record(folder.device, DeviceProfile)
     spec, workload = searched_spec(run), workload_of(run)
-    scores, arrays = read_record(folder.scores, Scores), read_arrays(folder.scores_arrays)
+    scores, arrays = searched_scores(run, read_record(folder.scores, Scores)), read_arrays(folder.scores_arrays)
     cost_model = CostModel(device, spec, workload)
     resolved: list[SearchResult] = []
 

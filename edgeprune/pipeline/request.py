@@ -6,10 +6,12 @@ from msgspec.structs import replace
 
 from edgeprune.artifacts import RunFolder, read_record
 from edgeprune.errors import UsageError
+from edgeprune.pipeline.recipe_file import read_recipe_file
 from edgeprune.schema.model import ModelSpec
 from edgeprune.schema.recovery import RecoveryRequest
 from edgeprune.schema.run import RunManifest, RunRequest
 from edgeprune.search.budget import require_loss_limit
+from edgeprune.shapes import edit_shapes
 
 __all__ = [
     "DEMO_NAME",
@@ -17,6 +19,7 @@ __all__ = [
     "check_budget",
     "check_output",
     "check_recovery",
+    "check_uniform_kv",
     "complete_request",
     "context_tokens",
     "named",
@@ -90,6 +93,34 @@ def check_budget(request: RunRequest) -> None:
             "--min-accuracy needs questions to answer; give a task file with --questions (JSON lines: prompt, choices, "
             "answer)."
         )
+
+
+def check_uniform_kv(request: RunRequest, spec: ModelSpec) -> None:
+    """Refuse what `--uniform-kv` cannot be kept for.
+
+    Args:
+        request: with the recipe it is to run, if any.
+        spec: the dense model.
+
+    Raises:
+        UsageError: the model itself is beyond what optimum loads, or the cache or the recipe asked for is.
+    """
+    if not request.uniform_kv:
+        return
+    from edgeprune.export.optimum import optimum_refusal  # nothing of torch comes with it
+
+    if request.kv_bits != 32:
+        raise UsageError("--uniform-kv keeps to what optimum loads, which has a float cache; leave --kv-bits 8 out.")
+    num_heads = spec.attention_blocks[0].num_heads
+    reason = optimum_refusal(spec, num_heads=num_heads)
+    if reason is not None:
+        raise UsageError(f"--uniform-kv: optimum loads no bundle of {spec.name}: {reason}; leave the flag out.")
+    if request.recipe is None:
+        return
+    recipe = read_recipe_file(Path(request.recipe), spec)
+    reason = optimum_refusal(edit_shapes(spec, recipe), num_heads=num_heads)
+    if reason is not None:
+        raise UsageError(f"--uniform-kv: optimum loads no bundle of {request.recipe}: {reason}; leave one of both out.")
 
 
 def check_recovery(request: RecoveryRequest | None, *, recipe: str | None = None) -> None:

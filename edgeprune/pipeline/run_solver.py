@@ -5,7 +5,7 @@ Writes nothing. Needs no weights and no torch, so it answers while a slider move
 
 from edgeprune.artifacts import read_arrays, read_record
 from edgeprune.pipeline.evaluations import with_measured
-from edgeprune.pipeline.settings import searched_spec, stored_residuals, workload_of
+from edgeprune.pipeline.settings import searched_scores, searched_spec, stored_residuals, workload_of
 from edgeprune.pipeline.solve import solve_request
 from edgeprune.pipeline.table import Run
 from edgeprune.schema.candidate import SearchResult
@@ -53,7 +53,7 @@ class RunSolver:
             run.request.budget,
             device=self._device,
             spec=searched_spec(run),
-            scores=self._scores,
+            scores=searched_scores(run, self._scores),
             arrays=self._arrays,
             workload=workload_of(run),
             seed=run.request.seed,

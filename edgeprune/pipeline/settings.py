@@ -10,6 +10,7 @@ from edgeprune.schema.budget import Workload
 from edgeprune.schema.model import ModelSpec
 from edgeprune.schema.recipe import Recipe
 from edgeprune.schema.residuals import Residuals
+from edgeprune.schema.scores import Scores
 from edgeprune.shapes import with_kv_bits
 
 __all__ = [
@@ -19,6 +20,7 @@ __all__ = [
     "dense_spec",
     "read_recipe",
     "scores_hash",
+    "searched_scores",
     "searched_spec",
     "stored_residuals",
     "workload_of",
@@ -42,6 +44,11 @@ def searched_spec(run: Run) -> ModelSpec:
     """The same with the cache that the run asks for, which is what a search prices."""
     spec = dense_spec(run)
     return replace(spec, blocks=with_kv_bits(spec.blocks, run.request.kv_bits))
+
+
+def searched_scores(run: Run, scores: Scores) -> Scores:
+    """What calibration scored, without what the run forbids."""
+    return replace(scores, group_counts=()) if run.request.uniform_kv else scores
 
 
 def workload_of(run: Run) -> Workload:

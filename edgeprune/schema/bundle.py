@@ -92,6 +92,8 @@ class BundleManifest(Record, frozen=True, kw_only=True):
     minimum_onnxruntime: str
     opset: int
     license: str | None
+    optimum: str | None = None
+    """`loads`, or `refused (reason)`: whether optimum's ORTModelForCausalLM does; None in bundles made before."""
     versions: dict[str, str]
     """Tool and library versions that made it."""
     seed: int
