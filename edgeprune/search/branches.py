@@ -212,6 +212,7 @@ class _Work:
             # Half of it, so that rounding does not leave the branch a hair outside.
             tolerance=0.0 if self._known == math.inf else 0.5 * self._allowed,
             work_limit=min(work_limit, self.left),
+            may_split=bool(branch.mixed) and len(branch.fixed) <= SPLITS and not branch.is_done,
         )
         self.left -= found.work
         branch.bound = max(branch.bound, found.bound)

@@ -9,6 +9,7 @@ one found and the bound + margin. Work is counted in partial allocations, never 
 of the program alone.
 """
 
+import itertools
 import math
 from typing import NamedTuple
 
@@ -31,10 +32,20 @@ FIRST_COLUMNS = 120
 """Columns of the first margin, where no answer tells how far to look."""
 MOST = 3_000
 """Options of one group; a narrower margin has fewer."""
+PROBE_WORK = 8_000
+"""Partial allocations made to find any allocation of a branch, where none is within the margin."""
+HOLLOW = 20
+"""A margin of which fewer partial allocations were made than are expected, by this factor, holds nothing."""
 BINS = 200
 """Steps of excess in which partial allocations are counted before they are made."""
 FACTORS = (0.25, 0.6, 0.85, 1.18, 1.6, 4.0)
 """Other prices: each price alone times one of these, and all of them times the middle ones."""
+PAIRED = (0.0, 0.3, 0.6, 0.85, 1.18, 1.6, 3.0)
+"""The prices of two limits times each pair of these, where two have prices."""
+PAIRED_COARSELY = (0.3, 0.75, 1.3, 3.0)
+"""Where more than two have."""
+MOST_PAIRED = 4
+"""Limits with a price whose pairs are tried."""
 TINY = 1e-6
 """Limits below this count as this."""
 
@@ -64,6 +75,7 @@ def close(
     cutoff: float,
     tolerance: float = 0.0,
     work_limit: int,
+    may_split: bool = False,
 ) -> Closed:
     """List the allocations of a branch in growing margins, until none is left below the best or the work is spent.
 
@@ -75,6 +87,8 @@ def close(
         cutoff: only what costs less is of interest; infinity where nothing is known.
         tolerance: how far below the best the bound may stay.
         work_limit: partial allocations that may be made.
+        may_split: whether to stop where other prices refute a margin nearly at once: the relaxation mixes what no
+            allocation can, and branches that cannot mix it have bounds of their own.
     """
     priced = bounds.priced(cost, prices, fixed)
     excesses = _excesses(bounds, priced)
@@ -95,19 +109,27 @@ def close(
         if reach <= margin:
             break
         margin = min(reach, max(_margin(options, reach, expected), 2.0 * margin))
-        lister = Lister(bounds, options, [prices, *others], margin)
         start = cost[fixed[0]], bounds.coefficients[:, fixed[0]]
+        lister = Lister(bounds, options, [prices, *others], margin)
         allowed = min(SURPLUS * expected, work_limit - work - choices.work)
-        # Only an allocation that is known tells what is of no interest.
-        below = min(known, priced.bound + margin) if known < math.inf else math.inf
-        taken, slack, objective = lister.run(*start, below=below, work_limit=allowed)
+        found = lister.run(*start, below=min(known, priced.bound + margin), work_limit=allowed)
         work += lister.work
+        if not found[0] and not best.taken:
+            # None that costs so little: a few of those that cost more, so that there is something to beat.
+            probe = Lister(bounds, options, [prices, *others], reach)
+            found = probe.run(*start, below=known, work_limit=PROBE_WORK)
+            work += probe.work
+        taken, slack, objective = found
         if objective < known:
             known = objective
             best = best._replace(taken=(fixed[0], *taken), slack=slack, objective=objective)
         if not lister.is_complete:
             break
         best = best._replace(bound=known if margin >= widest else min(known, priced.bound + margin))
+        if not taken and HOLLOW * lister.work < expected:
+            if may_split:
+                break
+            expected *= GROWTH
         expected *= GROWTH
     return best._replace(work=work + choices.work)
 
@@ -132,10 +154,19 @@ def _other_prices(bounds: BranchBounds, prices: _Array, scale: float) -> list[_A
     """Prices near those of the bound; an allocation is of no interest where any of them shows it to cost too much."""
     found = []
     loosened = bounds.is_loosened
-    for place in np.flatnonzero(prices > 0.0).tolist():
+    priced = np.flatnonzero(prices > 0.0).tolist()
+    for place in priced:
         for factor in FACTORS:
             other = prices.copy()
             other[place] *= factor
+            found.append(other)
+    # Two limits that both bind are bounded well where both prices move: a thousandth of the work was seen.
+    factors = PAIRED if len(priced) == 2 else PAIRED_COARSELY
+    for first, second in itertools.combinations(priced[:MOST_PAIRED], 2):
+        for one, two in itertools.product(factors, factors):
+            other = prices.copy()
+            other[first] *= one
+            other[second] *= two
             found.append(other)
     found += [prices * factor for factor in FACTORS[1:-1]]
     # What a limit without a price, or a slack, would cost that is missed: any prices that are not negative bound.

@@ -69,16 +69,15 @@ class Choices:
         return [self._kept[row][2] for row in self._priced.groups]
 
     def _options(self, row: int, margin: float) -> Options:
+        excess, paid = self._priced.excess, self._bounds.coefficients
         members = self._bounds.members(row)
-        members = members[self._priced.excess[members] <= margin]
-        parts = [self._of_column(column, margin) for column in members.tolist()]
-        width = max(part.columns.shape[1] for part in parts)
-        found = Options(
-            np.concatenate([_widened(part.columns, width) for part in parts]),
-            np.concatenate([part.excess for part in parts]),
-            np.concatenate([part.paid for part in parts]),
-            np.concatenate([part.cost for part in parts]),
-        )
+        members = members[excess[members] <= margin]
+        if self._is_nested[row]:
+            found = _stacked([self._of_column(column, margin) for column in members.tolist()])
+        else:
+            found = Options(members[:, None], excess[members], paid[:, members].T, self._cost[members])
+        if len(found.excess) == 1:
+            return found
         found = _unbeaten(found)
         # Of equal ones the lightest first: where no limit has a price, it is what meets them.
         return found.at(np.lexsort((found.paid.sum(axis=1), found.excess)))
@@ -89,8 +88,11 @@ class Choices:
         found = Options(np.array([[column]]), excess[[column]], paid[:, [column]].T, cost[[column]])
         for inner in self._bounds.switched_by(column):
             more = excess[inner] - excess[column]
-            inner = inner[found.excess[0] + more <= margin]
-            more = excess[inner] - excess[column]
+            inner, more = inner[found.excess[0] + more <= margin], more[found.excess[0] + more <= margin]
+            if len(inner) == 1:
+                columns = np.column_stack([found.columns, np.full(len(found.excess), inner[0])])
+                found = Options(columns, found.excess + more, found.paid + paid[:, inner].T, found.cost + cost[inner])
+                continue
             rows = max(1, CHUNK // max(1, len(inner)))
             parts = []
             for start in range(0, len(found.excess), rows):
@@ -105,13 +107,27 @@ class Choices:
                     some.cost[first] + cost[near],
                 )
                 parts.append(_unbeaten(made))
-            found = parts[0] if len(parts) == 1 else _unbeaten(Options(*map(np.concatenate, zip(*parts, strict=True))))
+            found = parts[0] if len(parts) == 1 else _unbeaten(_stacked(parts))
             found = found.at(np.argsort(found.excess, kind="stable"))
         return found
 
 
-def _widened(columns: _Indices, width: int) -> _Indices:
-    return np.pad(columns, ((0, 0), (0, width - columns.shape[1])), constant_values=-1)
+def _stacked(parts: list[Options]) -> Options:
+    """One after the other; what has fewer columns is filled up."""
+    if len(parts) == 1:
+        return parts[0]
+    width = max(part.columns.shape[1] for part in parts)
+    columns = np.full((sum(len(part.excess) for part in parts), width), -1)
+    start = 0
+    for part in parts:
+        columns[start : start + len(part.excess), : part.columns.shape[1]] = part.columns
+        start += len(part.excess)
+    return Options(
+        columns,
+        np.concatenate([part.excess for part in parts]),
+        np.concatenate([part.paid for part in parts]),
+        np.concatenate([part.cost for part in parts]),
+    )
 
 
 def _unbeaten(options: Options) -> Options:

@@ -126,7 +126,7 @@ class Lister:
     def _noted(self, nodes: _Indices, place: int, options: _Indices) -> _Indices:
         """Where each came from; the first option of a group is what stands where nothing is noted."""
         changed = np.flatnonzero(options)
-        found = nodes.copy()
+        found: _Indices = np.array(nodes)
         found[changed] = np.arange(self._node_count, self._node_count + len(changed))
         self._nodes.append((nodes[changed], place, options[changed]))
         self._node_count += len(changed)
