@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 from textual.app import App, SystemCommand
 from textual.binding import Binding, BindingType
 from textual.screen import Screen
+from textual.scrollbar import ScrollBar
 from textual.widget import Widget
 
 from edgeprune.errors import EdgePruneError, UsageError
@@ -21,6 +22,7 @@ from edgeprune.tui import messages as told
 from edgeprune.tui.draft import budget_request, context_of
 from edgeprune.tui.feed import Feed, Sources
 from edgeprune.tui.happened import Happened
+from edgeprune.tui.plain import PlainScrollBar
 from edgeprune.tui.reduce import FOLLOWED, reduce
 from edgeprune.tui.terminal import Looks, look_at
 from edgeprune.tui.themes import THEMES
@@ -75,6 +77,9 @@ class EdgePruneApp(App[None]):
         self.theme = self.looks.theme
         if not self.looks.has_motion:
             self.animation_level = "none"
+        if self.looks.glyphs != "braille":
+            self.add_class("-plain")
+            ScrollBar.renderer = PlainScrollBar
         self.view = View()
         self.feed = Feed(sources, self.hear, is_calm=not self.looks.has_motion)
         self._first = first

@@ -69,7 +69,8 @@ class Canvas:
     def line(self, points: Sequence[tuple[float, float]]) -> None:
         """Dots along straight pieces between points."""
         for (x0, y0), (x1, y1) in pairwise(points):
-            steps = max(1, math.ceil(max(abs(x1 - x0) * self.dots_across, abs(y1 - y0) * self.dots_down)))
+            across, down = abs(x1 - x0) * (self.dots_across - 1), abs(y1 - y0) * (self.dots_down - 1)
+            steps = max(1, math.ceil(max(across, down)))
             for step in range(steps + 1):
                 share = step / steps
                 self.dot(x0 + share * (x1 - x0), y0 + share * (y1 - y0))

@@ -87,7 +87,8 @@ def _state_changed(view: View, job_id: str, change: StateChange) -> View:
     stages = view.stages
     if change.state in ("failed", "cancelled", "interrupted"):
         ended: StageState = "failed" if change.state == "failed" else "waiting"
-        stages = tuple(replace(stage, state=ended) if stage.state == "running" else stage for stage in stages)
+        stopped = ("running",) if change.state == "failed" else ("running", "failed")
+        stages = tuple(replace(stage, state=ended) if stage.state in stopped else stage for stage in stages)
     if change.state == "failed":
         sentence = change.error or f"{name} failed; its log (screen 7) tells more."
         return replace(view, stages=stages, sentence=sentence, is_problem=True)

@@ -51,7 +51,7 @@ class Looks:
 _MARKS = {"met": "✓", "not_met": "✗", "unmeasured": "?", "running": "▶", "done": "✓", "failed": "✗", "waiting": "·",
           "skipped": "=", "chosen": "◆", "front": "●", "plain": "■"}  # fmt: skip
 _CONSOLE_MARKS = {"met": "√", "not_met": "x", "unmeasured": "?", "running": "►", "done": "√", "failed": "x",
-                  "waiting": "·", "skipped": "=", "chosen": "♦", "front": "•", "plain": "■"}  # fmt: skip
+                  "waiting": "·", "skipped": "=", "chosen": "@", "front": "o", "plain": "■"}  # fmt: skip
 _ASCII_MARKS = {"met": "+", "not_met": "x", "unmeasured": "?", "running": ">", "done": "+", "failed": "x",
                 "waiting": ".", "skipped": "=", "chosen": "@", "front": "o", "plain": "#"}  # fmt: skip
 

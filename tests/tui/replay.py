@@ -87,6 +87,27 @@ class ReplayClient:
         self._changed = threading.Condition()
         self._released = threading.Event()
 
+    @classmethod
+    def after_a_run(cls, root: Path) -> "ReplayClient":
+        """With one whole run that has ended, its records in its folder."""
+        client = cls(root)
+        write_run(root / "demo")
+        job = Job(
+            id="j0001",
+            request=RunJob(),
+            state="succeeded",
+            created_s=1_800_000_000.0,
+            started_s=1_800_000_000.0,
+            exit_code=0,
+            run_folder=str(root / "demo"),
+            stage="report",
+            done_fraction=1.0,
+        )
+        client._jobs["j0001"] = job
+        told: list[Event | StateChange] = [*recorded_events(), StateChange(state="succeeded", time_s=0.0, exit_code=0)]
+        client._history["j0001"] = [JobEvent(sequence=place, event=event) for place, event in enumerate(told, start=1)]
+        return client
+
     def release(self) -> None:
         self._released.set()
 

@@ -141,7 +141,9 @@ class BundleScreen(EdgeScreen):
 
 
 def _file_rows(at: Source, manifest: BundleManifest, *, is_narrow: bool) -> list[Row]:
+    """The largest first: they are what the device has to hold."""
     length = 24 if is_narrow else 64
+    order = sorted(enumerate(manifest.files), key=lambda item: -item[1].size_bytes)
     return [
         Row(
             entry.path,
@@ -151,7 +153,7 @@ def _file_rows(at: Source, manifest: BundleManifest, *, is_narrow: bool) -> list
                 Sourced(at.record, f"files[{index}].sha256", entry.sha256[:length]),
             ),
         )
-        for index, entry in enumerate(manifest.files)
+        for index, entry in order
     ]
 
 

@@ -9,6 +9,7 @@ from textual.containers import Horizontal
 from textual.widget import Widget
 from textual.widgets import Input, Label
 
+from edgeprune.demo.paths import demo_model_path
 from edgeprune.errors import UsageError
 from edgeprune.schema.budget import Budget
 from edgeprune.schema.fit import FitModel, FitReport, FitRow
@@ -137,7 +138,7 @@ class ModelScreen(EdgeScreen):
     def _take(self, model: str | None) -> None:
         self.app_.tell(told.ModelChosen(model))
         name = "the demo model" if model is None else model
-        self.app_.say(f"The next run compresses {name}. Press 3 to set the budget, t to see what it would need.")
+        self.app_.say(f"The next run compresses {name}. Press 3 to set the budget.")
 
     def _fit(self) -> None:
         draft, app = self.app_.view.draft, self.app_
@@ -161,8 +162,6 @@ class ModelScreen(EdgeScreen):
         draft, app = self.app_.view.draft, self.app_
         if not draft.is_model_chosen:
             raise UsageError("No model is chosen; press enter on one of the list first.")
-        from edgeprune.demo.paths import demo_model_path
-
         model = str(demo_model_path()) if draft.model is None else draft.model
         app.say("Asking what the model would need; only its headers are read.")
         app.feed.fetch(
@@ -188,9 +187,10 @@ def _plan_rows(at: Source, report: PlanReport, marks: dict[str, str]) -> list[Ro
     rows = []
     for index, row in enumerate(report.rows):
         base = f"rows[{index}].cost"
+        name = "demo model" if row.model == str(demo_model_path()) else row.model.rstrip("/").rsplit("/", 1)[-1]
         cells = (
             marks[row.fits],
-            row.model.rstrip("/").rsplit("/", 1)[-1],
+            name,
             row.precision,
             at.take(f"{base}.weights_bytes", "bytes"),
             at.take(f"{base}.peak_rss_bytes.value", "bytes"),

@@ -5,19 +5,21 @@ from typing import ClassVar
 
 from textual.binding import Binding, BindingType
 from textual.containers import VerticalScroll
+from textual.content import Content
 from textual.widget import Widget
-from textual.widgets import Markdown
+from textual.widgets import Static
 
 from edgeprune.schema.jobs import ReportJob
+from edgeprune.tui.report_lines import report_lines
 from edgeprune.tui.screens.base import EdgeScreen, panel
 from edgeprune.tui.view_state import View
 
 __all__ = ["ReportScreen"]
 
-_EMPTY = """There is no report yet.
-
-It is the last stage of a run: press `2` to choose a model, `3` to set a budget, and `s` there to start the run.
-"""
+_EMPTY = (
+    "There is no report yet. It is the last stage of a run: press 2 to choose a model, 3 to set a budget, and s there "
+    "to start the run."
+)
 
 
 class ReportScreen(EdgeScreen):
@@ -37,13 +39,11 @@ class ReportScreen(EdgeScreen):
     def __init__(self) -> None:
         """Nothing is shown yet."""
         super().__init__()
-        self._shown: str | None = None
+        self._shown: tuple[str, int] | None = None
 
     def body(self) -> Iterable[Widget]:
         """One panel."""
-        scroll = VerticalScroll(
-            Markdown(_EMPTY, id="report-text", open_links=False), can_focus=True, id="report-scroll"
-        )
+        scroll = VerticalScroll(Static(_EMPTY, id="report-text", markup=False), can_focus=True, id="report-scroll")
         yield panel("Report", scroll, id="report-panel", classes="fill")
 
     def focus_main(self) -> None:
@@ -55,9 +55,12 @@ class ReportScreen(EdgeScreen):
         folder = view.run_folder
         title = "Report" if folder is None or view.report_text is None else f"{folder}/report.md"
         self.query_one("#report-panel").border_title = title
-        if view.report_text != self._shown:
-            self._shown = view.report_text
-            self.query_one("#report-text", Markdown).update(view.report_text or _EMPTY)
+        width = max(20, self.size.width - 6)
+        if view.report_text is not None and (view.report_text, width) != self._shown:
+            self._shown = (view.report_text, width)
+            lines = report_lines(view.report_text, width)
+            parts = [part for text, style in lines for part in ((text, style) if style else text, "\n")]
+            self.query_one("#report-text", Static).update(Content.assemble(*parts))
 
     def action_render_again(self) -> None:
         """Render from the records."""

@@ -46,7 +46,7 @@ class FigureTable(DataTable[Text]):
         "A table. Arrows or j and k move, enter chooses the row, i tells where its figures are from."
     )
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("enter", "select_cursor", "Choose"),
+        Binding("enter", "select_cursor", "Choose", key_display="enter"),
         Binding("j", "cursor_down", show=False),
         Binding("k", "cursor_up", show=False),
     ]

@@ -116,6 +116,7 @@ class HeatMap(Static, can_focus=True):
 
     def _draw(self) -> None:
         heat = self.heat
+        self.set_class(heat is None, "-empty")
         if heat is None:
             self.update(
                 Content.assemble(("Nothing is removed yet: the map comes with the first recipe.", "$text-muted"))

@@ -47,7 +47,7 @@ class StatusLine(Static):
         if view.sentence:
             mark, style = ("! ", "$text-error bold") if view.is_problem else ("", "$text-success")
             self.tooltip = view.sentence
-            self.update(Content.assemble((_cut(mark + view.sentence, width), style)))
+            self.update(Content.assemble((_cut(mark + view.sentence, 3 * width), style)))
             return
         right = _at_work(view)
         left = _cut(draft_sentence(view.draft), max(10, width - len(right) - 2))

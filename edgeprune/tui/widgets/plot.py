@@ -29,14 +29,11 @@ class Plot(Static, can_focus=True):
 
     def show(self, data: PlotData | None, empty: str | None = None) -> None:
         """Draw; None shows the sentence instead."""
-        if empty is not None:
-            self._empty = empty
-        same_words = data is None and self.data is None and empty is None
-        if data is None and same_words and self.visual is not None:
-            self._draw()
-            return
+        is_same = data == self.data and empty in (None, self._empty)
+        self._empty = self._empty if empty is None else empty
         self.data = data
-        self._draw()
+        if not is_same:
+            self._draw()
 
     def on_resize(self, event: Resize) -> None:
         """Draw again for the new size."""
@@ -52,6 +49,7 @@ class Plot(Static, can_focus=True):
 
     def _draw(self) -> None:
         data, width, height = self.data, self.size.width, self.size.height
+        self.set_class(data is None, "-empty")
         if data is None or width < 20 or height < 4:
             self.update(Content.assemble((self._empty, "$text-muted")))
             return
