@@ -5,7 +5,8 @@
     GET  /jobs                          JobList
     GET  /jobs/ID                       Job
     POST /jobs/ID/cancel, /jobs/ID/resume
-    GET  /jobs/ID/events?since=N&follow=0|1   newline-delimited JSON, until the job is over when following
+    GET  /jobs/ID/events?since=N&follow=0|1   newline-delimited JSON, until the job is over when following; empty lines
+                                              say that the daemon is still there
     GET  /jobs/ID/result, /jobs/ID/log
 
 An error is `{"error": sentence, "kind": class}` with a status of its own. Handlers are short: what takes long happens
@@ -38,6 +39,8 @@ MAX_BODY_BYTES = 1 << 20
 MAX_ADDRESS_BYTES = 4_096
 MAX_HEAD_BYTES = 16_384
 
+_HEARTBEAT_S = 10.0
+"""A stream of events that has nothing to tell sends an empty line this often."""
 _HEADER = PROTOCOL_HEADER.lower().encode()
 
 _STATUSES: tuple[tuple[type[EdgePruneError], int], ...] = (
@@ -162,7 +165,10 @@ async def _stream(queue: JobQueue, job_id: str, since: int, follow: bool) -> Asy
             elif is_over or not follow:
                 return
             else:
-                await changed.wait()
+                try:
+                    await asyncio.wait_for(changed.wait(), _HEARTBEAT_S)
+                except (TimeoutError, asyncio.TimeoutError):
+                    yield b"\n"  # a client that is gone shows, and one that was closed wakes up
     finally:
         end_listening()
 

@@ -44,8 +44,11 @@ class DaemonClient:
     def __init__(self, path: Path) -> None:
         """Name the socket; nothing is sent before the first call."""
         self._socket = path
+        self._is_closed = False
+        # Connections are given up before the daemon gives them up: one must not close while it is being used again.
+        limits = httpx.Limits(max_connections=None, keepalive_expiry=2.0)
         self._http = httpx.Client(
-            transport=httpx.HTTPTransport(uds=str(path), limits=httpx.Limits(max_connections=None)),
+            transport=httpx.HTTPTransport(uds=str(path), limits=limits),
             base_url="http://edgeprune",
             headers={PROTOCOL_HEADER: str(PROTOCOL_VERSION)},
             timeout=_TIMEOUT_S,
@@ -94,7 +97,10 @@ class DaemonClient:
                     answer.read()
                     self._check(answer)
                 for line in _lines(answer):
-                    yield decode_job_event(line)
+                    if self._is_closed:
+                        return
+                    if line:
+                        yield decode_job_event(line)
         except (httpx.HTTPError, msgspec.DecodeError) as error:
             raise self._lost(error) from error
 
@@ -107,7 +113,8 @@ class DaemonClient:
         return self._ask("GET", f"/jobs/{_quoted(job_id)}/log").text
 
     def close(self) -> None:
-        """Close the connections."""
+        """Close the connections; whoever follows events stops within seconds."""
+        self._is_closed = True
         self._http.close()
 
     def _get(self, path: str, kind: type[T]) -> T:
@@ -208,7 +215,6 @@ def start_daemon(places: Places) -> None:
     environment = child_environment(None) | {
         "EDGEPRUNE_RUNTIME_DIR": str(places.runtime),
         "EDGEPRUNE_STATE_DIR": str(places.state),
-        "MALLOC_ARENA_MAX": "2",  # each thread's own arena would be memory nobody uses again
     }
     try:
         if places.log.is_file() and places.log.stat().st_size > _LOG_BYTES:

@@ -19,7 +19,6 @@ Description=EdgePrune: queue of jobs
 
 [Service]
 ExecStart={command}
-Environment=MALLOC_ARENA_MAX=2
 {environment}Restart=on-failure
 # 2, 4 and 5 are sentences that a restart does not mend.
 RestartPreventExitStatus=2 4 5

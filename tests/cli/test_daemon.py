@@ -277,6 +277,16 @@ def test_many_clients_keep_their_order(places: Places, client: DaemonClient, tmp
     assert row.is_order_kept
 
 
+def test_a_search_killed_again_and_again_ends_with_the_same_recipe(places: Places, tmp_path: Path) -> None:
+    from tests.bench.daemon_kills import measure
+
+    row = measure(places, kills=3, seed=0, root=tmp_path.resolve())
+    assert row.finished_count == row.same_count == row.search_count
+    assert row.gaps == []
+    assert row.repeated_evaluations == 0
+    assert sum(row.hits.values()) == 3
+
+
 def test_malformed_requests_are_refused_in_words_and_touch_nothing(places: Places, tmp_path: Path) -> None:
     from tests.bench.daemon_malformed import measure
 

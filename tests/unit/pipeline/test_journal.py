@@ -45,3 +45,13 @@ def test_cancelling_raises_at_the_next_question(tmp_path: Path) -> None:
     journal.cancel()
     with pytest.raises(Cancelled, match="resumes"):
         journal.raise_if_cancelled()
+
+
+def test_a_line_that_a_kill_cut_short_is_cut_off(tmp_path: Path) -> None:
+    path = tmp_path / "events.jsonl"
+    Journal(path, NullProgress()).emit(Event(kind="noted", stage="a"))
+    whole = path.read_bytes()
+    path.write_bytes(whole + b'{"kind":"noted","sta')
+    Journal(path, NullProgress()).emit(Event(kind="noted", stage="b"))
+    assert path.read_bytes().startswith(whole)
+    assert [msgspec.json.decode(line, type=Event).stage for line in path.read_bytes().splitlines()] == ["a", "b"]
