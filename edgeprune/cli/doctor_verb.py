@@ -5,7 +5,7 @@ import click
 from edgeprune.cli.options import json_option
 from edgeprune.cli.output import write_record_json, write_text
 from edgeprune.errors import ExitCode
-from edgeprune.schema.doctor import DoctorReport
+from edgeprune.schema.doctor import DoctorReport, FamilyStatus
 
 __all__ = ["command"]
 
@@ -32,7 +32,15 @@ def _text(report: DoctorReport) -> str:
         if check.command is not None:
             lines.append(f"         run: {check.command}")
     if report.families:
-        rows = [[item.model_type, item.status, item.reason or f"family {item.family}"] for item in report.families]
+        rows = [[item.model_type, item.status, _explained(item)] for item in report.families]
         width = max(len(row[0]) for row in rows)
         lines.extend(f"{row[0]:<{width}}  {row[1]:<9}  {row[2]}" for row in rows)
     return "\n".join(lines)
+
+
+def _explained(item: FamilyStatus) -> str:
+    """Why it is refused; or the family, what builds its graph, and why not the first engine."""
+    if item.status == "refused":
+        return item.reason
+    engine = "graph by mobius" if item.engine == "mobius" else "graph wired by EdgePrune"
+    return f"family {item.family}, {engine}" + (f": {item.reason}" if item.reason else "")

@@ -30,8 +30,9 @@ from tests.parity.bundles import (
 from tests.tiny_families import FAMILY_CONFIGS, write_tiny
 
 EDITS = {"dense": no_edits, "edited": all_edits, "mixed": mixed_edits, "repairs": repairs}
+QUICK = (("edited", "fp32"), ("mixed", "fp32"))
 CASES = [
-    pytest.param((name, edit, kernel), marks=() if kernel == "fp32" else pytest.mark.slow)
+    pytest.param((name, edit, kernel), marks=() if (edit, kernel) in QUICK else pytest.mark.slow)
     for name in FAMILY_CONFIGS
     for kernel in ("fp32", "int8_b32_a0", "int4_b32_a0")
     for edit in EDITS

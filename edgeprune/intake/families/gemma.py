@@ -51,7 +51,7 @@ class GemmaFamily(GemmaLike):
     """The first Gemma."""
 
     name = "gemma"
-    engine_reason = "mobius 0.1.0's tree of it has no layout here; the adapter's facts are the same for all Gemmas"
+    engine_reason = "mobius 0.1.0 builds it too, from a tree of its own; here all Gemmas are wired alike"
     defaults = MappingProxyType(
         {"gemma": Defaults(num_kv_heads=16, max_positions=8192, head_dim=256, is_tied=True, activation=_GELU)}
     )
@@ -66,7 +66,7 @@ class Gemma2Family(GemmaLike):
     """Gemma 2."""
 
     name = "gemma2"
-    engine_reason = "mobius 0.1.0 loses the windows when it fuses attention"
+    engine_reason = "mobius 0.1.0 loses the sliding windows"
     defaults = MappingProxyType(
         {"gemma2": Defaults(num_kv_heads=4, max_positions=8192, head_dim=256, is_tied=True, activation=_GELU)}
     )
@@ -83,7 +83,7 @@ class Gemma3Family(GemmaLike):
     """Gemma 3, the text model."""
 
     name = "gemma3"
-    engine_reason = "mobius 0.1.0 loses the windows, and takes the query scale from the head's size"
+    engine_reason = "mobius 0.1.0 loses the sliding windows, and takes the query scale from the head's size"
     defaults = MappingProxyType(
         {"gemma3_text": Defaults(num_kv_heads=4, max_positions=131_072, head_dim=256, is_tied=True, activation=_GELU)}
     )

@@ -32,7 +32,10 @@ class GPTNeoXFamily:
     name = "gpt_neox"
     model_types: tuple[str, ...] = ("gpt_neox",)
     engine: Engine = "wired"
-    engine_reason = "mobius 0.1.0's attention kernel refuses fewer than 16 or oddly many rotated dimensions of a head"
+    engine_reason = (
+        "mobius 0.1.0 knows no attention and MLP in a row, and onnxruntime refuses its rotation of an odd part of a "
+        "head"
+    )
 
     def shapes(self, config: dict[str, Any]) -> FamilyShapes:
         """Shapes a GPT-NeoX configuration describes.

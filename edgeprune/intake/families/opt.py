@@ -43,7 +43,7 @@ class OPTFamily:
     name = "opt"
     model_types: tuple[str, ...] = ("opt",)
     engine: Engine = "wired"
-    engine_reason = "mobius 0.1.0 computes its norms with an epsilon of 1e-6 where the model has 1e-5"
+    engine_reason = "mobius 0.1.0 takes a norm epsilon of 1e-6 where the model has 1e-5"
 
     def shapes(self, config: dict[str, Any]) -> FamilyShapes:
         """Shapes an OPT configuration describes.

@@ -24,7 +24,9 @@ class Phi3Family(LlamaLike):
     """See the module."""
 
     name = "phi3"
-    engine_reason = "mobius 0.1.0 has one matrix for q, k and v, and one for gate and up, in its tree"
+    engine_reason = (
+        "mobius 0.1.0 keeps gate and up as one matrix, and onnxruntime refuses its rotation of an odd part of a head"
+    )
     defaults = MappingProxyType({"phi3": Defaults(num_kv_heads=None, max_positions=4096, norm_epsilon=1e-5)})
     model_types = tuple(defaults)
     packed = MappingProxyType({"self_attn.qkv_proj": ("q", "k", "v"), "mlp.gate_up_proj": ("gate", "up")})

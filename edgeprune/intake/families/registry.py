@@ -36,6 +36,7 @@ def family_for(config: dict[str, Any]) -> Family:
     model_type = config.get("model_type")
     if not isinstance(model_type, str) or not model_type:
         raise ModelError("config.json names no model_type; it is not the configuration of a Hugging Face model.")
+    _refuse_sparse(config)
     _refuse_quantized(config)
     for family in _FAMILIES:
         if model_type in family.model_types:
@@ -89,8 +90,22 @@ def _guess(config: dict[str, Any]) -> str:
     return "unknown to this version"
 
 
+def _refuse_sparse(config: dict[str, Any]) -> None:
+    """2:4 checkpoints as compressed-tensors writes them; its files hold masks or packed values, not matrices."""
+    for key in ("quantization_config", "compression_config"):
+        written = config.get(key)
+        sparsity = written.get("sparsity_config") if isinstance(written, dict) else None
+        if isinstance(sparsity, dict) and sparsity.get("format", "dense") != "dense":
+            structure = sparsity.get("sparsity_structure") or sparsity["format"]
+            raise UnsupportedArchitectureError(
+                f"The checkpoint is stored sparse ({structure} in config.json); no kernel of onnxruntime on a CPU "
+                "skips zeros, so a zero would cost as much as any other weight; take the dense release of the same "
+                "model."
+            )
+
+
 def _refuse_quantized(config: dict[str, Any]) -> None:
-    quantization = config.get("quantization_config")
+    quantization = config.get("quantization_config") or config.get("compression_config")
     if quantization:
         method = quantization.get("quant_method") if isinstance(quantization, dict) else None
         raise UnsupportedArchitectureError(

@@ -18,7 +18,7 @@ class SmolLM3Family(LlamaLike):
     """See the module."""
 
     name = "smollm3"
-    engine_reason = "mobius 0.1.0 loses sliding windows when it fuses attention"
+    engine_reason = "mobius 0.1.0 loses the sliding windows of releases that have them"
     defaults = MappingProxyType({"smollm3": Defaults(num_kv_heads=4, max_positions=32_768, is_tied=True)})
     model_types = tuple(defaults)
 

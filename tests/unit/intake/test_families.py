@@ -71,9 +71,44 @@ def test_a_configuration_without_a_type_is_refused(value: Any) -> None:
         family_for({"model_type": value})
 
 
-def test_quantised_checkpoints_are_refused() -> None:
+@pytest.mark.parametrize("key", ["quantization_config", "compression_config"])
+@pytest.mark.parametrize("model_type", ["llama", "phi3", "gpt_neox"])
+def test_quantised_checkpoints_are_refused(key: str, model_type: str) -> None:
     with pytest.raises(UnsupportedArchitectureError, match=r"already quantised \(gptq.*bfloat16 or float32 release"):
-        family_for({**LLAMA, "quantization_config": {"quant_method": "gptq"}})
+        family_for({**LLAMA, "model_type": model_type, key: {"quant_method": "gptq"}})
+
+
+@pytest.mark.parametrize("key", ["quantization_config", "compression_config"])
+def test_checkpoints_in_2_of_4_sparsity_are_refused(key: str) -> None:
+    sparsity = {"format": "sparse-24-bitmask", "sparsity_structure": "2:4", "targets": ["Linear"]}
+    written = {"quant_method": "compressed-tensors", "format": "dense", "sparsity_config": sparsity}
+    with pytest.raises(UnsupportedArchitectureError, match=r"stored sparse \(2:4.*dense release"):
+        family_for({**LLAMA, key: written})
+
+
+@pytest.mark.parametrize("model_type", ["mixtral", "qwen3_moe", "phimoe", "olmoe", "gpt_oss"])
+def test_mixtures_of_experts_are_refused(model_type: str) -> None:
+    with pytest.raises(UnsupportedArchitectureError, match=r"mixture of experts; .* every expert for every token"):
+        family_for({**LLAMA, "model_type": model_type})
+
+
+@pytest.mark.parametrize("model_type", ["llama", "smollm3", "gemma3_text"])
+def test_experts_in_a_known_type_are_refused(model_type: str) -> None:
+    with pytest.raises(UnsupportedArchitectureError, match=r"names experts; mixtures of experts are not supported"):
+        family_for({**LLAMA, "model_type": model_type, "num_local_experts": 8})
+
+
+def test_every_family_says_what_builds_its_graph_and_the_adapter_agrees() -> None:
+    from edgeprune.intake.adapters.registry import adapter_for
+    from edgeprune.intake.adapters.wired import WiredAdapter
+
+    supported = [entry for entry in describe_families() if entry.status == "supported"]
+    assert len(supported) == 12
+    for entry in supported:
+        assert entry.family is not None
+        is_wired = isinstance(adapter_for(entry.family), WiredAdapter)
+        assert entry.engine == ("wired" if is_wired else "mobius")
+        assert bool(entry.reason) == is_wired
 
 
 @pytest.mark.parametrize("architecture", ["LlamaForSequenceClassification", "LlamaModel"])
