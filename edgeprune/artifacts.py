@@ -19,9 +19,11 @@ if TYPE_CHECKING:
     import numpy as np  # 10 MB and 0.2 s: the daemon and most verbs read no arrays
 
 __all__ = [
+    "TOKENIZER_MOST_BYTES",
     "RunFolder",
     "atomic_folder",
     "atomic_write",
+    "check_tokenizer_size",
     "hash_file",
     "hash_parts",
     "read_arrays",
@@ -36,7 +38,25 @@ __all__ = [
 
 T = TypeVar("T")
 
+TOKENIZER_MOST_BYTES = 50_000_000
+"""Of a tokenizer.json. The largest known, of 262,144 tokens and half a million merges, has 33 MB; each merge takes at
+least six bytes, and what is read takes ten times the file's bytes in memory."""
+
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+def check_tokenizer_size(path: Path) -> None:
+    """Refuse a tokenizer file made to fill the memory, before it is read.
+
+    Raises:
+        ModelError: larger than any model's.
+    """
+    size = path.stat().st_size
+    if size > TOKENIZER_MOST_BYTES:
+        raise ModelError(
+            f"{path} has {size / 1e6:.0f} MB, more than the tokens and merges of any model's tokenizer take (at most "
+            f"{TOKENIZER_MOST_BYTES / 1e6:.0f} MB are read); do not trust the model it came with."
+        )
 
 
 def hash_file(path: Path) -> str:

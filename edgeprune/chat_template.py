@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import jinja2
+from jinja2.exceptions import SecurityError
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-from edgeprune.errors import UsageError
+from edgeprune.errors import ModelError, UsageError
 
 __all__ = ["ChatTemplate"]
 
@@ -36,11 +37,17 @@ class ChatTemplate:
 
         Raises:
             UsageError: the model has no template, or the template refuses the messages.
+            ModelError: the template tries to leave its sandbox.
         """
         if self._template is None:
             self._template = self._load()
         try:
             return self._template.render(messages=messages, add_generation_prompt=is_open, tools=None, **self._tokens)
+        except SecurityError as error:
+            raise ModelError(
+                f"The chat template in {self._folder} reaches for what no template may ({error}); do not trust the "
+                "model it came with."
+            ) from error
         except (jinja2.TemplateError, TypeError, ValueError, KeyError, OverflowError) as error:
             raise UsageError(
                 f"The chat template in {self._folder} refuses the messages ({error}); repair them or give plain text."

@@ -1,8 +1,9 @@
 """What optimum's ORTModelForCausalLM can load of our bundles: torch-free, asked before a run and when a bundle is made.
 
-optimum-onnx 0.1 makes the empty cache itself, from config.json alone: float32, the same number of heads in every block
+optimum-onnx 0.1 makes the empty cache itself, from config.json alone: the same number of heads in every block
 (`num_key_value_heads` for some model types, `num_attention_heads` for the others), and a head size of `hidden_size //
-num_attention_heads` (`head_dim` for some). A graph with other shapes is refused by onnxruntime at the first token.
+num_attention_heads` (`head_dim` for some). A graph with other shapes is refused by onnxruntime at the first token. The
+type is no limit: what it makes is float32, and cast to the type of the graph's input before it is bound, int8 too.
 Read from `optimum/onnxruntime/modeling_decoder.py`; tests/parity/test_optimum.py runs it.
 """
 
@@ -23,8 +24,6 @@ def optimum_refusal(spec: ModelSpec, *, num_heads: int) -> str | None:
         spec: of the edited model, as in the manifest.
         num_heads: `num_attention_heads` in the bundle's config.json, which no edit changes.
     """
-    if spec.kv_bits != 32:
-        return "its key-value cache has 8 bits, optimum makes a float one"
     counts = sorted({block.num_kv_heads for block in spec.attention_blocks})
     if len(counts) > 1:
         return f"its blocks have {' and '.join(map(str, counts))} key-value heads, optimum takes one number for all"

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from edgeprune.artifacts import check_tokenizer_size
 from edgeprune.errors import ModelError, RuntimeUnavailableError, UsageError
 from edgeprune.generate.sampling import Sampler
 from edgeprune.generate.stop_texts import StopTexts
@@ -34,6 +35,7 @@ def load_tokenizer(path: Path) -> Any:
         ) from error
     if not path.is_file():
         raise ModelError(f"{path} is missing, so no text can be read or written; export the bundle again.")
+    check_tokenizer_size(path)
     try:
         return Tokenizer.from_file(str(path))
     except Exception as error:  # the library raises plain Exception

@@ -17,6 +17,7 @@ from safetensors import SafetensorError
 from tokenizers import Tokenizer
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
+from edgeprune.artifacts import check_tokenizer_size
 from edgeprune.errors import DeviceError, ModelError
 from edgeprune.intake.adapters.base import Adapter
 from edgeprune.intake.adapters.registry import adapter_for
@@ -85,6 +86,7 @@ def load_tokenizer(folder: Path) -> Tokenizer:
             f"{folder} has no tokenizer.json; save the tokenizer once with transformers "
             "(AutoTokenizer.from_pretrained(...).save_pretrained(...)) and run again."
         )
+    check_tokenizer_size(path)
     try:
         tokenizer = Tokenizer.from_str(path.read_text(encoding="utf-8"))
     except Exception as error:  # the package raises plain Exception for anything malformed

@@ -103,14 +103,12 @@ def check_uniform_kv(request: RunRequest, spec: ModelSpec) -> None:
         spec: the dense model.
 
     Raises:
-        UsageError: the model itself is beyond what optimum loads, or the cache or the recipe asked for is.
+        UsageError: the model itself is beyond what optimum loads, or the recipe asked for is.
     """
     if not request.uniform_kv:
         return
     from edgeprune.export.optimum import optimum_refusal  # nothing of torch comes with it
 
-    if request.kv_bits != 32:
-        raise UsageError("--uniform-kv keeps to what optimum loads, which has a float cache; leave --kv-bits 8 out.")
     num_heads = spec.attention_blocks[0].num_heads
     reason = optimum_refusal(spec, num_heads=num_heads)
     if reason is not None:

@@ -65,7 +65,7 @@ class RunRequest(Record, frozen=True, kw_only=True):
     rounding: RoundingMethod = "nearest"
     """How the weights of what the search chooses become integers, and those of the bundles it is compared with."""
     uniform_kv: bool = False
-    """Keep to what optimum's ORTModelForCausalLM loads: no key-value groups leave, and the cache stays float."""
+    """Keep to what optimum's ORTModelForCausalLM loads: no key-value groups leave."""
     worker_count: int = 1
     """Processes that independent work runs in; 1 is this process. No result depends on it, nor on `cluster`."""
     cluster: str | None = None

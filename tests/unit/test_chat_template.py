@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from edgeprune.chat_template import ChatTemplate
-from edgeprune.errors import UsageError
+from edgeprune.errors import ExitCode, ModelError, UsageError
 
 TEMPLATE = "{{ bos_token }}{% for message in messages %}<{{ message['role'] }}>{{ message['content'] }}{% endfor %}"
 MESSAGES = [{"role": "user", "content": "hello"}, {"role": "assistant", "content": "good day"}]
@@ -35,12 +35,27 @@ def test_refuses_without_a_template(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "template",
     [
-        "{{ ''.__class__.__mro__[1].__subclasses__() }}",
-        "{{ messages.append(1) }}",
         "{{ raise_exception('roles must alternate') }}",
         "{% for",
     ],
 )
-def test_a_hostile_or_broken_template_is_refused(tmp_path: Path, template: str) -> None:
+def test_a_broken_template_is_refused(tmp_path: Path, template: str) -> None:
     with pytest.raises(UsageError, match="The chat template in"):
         ChatTemplate(folder(tmp_path, template))(MESSAGES)
+
+
+@pytest.mark.parametrize(
+    "template",
+    [
+        "{{ ''.__class__.__mro__[1].__subclasses__() }}",
+        "{{ messages.append(1) }}",
+        "{{ (messages | attr('append'))(1) }}",
+        "{{ raise_exception.__globals__['json'] }}",
+        "{{ cycler.__init__.__globals__.os.popen('id').read() }}",
+        "{{ '{0.__class__.__mro__}'.format(messages) }}",
+    ],
+)
+def test_a_template_that_tries_to_escape_has_its_own_sentence(tmp_path: Path, template: str) -> None:
+    with pytest.raises(ModelError, match="reaches for what no template may") as raised:
+        ChatTemplate(folder(tmp_path, template))(MESSAGES)
+    assert raised.value.exit_code == ExitCode.MODEL
