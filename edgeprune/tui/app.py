@@ -205,6 +205,8 @@ class EdgePruneApp(App[None]):
     def _follow_up(self, before: View, after: View) -> None:
         if after.followed is not None and after.followed != before.followed:
             self.feed.follow(after.followed)
+        elif after.followed is not None and _goes_on(before.job(after.followed), after.job(after.followed)):
+            self.feed.follow(after.followed, since=after.last_sequence)
         if after.run_folder != before.run_folder:
             self.feed.watch(after.run_folder)
         wanted = (after.draft.limits, after.draft.context, after.draft.locks)
@@ -236,6 +238,11 @@ class EdgePruneApp(App[None]):
         show = getattr(self.screen, "show", None)
         if show is not None:
             show(self.view)
+
+
+def _goes_on(before: Job | None, after: Job | None) -> bool:
+    """Whether a job that was over was resumed, here or on the command line."""
+    return before is not None and after is not None and before.is_over and not after.is_over
 
 
 def run(sources: Sources | None = None) -> None:

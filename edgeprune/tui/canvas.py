@@ -77,9 +77,14 @@ class Canvas:
 
     def mark(self, x: float, y: float, character: str, style: str = "") -> None:
         """One character over the dots, kept inside the edges."""
-        column = min(self.width - 1, max(0, round(x * (self.width - 1))))
-        row = min(self.height - 1, max(0, round((1.0 - y) * (self.height - 1))))
-        self._marks[column, row] = (character, style)
+        self._marks[self.cell(x, y)] = (character, style)
+
+    def cell(self, x: float, y: float) -> tuple[int, int]:
+        """Column and row of the cell that a dot there falls into, the nearest one inside."""
+        across, down = _CELLS[self.glyphs]
+        column = round(x * (self.dots_across - 1)) // across
+        row = round((1.0 - y) * (self.dots_down - 1)) // down
+        return min(self.width - 1, max(0, column)), min(self.height - 1, max(0, row))
 
     def is_free(self, column: int, row: int, length: int) -> bool:
         """Whether a stretch of cells lies inside and is empty."""

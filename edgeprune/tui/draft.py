@@ -30,6 +30,8 @@ class Quantity:
 
     name: str
     title: str
+    short: str
+    """Behind an amount, such as `20ms a token`."""
     example: str
     kind: str
     """`bytes`, `seconds` or `fraction`."""
@@ -41,10 +43,10 @@ _SHARES = ("", "100%", "90%", "80%", "70%", "60%", "50%", "45%", "40%", "35%", "
 _LOSSES = ("", "50%", "30%", "20%", "15%", "10%", "7%", "5%", "4%", "3%", "2%", "1%", "0.5%")
 
 QUANTITIES = (
-    Quantity("memory", "memory", "900MB or 60%", "bytes", _SHARES),
-    Quantity("latency", "time per token", "12ms or 50%", "seconds", _SHARES),
-    Quantity("disk", "disk", "40MB or 30%", "bytes", _SHARES),
-    Quantity("max_loss", "loss at most", "2%", "fraction", _LOSSES),
+    Quantity("memory", "memory", "memory", "900MB or 60%", "bytes", _SHARES),
+    Quantity("latency", "time per token", "a token", "12ms or 50%", "seconds", _SHARES),
+    Quantity("disk", "disk", "disk", "40MB or 30%", "bytes", _SHARES),
+    Quantity("max_loss", "loss at most", "loss", "2%", "fraction", _LOSSES),
 )
 """The limits of the Budget screen; percentages are shares of the dense model, a loss is a rise of bits-per-byte."""
 
@@ -131,7 +133,7 @@ def limit_texts(budget: Budget) -> dict[str, str]:
 def draft_sentence(draft: Draft) -> str:
     """What would be made, in a line; empty limits are left out."""
     model = "demo model" if draft.model is None else draft.model.rstrip("/").rsplit("/", 1)[-1]
-    limits = [f"{quantity.title} {text}" for quantity in QUANTITIES if (text := draft.limit(quantity.name))]
+    limits = [f"{text} {quantity.short}" for quantity in QUANTITIES if (text := draft.limit(quantity.name))]
     parts = [model if draft.is_model_chosen else "no model chosen", draft.domain, draft.device or "this device"]
     return " · ".join([*parts, *(limits or ["no limits"])])
 

@@ -100,10 +100,10 @@ class Feed:
                 self._solver[1].close()
                 self._solver = None
 
-    def follow(self, job_id: str) -> None:
-        """Post the events of a job, history first, until another one is followed."""
+    def follow(self, job_id: str, since: int = 0) -> None:
+        """Post the events of a job after one of them, history first, until another job is followed."""
         self._followed = job_id
-        self._thread(lambda: self._follow(job_id))
+        self._thread(lambda: self._follow(job_id, since))
 
     def watch(self, folder: str | None) -> None:
         """Read this run folder's records whenever they change."""
@@ -202,9 +202,9 @@ class Feed:
             for problem in reader.problems:
                 self._post(told.Said(problem, is_problem=True))
 
-    def _follow(self, job_id: str) -> None:
+    def _follow(self, job_id: str, since: int) -> None:
         try:
-            for entry in self._connected().events(job_id, since=0, follow=True):
+            for entry in self._connected().events(job_id, since=since, follow=True):
                 if self._followed != job_id or self._stopped.is_set():
                     return
                 self._post(told.EventArrived(job_id, entry))

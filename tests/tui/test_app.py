@@ -340,3 +340,31 @@ def test_without_colour_nothing_is_coloured(tmp_path: Path, monkeypatch: pytest.
             assert "met" in shown(app)
 
     asyncio.run(drive())
+
+
+def test_a_resumed_job_is_followed_on(tmp_path: Path) -> None:
+    client = ReplayClient(tmp_path, hold_in="calibrate")
+
+    async def drive() -> None:
+        async with opened(client) as (app, pilot):
+            await start_run(pilot, app)
+            await until(pilot, app, lambda view: view.stage("calibrate") is not None)
+            await press(pilot, "7", "c")
+            await until(pilot, app, lambda view: view.jobs[0].state == "cancelled")
+            await press(pilot, "r")
+            await until(pilot, app, is_finished)
+            assert {stage.state for stage in app.view.stages} == {"done"}
+
+    asyncio.run(drive())
+
+
+def test_a_slider_writes_its_stop_and_the_front_is_solved_again(tmp_path: Path) -> None:
+    async def drive() -> None:
+        async with reopened(ReplayClient.after_a_run(tmp_path), 3) as (app, pilot):
+            app.screen.query_one("#limit-disk Slider").focus()
+            await press(pilot, "home", "end")
+            assert dict(app.view.draft.limits)["disk"] == "5%"
+            await until(pilot, app, lambda view: view.solved is not None and not view.is_solving)
+            assert app.screen.query_one("#limit-disk Input", Input).value == "5%"
+
+    asyncio.run(drive())

@@ -6,6 +6,7 @@ pytest-textual-snapshot pins a syrupy that refuses this pytest, so the compariso
 
 import asyncio
 import os
+import time
 import zipfile
 from pathlib import Path
 
@@ -53,6 +54,7 @@ def test_a_screen_looks_as_it_was_approved(
 ) -> None:
     monkeypatch.delenv("NO_COLOR", raising=False)
     monkeypatch.setenv("TZ", "UTC")
+    time.tzset()
     svg = asyncio.run(picture(name, size, tmp_path))
     entry = f"{name}-{size[0]}x{size[1]}.svg"
     if IS_WRITING:

@@ -88,7 +88,8 @@ class BudgetScreen(EdgeScreen):
         result = at.content if isinstance(at.content, SearchResult) else None
         for quantity in QUANTITIES:
             used, limit, mark = _use(at, result, quantity.name, _KINDS[quantity.kind], self.looks.marks)
-            self._row(quantity.name).put(view.draft.limit(quantity.name), used, limit, mark)
+            share = _share(at, quantity.name, limit)
+            self._row(quantity.name).put(view.draft.limit(quantity.name), used, limit, mark, share)
         context = None if result is None else at.take("context_tokens", "count")
         self._row("context").put(view.draft.context, context, None, " ")
         self._row("evaluations").put(view.draft.evaluations, None, None, "")
@@ -185,6 +186,16 @@ def _use(
             mark = marks["unmeasured"] if use.predicted is None else marks["met" if is_kept else "not_met"]
             return used, at.take(f"uses[{index}].limit", kind), mark
     return at.take(_PREDICTED[quantity], kind), None, " "
+
+
+def _share(at: Source, quantity: str, limit: Sourced | None) -> float | None:
+    """How much of the dense model's value a limit is, for the slider's place; a loss is a share already."""
+    if limit is None or not isinstance(limit.value, (int, float)):
+        return None
+    if quantity == "max_loss":
+        return float(limit.value)
+    dense = at.take(_PREDICTED[quantity].replace("chosen", "dense", 1)).value
+    return float(limit.value) / float(dense) if isinstance(dense, (int, float)) and dense else None
 
 
 def _choice(at: Source, result: SearchResult | None, *, is_short: bool) -> list[FigureLine]:

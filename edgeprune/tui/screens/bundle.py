@@ -81,7 +81,7 @@ class BundleScreen(EdgeScreen):
         title = (
             "Files: no bundle yet; press c on screen 4 to export one"
             if manifest is None
-            else f"Files of {view.run_folder}/bundle"
+            else f"Files of {Path(view.run_folder or '').name}/bundle"
         )
         self.query_one("#file-panel").border_title = title
         self.query_one("#bundle-upper").styles.height = 9 if is_narrow else max(16, len(rows) + 2)

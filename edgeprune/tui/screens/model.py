@@ -34,8 +34,8 @@ _FIT_COLUMNS = (
     Column("", is_text=True, width=1),
     Column("model", is_text=True),
     Column("as", is_text=True),
-    Column("weights"),
-    Column("peak memory"),
+    Column("weights", is_wide_only=True),
+    Column("memory"),
     Column("speed"),
     Column("prompt", is_wide_only=True),
     Column("fits", is_text=True),
@@ -56,7 +56,7 @@ class ModelScreen(EdgeScreen):
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("f", "fit", "What fits"),
         Binding("t", "plan", "This one"),
-        Binding("m", "field", "Folder or hub id"),
+        Binding("m", "field", "Other"),
     ]
 
     def body(self) -> Iterable[Widget]:
@@ -220,7 +220,7 @@ def _fit_row(at: Source, base: str, model: FitModel, row: FitRow, marks: dict[st
         at.take(f"{base}.peak_rss_bytes.value", "bytes"),
         at.take(f"{base}.tokens_per_s.value", "tokens_per_s"),
         at.take(f"{base}.prefill_s.value", "seconds"),
-        _fits(_FITS[row.fits] + (", close" if row.is_close else ""), row.binding),
+        f"{_FITS[row.fits]}, close" if row.is_close else _fits(_FITS[row.fits], row.binding),
     )
     return Row(f"{model.name} {row.precision}", cells, is_weak=row.fits == "not_met")
 

@@ -1,6 +1,7 @@
 """Report: the run's report as Markdown, and where its HTML page is."""
 
 from collections.abc import Iterable
+from pathlib import Path
 from typing import ClassVar
 
 from textual.binding import Binding, BindingType
@@ -53,7 +54,7 @@ class ReportScreen(EdgeScreen):
     def draw(self, view: View) -> None:
         """The document when it changed, and where it is."""
         folder = view.run_folder
-        title = "Report" if folder is None or view.report_text is None else f"{folder}/report.md"
+        title = "Report" if folder is None or view.report_text is None else f"{Path(folder).name}/report.md"
         self.query_one("#report-panel").border_title = title
         width = max(20, self.size.width - 6)
         if view.report_text is not None and (view.report_text, width) != self._shown:

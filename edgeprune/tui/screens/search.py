@@ -73,7 +73,7 @@ class SearchScreen(EdgeScreen):
             empty = "The front comes with the search. Press 3 to set a budget and s there to start."
             yield panel("Front", Plot(self.looks, empty=empty, id="front"), id="front-panel", classes="fill")
             scroll = VerticalScroll(Static(id="why-text", markup=False), can_focus=True, id="why-scroll")
-            yield panel("Why", scroll, id="why", classes="fill")
+            yield panel("Why", scroll, id="why", classes="fill right")
             yield panel("What stays", HeatMap(self.looks, id="heat"), id="heat-panel", classes="fill right")
         with Horizontal(classes="row", id="lower"):
             about = (
@@ -220,7 +220,7 @@ def _rows(at: Source, result: SearchResult, marks: dict[str, str]) -> list[Row]:
     plain = [entry.recipe for entry in (result.dense, *result.baselines)]
     for index, entry in enumerate(result.front):
         if entry.recipe != chosen and entry.recipe not in plain:
-            rows.append(_row(at, f"front {index}", f"front[{index}]", entry.label, marks["front"]))
+            rows.append(_row(at, f"front {index}", f"front[{index}]", f"{entry.label} {index + 1}", marks["front"]))
     for index, entry in enumerate(result.baselines):
         rows.append(_row(at, f"baseline {index}", f"baselines[{index}]", entry.label, marks["plain"]))
     rows.append(_row(at, "dense", "dense", "dense", marks["plain"]))

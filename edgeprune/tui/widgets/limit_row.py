@@ -52,13 +52,23 @@ class LimitRow(Horizontal):
         yield Slider(self._looks, self._stops)
         yield Figure(classes="limit-use")
 
-    def put(self, text: str, used: Sourced | None, limit: Sourced | None, mark: str) -> None:
-        """Show a draft's text, and the use of the limit as predicted; a field that is being typed in is left alone."""
+    def put(
+        self, text: str, used: Sourced | None, limit: Sourced | None, mark: str, share: float | None = None
+    ) -> None:
+        """Show a draft's text, and the use of the limit as predicted; a field that is being typed in is left alone.
+
+        Args:
+            text: as written.
+            used: what the choice takes; None where nothing is predicted.
+            limit: what it may take, None without one.
+            mark: whether that is kept.
+            share: limit / the dense model's, for the slider's place where the text is an amount; None when not known.
+        """
         field = self.query_one(LimitField)
         if field.value != text and not field.has_focus:
             with field.prevent(Input.Changed):
                 field.value = text
-        self.query_one(Slider).put(self._stops.index(text) if text in self._stops else None)
+        self.query_one(Slider).put(self._place(text, share))
         figure = self.query_one(Figure)
         if used is None:
             figure.figure = None
@@ -67,6 +77,14 @@ class LimitRow(Horizontal):
             figure.show(used, f"{mark} ", "" if limit is None else f" of {limit.text}")
             if limit is not None:
                 figure.tooltip = f"{used.origin}\n{limit.origin}"
+
+    def _place(self, text: str, share: float | None) -> int | None:
+        """The stop of that text, or the one nearest to an amount's share of the dense model."""
+        if text in self._stops:
+            return self._stops.index(text)
+        shares = [(abs(float(stop[:-1]) / 100 - share), place) for place, stop in enumerate(self._stops)
+                  if share is not None and stop.endswith("%")]  # fmt: skip
+        return min(shares)[1] if shares else None
 
     def on_input_changed(self, event: Input.Changed) -> None:
         """Typed."""

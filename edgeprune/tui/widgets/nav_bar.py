@@ -50,8 +50,8 @@ class StatusLine(Static):
             self.update(Content.assemble((_cut(mark + view.sentence, 3 * width), style)))
             return
         right = _at_work(view)
-        left = _cut(draft_sentence(view.draft), max(10, width - len(right) - 2))
-        gap = " " * max(2, width - len(left) - len(right))
+        left = _cut(draft_sentence(view.draft), max(10, width - (len(right) + 2 if right else 0)))
+        gap = " " * max(0, width - len(left) - len(right))
         self.tooltip = left
         self.update(Content.assemble((left, "$text-muted"), gap, (right, "bold")))
 

@@ -91,8 +91,7 @@ def _label(canvas: Canvas, data: PlotData, mark: Mark) -> None:
     """Write a mark's label beside it where nothing stands; without such a place it is left out."""
     if not mark.label:
         return
-    column = round(data.x.share(mark.x) * (canvas.width - 1))
-    row = round((1.0 - data.y.share(mark.y)) * (canvas.height - 1))
+    column, row = canvas.cell(data.x.share(mark.x), data.y.share(mark.y))
     length = len(mark.label)
     beside = ((column + 2, row), (column - 1 - length, row))
     around = [(column - length // 2, row + step) for step in (-1, 1)] + [

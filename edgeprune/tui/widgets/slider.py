@@ -70,7 +70,7 @@ class Slider(Static, can_focus=True):
 
     def action_step(self, count: int) -> None:
         """Move by so many stops."""
-        self._move(0 if self.index is None else self.index + count)
+        self._move(1 if self.index is None else self.index + count)
 
     def action_first(self) -> None:
         """Lift the limit."""

@@ -49,16 +49,8 @@ class StageStrip(Static, can_focus=True):
             return
         marks = self._looks.marks
         parts: list[str | tuple[str, str]] = []
-        length = 0
         for stage in stages:
-            text = f"{marks[stage.state]}{stage.name}"
-            if length and length + len(text) + 1 > self.size.width:
-                parts.append("\n")
-                length = 0
-            elif length:
-                parts.append(" ")
-            parts.append((text, _STYLES[stage.state]))
-            length += len(text) + 1
+            parts += [(f"{marks[stage.state]}{stage.name}", _STYLES[stage.state]), " "]
         self.update(Content.assemble(*parts, "\n", *self._bar(stages)))
 
     def _bar(self, stages: tuple[StageView, ...]) -> list[str | tuple[str, str]]:
