@@ -94,15 +94,18 @@ def attention_only(spec: ModelSpec, block: BlockSpec) -> BlockSpec:
     )
 
 
-def with_groups(block: BlockSpec, kept: int | None) -> BlockSpec:
-    """The block with that many key-value groups (None: all), each with the query heads that read it."""
+def with_groups(block: BlockSpec, kept: int | None, *, adds_bias: bool = False) -> BlockSpec:
+    """The block with that many key-value groups (None: all), each with the query heads that read it.
+
+    With `adds_bias` o has a bias afterwards where any group leaves.
+    """
     if kept is None or kept == block.num_kv_heads:
         return block
     query_heads = kept * (block.num_heads // block.num_kv_heads)
     query, key = query_heads * block.head_dim, kept * block.head_dim
     widths = {"q": query, "k": key, "v": key, "qkv": query + 2 * key}
     sites = tuple(
-        replace(site, in_features=query)
+        replace(site, in_features=query, has_bias=site.has_bias or adds_bias)
         if site.role == "o"
         else replace(site, out_features=widths.get(site.role, site.out_features))
         for site in block.sites
@@ -161,9 +164,12 @@ def edit_shapes(spec: ModelSpec, recipe: Recipe) -> ModelSpec:
             message = f"recipe keep_tokens: kept_count {count} must lie in 1..{spec.vocab_size}."
             raise RecipeError(message, "keep_tokens", "kept_count")
         vocab_size = recipe.keep_tokens.kept_count
+    biased = {entry.block for entry in recipe.keep_groups if entry.adds_bias}
     blocks = tuple(
         _edit_block(
-            with_groups(_without_parts(spec, block, recipe), groups.get(block.index)), channels.get(block.index), edits
+            with_groups(_without_parts(spec, block, recipe), groups.get(block.index), adds_bias=block.index in biased),
+            channels.get(block.index),
+            edits,
         )
         for block in spec.blocks
         if block.index not in dropped

@@ -1,21 +1,22 @@
 """The group pass: key-value groups, with the query heads that read them, leave the attention of single blocks.
 
-Takes statistics of the model as it is. The groups that stay are the first of `edgeprune.calibrate.group_scores`, in
-their old order: their rows of q, k and v (or of the three thirds of a fused qkv), biases too, and their columns of o,
-which least squares makes do the work of the dropped ones as it does for channels (`edgeprune.compress.channels`).
-Norms of queries and keys are per head dimension and stay.
+Takes statistics of the model as it is. The groups that stay are the first of `edgeprune.calibrate.group_scores`, or of
+a published criterion (`edgeprune.calibrate.group_criteria`), in their old order: their rows of q, k and v (or of the
+three thirds of a fused qkv), biases too, and their columns of o, which least squares makes do the work of the dropped
+ones as it does for channels (`edgeprune.compress.channels`); under `flap` a bias of o stands for their mean, as
+published. Norms of queries and keys are per head dimension and stay.
 """
 
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from msgspec.structs import replace
 from torch import Tensor, nn
 
+from edgeprune.calibrate.group_criteria import group_scores, output_channels
 from edgeprune.calibrate.group_scores import group_columns, group_order, output_moment
 from edgeprune.calibrate.statistics import input_key
-from edgeprune.compress.channels import compensate
+from edgeprune.compress.channels import NarrowedDown, compensate, slice_down, take_mean
 from edgeprune.compress.passes import Work, check_finite, linear
 from edgeprune.errors import ModelError
 from edgeprune.schema.model import BlockSpec, SiteRole, site_name
@@ -65,11 +66,9 @@ def _drop(work: Work, spec: BlockSpec, entry: KeepGroups) -> None:
     output = adapter.site(block, "o")
     assert isinstance(output, nn.Linear)
     try:
-        moment = output_moment(work.stats, entry.block, has_bias=output.bias is not None)
-        order = group_order(output.weight, moment, spec.num_kv_heads)
-        groups = torch.from_numpy(np.sort(order.groups[: entry.kept_count]))
+        groups = _kept(work, spec, entry, output)
         columns = group_columns(groups, output.in_features // spec.num_kv_heads)
-        narrowed = compensate(output.weight, work.stats.gram[key], columns, mean=work.stats.mean[key], bias=output.bias)
+        narrowed = _narrowed(entry, output, columns, gram=work.stats.gram[key], mean=work.stats.mean[key])
     except torch.linalg.LinAlgError as error:  # type: ignore[attr-defined]
         raise ModelError(
             f"The key-value groups of {name} cannot be weighed ({error}); the calibration text is too short for its "
@@ -85,3 +84,23 @@ def _drop(work: Work, spec: BlockSpec, entry: KeepGroups) -> None:
             rows = kept_rows(role, groups, spec)
             adapter.set_site(block, role, linear(site.weight[rows], None if site.bias is None else site.bias[rows]))
     adapter.set_head_count(block, len(groups) * (spec.num_heads // spec.num_kv_heads))
+
+
+def _kept(work: Work, spec: BlockSpec, entry: KeepGroups, output: nn.Linear) -> Tensor:
+    """[kept] int64, ascending: the groups that stay."""
+    has_bias = output.bias is not None
+    if entry.criterion == "obs":
+        moment = output_moment(work.stats, entry.block, has_bias=has_bias)
+        order = torch.from_numpy(group_order(output.weight, moment, spec.num_kv_heads).groups)
+    else:
+        columns = output_channels(work.stats, entry.block, output.weight, has_bias=has_bias)
+        order = group_scores(entry.criterion, columns, spec.num_kv_heads).argsort(descending=True, stable=True)
+    return order[: entry.kept_count].sort().values
+
+
+def _narrowed(entry: KeepGroups, output: nn.Linear, columns: Tensor, *, gram: Tensor, mean: Tensor) -> NarrowedDown:
+    if not entry.compensate:
+        return slice_down(output.weight, columns, bias=output.bias)
+    if entry.adds_bias:
+        return take_mean(output.weight, columns, mean=mean, bias=output.bias)
+    return compensate(output.weight, gram, columns, mean=mean, bias=output.bias)

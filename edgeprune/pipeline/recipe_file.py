@@ -12,7 +12,7 @@ from edgeprune.errors import RecipeError, UsageError
 from edgeprune.pipeline.toml_lines import Entry, line_of
 from edgeprune.schema.base import SCHEMA_VERSION
 from edgeprune.schema.model import ModelSpec
-from edgeprune.schema.recipe import KeepChannels, Recipe, SiteEdit
+from edgeprune.schema.recipe import KeepChannels, KeepGroups, Recipe, SiteEdit
 from edgeprune.schema.recovery import Recovery
 from edgeprune.schema.run import RunRequest
 from edgeprune.shapes import edit_shapes
@@ -34,7 +34,8 @@ HEADER = """\
 # keep_tokens     { kept_count = N }: the N tokens the domain uses most stay; leave it out to keep all
 # keep_channels   { block = B, kept_count = N }: the N most important FFN channels of block B stay; with criterion =
 #                 "output" (the default), "obs", "contextual", "flap" or "wanda", and compensate = false to slice only
-# keep_groups     { block = B, kept_count = N }: N key-value groups of block B stay, with the query heads that read them
+# keep_groups     { block = B, kept_count = N }: N key-value groups of block B stay, with the query heads that read
+#                 them; with criterion = "obs" (the default), "flap" or "wanda", and compensate = false to slice only
 # table_kernel    how embedding and head are stored
 # sites           one weight matrix each; those not listed stay whole, in fp32
 #     name        blocks.B.q, k, v, o, gate, up or down, as the model has them
@@ -142,7 +143,7 @@ def recipe_toml(recipe: Recipe) -> str:
     if recipe.keep_tokens is not None:
         lines.append(f"keep_tokens = {{ kept_count = {recipe.keep_tokens.kept_count} }}")
     lines += _array("keep_channels", [_width(entry) for entry in recipe.keep_channels])
-    groups = [f"{{ block = {entry.block}, kept_count = {entry.kept_count} }}" for entry in recipe.keep_groups]
+    groups = [_group_count(entry) for entry in recipe.keep_groups]
     lines += _array("keep_groups", groups) if groups else []
     lines.append(f"table_kernel = {_quoted(recipe.table_kernel)}")
     lines += _array("sites", [_site(edit) for edit in recipe.sites])
@@ -155,6 +156,15 @@ def recipe_toml(recipe: Recipe) -> str:
     if recipe.kv_bits != 32:
         lines.append(f"kv_bits = {recipe.kv_bits}")
     return HEADER + "\n" + "\n".join(lines) + "\n"
+
+
+def _group_count(entry: KeepGroups) -> str:
+    parts = [f"block = {entry.block}", f"kept_count = {entry.kept_count}"]
+    if entry.criterion != "obs":
+        parts.append(f"criterion = {_quoted(entry.criterion)}")
+    if not entry.compensate:
+        parts.append("compensate = false")
+    return f"{{ {', '.join(parts)} }}"
 
 
 def _width(entry: KeepChannels) -> str:

@@ -10,6 +10,7 @@ from edgeprune.schema.recovery import Recovery
 __all__ = [
     "ChannelCriterion",
     "Drops",
+    "GroupCriterion",
     "KeepChannels",
     "KeepGroups",
     "KeepTokens",
@@ -29,6 +30,10 @@ ChannelCriterion = Literal["output", "contextual", "flap", "wanda", "obs"]
 """In which order FFN channels leave. `output`: by the error of the block's output, a sixteenth at a time; `obs`: the
 same, one by one; `contextual`: by mean activation (Mini-GPTs); `flap`: by fluctuation; `wanda`: by weight and norm."""
 
+
+GroupCriterion = Literal["obs", "flap", "wanda"]
+"""In which order key-value groups leave. `obs`: one by one by the error of the attention's output, compensated; `flap`
+and `wanda`: by the mean of what the criteria of channels say of the group's columns of o."""
 
 RoundingMethod = Literal["nearest", "gptq"]
 """How weights become integers. `nearest`: each to the nearest; `gptq`: column by column, later columns making up for
@@ -141,6 +146,15 @@ class KeepGroups(Record, frozen=True, kw_only=True):
 
     block: int
     kept_count: int
+    criterion: GroupCriterion = "obs"
+    compensate: bool = True
+    """Whether those that stay take over from those that leave: by least squares, under `flap` as published by a bias
+    of o that stands for their mean. False slices and does no more."""
+
+    @property
+    def adds_bias(self) -> bool:
+        """Whether o has a bias afterwards, had it one before or not."""
+        return self.criterion == "flap" and self.compensate
 
 
 class SiteEdit(Record, frozen=True, kw_only=True):
@@ -184,7 +198,7 @@ class Recipe(Record, frozen=True, kw_only=True):
     recovery: Recovery | None = None
     """Training between the ranks and the bits; None trains nothing."""
     rounding: RoundingMethod = "nearest"
-    """Of the sites that an integer kernel stores; tables are rounded to nearest."""
+    """Of sites and head where an integer kernel stores them."""
     kv_bits: Literal[8, 32] = 32
     """Bits of a cached key or value."""
 

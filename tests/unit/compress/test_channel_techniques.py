@@ -9,14 +9,21 @@ import torch
 from edgeprune.calibrate.channel_scores import channel_losses, channel_menu, channel_order, nested_errors
 from edgeprune.calibrate.criteria import contextual, flap
 from edgeprune.calibrate.criteria.inputs import Channels
+from edgeprune.calibrate.group_criteria import output_channels
 from edgeprune.compress.apply import compress_model
+from edgeprune.compress.techniques.heads import group_parameter_count, threshold_groups
 from edgeprune.compress.techniques.request import Request
 from edgeprune.compress.techniques.table import technique_recipe
-from edgeprune.compress.techniques.widths import block_channels, share_widths, threshold_widths
+from edgeprune.compress.techniques.widths import (
+    block_channels,
+    channel_parameter_count,
+    share_widths,
+    threshold_widths,
+)
 from edgeprune.errors import UsageError
 from edgeprune.schema.events import NullProgress
 from edgeprune.schema.model import site_name
-from edgeprune.schema.recipe import ChannelCriterion, Recipe
+from edgeprune.schema.recipe import ChannelCriterion, KeepGroups, Recipe
 from edgeprune.schema.scores import ScoreArrays, Scores, VocabularyOption
 from edgeprune.shapes import count_parameters, edit_shapes
 from tests.unit.compress.recipes import NO_SUMMARY, Tiny
@@ -123,9 +130,59 @@ def test_flap_compares_standardised_scores_over_blocks(tiny: Tiny) -> None:
         assert int((scores[block] > float(every[150])).sum()) == kept
 
 
+def test_one_threshold_decides_on_heads_and_channels_by_what_they_hold(tiny_llama: Tiny) -> None:
+    request = _request(tiny_llama)
+    blocks = request.spec.blocks
+    head, channel = group_parameter_count(blocks[0]), channel_parameter_count(blocks[0])
+    groups = {block.index: torch.tensor([9.0, -9.0]) for block in blocks}
+    channels = {block.index: torch.linspace(5.0, -5.0, block.intermediate_size) for block in blocks}
+    assert {len(scores) for scores in groups.values()} == {blocks[0].num_kv_heads}
+    best = len(blocks) * head
+    # The heads that score most stay first, those that score least go first, channels stand between.
+    assert set(threshold_groups(request, groups, channels, best).values()) == {1}
+    every = best + channel * sum(block.intermediate_size for block in blocks)
+    assert set(threshold_groups(request, groups, channels, every).values()) == {1}
+    assert sum(threshold_groups(request, groups, channels, every + head).values()) == len(blocks) + 1
+    assert set(threshold_groups(request, groups, channels, every + best).values()) == {2}
+    assert set(threshold_groups(request, groups, channels, 0).values()) == {1}, "an attention without heads is none"
+
+
+@pytest.mark.parametrize("technique", ["flap", "wanda"])
+def test_heads_leave_too_and_are_built_as_published(tiny: Tiny, technique: str) -> None:
+    recipe = _plan(tiny, technique, 0.6)
+    assert recipe.keep_groups
+    assert {entry.criterion for entry in recipe.keep_groups} == {technique}
+    built = compress_model(tiny[0], recipe, tiny[1], progress=NullProgress())
+    assert built.spec.parameter_count == edit_shapes(tiny[0].spec, recipe).parameter_count
+    thinned = {entry.block: entry.kept_count for entry in recipe.keep_groups}
+    for spec, dense in zip(built.spec.blocks, tiny[0].spec.blocks, strict=True):
+        assert spec.num_kv_heads == thinned.get(spec.index, dense.num_kv_heads)
+        output = next(site for site in spec.sites if site.role == "o")
+        had_bias = next(site for site in dense.sites if site.role == "o").has_bias
+        assert output.has_bias == (had_bias or (technique == "flap" and spec.index in thinned))
+
+
+def test_flap_gives_o_the_mean_of_the_heads_that_left(tiny_llama: Tiny) -> None:
+    loaded, stats = tiny_llama
+    entry = KeepGroups(block=1, kept_count=1, criterion="flap")
+    recipe = Recipe(model_hash=loaded.spec.model_hash, context_tokens=32, keep_groups=(entry,))
+    built = compress_model(loaded, recipe, stats, progress=NullProgress())
+    dense = loaded.adapter.site(loaded.adapter.blocks(loaded.model)[1], "o")
+    found = loaded.adapter.site(loaded.adapter.blocks(built.model)[1], "o")
+    columns = output_channels(stats, 1, dense.weight)
+    fluctuation = flap.standardised(flap.scores(columns).square())
+    half = len(fluctuation) // 2
+    first_stays = bool(fluctuation[:half].mean() > fluctuation[half:].mean())
+    kept, left = (slice(0, half), slice(half, None)) if first_stays else (slice(half, None), slice(0, half))
+    assert torch.equal(found.weight, dense.weight[:, kept])
+    mean = stats.mean["blocks.1.attention_output"][left]
+    torch.testing.assert_close(found.bias.double(), dense.weight[:, left].double() @ mean, rtol=1e-5, atol=1e-7)
+
+
 def test_wanda_keeps_the_same_share_everywhere(tiny: Tiny) -> None:
     recipe = _plan(tiny, "wanda", 0.8)
     assert len(recipe.keep_channels) == 3
+    assert len({entry.kept_count for entry in recipe.keep_groups}) <= 1
     assert len({entry.kept_count for entry in recipe.keep_channels}) == 1
     assert set(share_widths(_request(tiny), 0).values()) == {1}
 
