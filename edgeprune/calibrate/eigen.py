@@ -3,14 +3,17 @@
 A decomposition of every site is what scores and factors of low rank cost, so this is the quick way to the exact one:
 
     (1)  C = W S W^T = V diag(lambda) V^T = B + B^T,  B = W T W^T,  T the lower triangle of S, its diagonal halved
-    (2)  S = L L^T,  (W L)^T (W L) = Q diag(lambda) Q^T,  V = W L Q diag(lambda)^{-1/2}     where out > in
+    (2)  S = L L^T,  L^T (W^T W) L = Q diag(lambda) Q^T,  V = W P,  P = L Q diag(lambda)^{-1/2}     where out > in
+    (3)  V^T W = P^T (W^T W)                                                                        where out > in
 
-The eigenproblem is that of the smaller side; triangular matrices halve the products around it (`trmm`, `syrk`); and
-only the eigenvectors that are asked for are carried back from the tridiagonal form, which LAPACK's drivers for all
-eigenvectors do not offer. float64 throughout. LAPACK is scipy's: its reduction to tridiagonal form takes half the time
-of the one torch comes with on processors that are not Intel's.
+The eigenproblem is that of the smaller side, and so are the products around it but two; triangular matrices halve them
+(`trmm`, `syrk`); sites that read the same inputs share L, where they come one after the other; and only the
+eigenvectors that are asked for are carried back from the tridiagonal form, which LAPACK's drivers for all eigenvectors
+do not offer. float64 throughout. LAPACK is scipy's: its reduction to tridiagonal form takes half the time of the one
+torch comes with on processors that are not Intel's.
 """
 
+import weakref
 from typing import NamedTuple
 
 import numpy as np
@@ -37,7 +40,9 @@ class OutputSpectrum(NamedTuple):
     values: Tensor
     """[min(out, in)] float64, descending, none below zero."""
     directions: Tensor
-    """[out, count] float64, orthonormal, in the order of the values."""
+    """[out, count] float64, orthonormal, in the order of the values: V."""
+    rows: Tensor
+    """[count, in] float64: V^T W."""
 
 
 def output_spectrum(weight: Tensor, gram: Tensor, count: int) -> OutputSpectrum:
@@ -56,13 +61,25 @@ def output_spectrum(weight: Tensor, gram: Tensor, count: int) -> OutputSpectrum:
     S = gram.double().numpy()
     out_features, in_features = W.shape
     if out_features <= in_features:
-        return OutputSpectrum(*_tensors(*leading_eigenvectors(_covariance(W, S), count)))
-    A = _whitened(W, S)
-    if A is None:
+        L = _whitening(gram, S) if in_features <= _TALL * out_features else None
+        values, V = leading_eigenvectors(_covariance(W, S, L), count)
+        return _spectrum(values, V, V.T @ W)
+    L = _whitening(gram, S)
+    if L is None:
         moments, basis = np.linalg.eigh(S)
         A = np.asfortranarray((basis * np.sqrt(np.maximum(moments, 0.0))).T @ W.T)
-    values, Q = leading_eigenvectors(blas.dsyrk(1.0, A, lower=1), count)
-    return OutputSpectrum(*_tensors(values, _carried(A, values[:count], Q)))
+        values, Q = leading_eigenvectors(blas.dsyrk(1.0, A, lower=1), count)
+        V = np.linalg.qr(A.T @ Q)[0]
+        return _spectrum(values, V, V.T @ W)
+    M = W.T @ W
+    C = blas.dtrmm(1.0, L, blas.dtrmm(1.0, L, M.T, side=0, lower=1, trans_a=1), side=1, lower=1, overwrite_b=1)
+    values, Q = leading_eigenvectors(C, count)  # eq. (2)
+    P = blas.dtrmm(1.0, L, Q, side=0, lower=1)
+    if count and values[count - 1] > _NORMALIZED * values[0] > 0.0:
+        P /= np.sqrt(values[:count])
+        return _spectrum(values, W @ P, P.T @ M)  # eq. (2), (3)
+    V = np.linalg.qr(W @ P)[0]
+    return _spectrum(values, V, V.T @ W)
 
 
 def leading_eigenvectors(matrix: Matrix, count: int) -> tuple[Matrix, Matrix]:
@@ -99,10 +116,11 @@ def _check_finite(*arrays: Matrix) -> None:
         raise torch.linalg.LinAlgError("the matrix holds values that are not finite")  # type: ignore[attr-defined]
 
 
-def _covariance(W: Matrix, S: Matrix) -> Matrix:
+def _covariance(W: Matrix, S: Matrix, L: Matrix | None) -> Matrix:
     """[out, out], lower triangle, C of eq. (1)."""
-    if W.shape[1] <= _TALL * W.shape[0] and (A := _whitened(W, S)) is not None:
-        squared: Matrix = blas.dsyrk(1.0, A, trans=1, lower=1)
+    if L is not None:
+        whitened = blas.dtrmm(1.0, L, W.T, side=0, lower=1, trans_a=1)
+        squared: Matrix = blas.dsyrk(1.0, whitened, trans=1, lower=1)
         return squared
     T = np.tril(S)
     T[np.diag_indices_from(T)] /= 2
@@ -112,23 +130,37 @@ def _covariance(W: Matrix, S: Matrix) -> Matrix:
     return covariance
 
 
-def _whitened(W: Matrix, S: Matrix) -> Matrix | None:
-    """[in, out] (W L)^T of eq. (2); None where S is not positive definite."""
-    L, failed = lapack.dpotrf(S, lower=1)
-    if failed:
-        return None
-    whitened: Matrix = blas.dtrmm(1.0, L, W.T, side=0, lower=1, trans_a=1)
-    return whitened
+class _Known(NamedTuple):
+    """The Cholesky factor that was made last."""
+
+    gram: "weakref.ref[Tensor]"
+    version: int
+    factor: Matrix | None
 
 
-def _carried(A: Matrix, values: Matrix, Q: Matrix) -> Matrix:
-    """[out, count] V of eq. (2), from A = (W L)^T."""
-    V: Matrix = A.T @ Q
-    if len(values) and values[-1] > _NORMALIZED * values[0] > 0.0:
-        return V / np.sqrt(values)  # eq. (2)
-    orthonormal, _ = np.linalg.qr(V)
-    return orthonormal
+_last: _Known | None = None
 
 
-def _tensors(values: Matrix, directions: Matrix) -> tuple[Tensor, Tensor]:
-    return torch.from_numpy(np.maximum(values, 0.0)), torch.from_numpy(np.array(directions, order="C"))
+def _whitening(gram: Tensor, S: Matrix) -> Matrix | None:
+    """[in, in] L of eq. (2), in its lower triangle alone; None where S is not positive definite.
+
+    The sites of a block that read the same inputs come one after the other with the same tensor, so the last factor is
+    kept; a weak reference tells whether it is of this tensor, and the tensor's version whether it has changed since.
+    """
+    global _last
+    known = _last
+    if known is not None and known.gram() is gram and known.version == gram._version:
+        return known.factor
+    L, failed = lapack.dpotrf(S.T, lower=1, clean=0)
+    factor: Matrix | None = None if failed else L
+    _last = _Known(weakref.ref(gram), gram._version, factor)
+    return factor
+
+
+def _spectrum(values: Matrix, directions: Matrix, rows: Matrix) -> OutputSpectrum:
+    return OutputSpectrum(torch.from_numpy(np.maximum(values, 0.0)), _tensor(directions), _tensor(rows))
+
+
+def _tensor(array: Matrix) -> Tensor:
+    """Without a copy where the order in memory is one that torch knows."""
+    return torch.from_numpy(array if min(array.strides) > 0 else array.copy())

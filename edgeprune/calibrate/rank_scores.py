@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from edgeprune.calibrate.eigen import output_spectrum
+from edgeprune.calibrate.eigen import leading_eigenvectors, output_spectrum
 from edgeprune.calibrate.output_weighting import output_root
 from edgeprune.calibrate.site_weights import SiteWeight
 
@@ -27,6 +27,7 @@ __all__ = [
     "loss_tails",
     "lowrank_losses",
     "rank_losses",
+    "rank_losses_on",
 ]
 
 RANK_METHODS = ("lowrank", "laser")
@@ -34,39 +35,45 @@ RANK_METHODS = ("lowrank", "laser")
 
 def rank_losses(site: SiteWeight) -> Iterator[tuple[str, NDArray[np.float64]]]:
     """Method and [min(out, in) + 1] expected loss increase by kept rank, in nats per token."""
-    lowrank = 0.5 * _scale(site) * lowrank_losses(site.weight, site.gram, site.output_gram)
-    yield "lowrank", lowrank.numpy()
-    yield "laser", 0.5 * site.output_weight * laser_losses(site.weight, site.gram).numpy()
+    yield "lowrank", _lowrank(site, lowrank_losses(site.weight, site.gram, site.output_gram))
+    yield "laser", _laser(site, laser_losses(site.weight, site.gram))
 
 
 def general_rank_losses(site: SiteWeight, general: SiteWeight) -> Iterator[tuple[str, NDArray[np.float64]]]:
-    """The same of the same factors, fitted to the domain, under the general text's moments.
+    """The same of the same factors, fitted to the domain, under the general text's moments."""
+    for method, _, losses in rank_losses_on(site, general):
+        yield method, losses
+
+
+def rank_losses_on(
+    site: SiteWeight, general: SiteWeight
+) -> Iterator[tuple[str, NDArray[np.float64], NDArray[np.float64]]]:
+    """Method, losses as `rank_losses` gives them, and those of the same factors under the general text's moments.
 
     Both truncations drop mutually orthogonal parts of the weight's rows or columns, so their errors add up under any
     second moment: ||q_i^T W||^2 in S for (1), the general S in place of the domain's in (2).
     """
-    roots = output_root(site.output_gram)
-    W = site.weight.double() if roots is None else roots[0] @ site.weight.double()
-    Q = output_spectrum(W, site.gram, min(W.shape)).directions
-    M = W.T @ Q
-    lowrank = loss_tails(((general.gram @ M) * M).sum(dim=0).clamp_min(0))
+    W = _weighted(site)
+    spectrum = output_spectrum(W, site.gram, min(W.shape))
+    there = loss_tails(_sizes(spectrum.rows, general.gram))
     # Gradients there are compared by their size alone: in another metric than the domain's the parts do not add up.
     relation = _scale(site) * (general.output_weight / site.output_weight if site.output_weight else 1.0)
-    yield "lowrank", (0.5 * relation * lowrank).numpy()
-    yield "laser", 0.5 * general.output_weight * laser_losses(site.weight, general.gram).numpy()
+    yield "lowrank", _lowrank(site, loss_tails(spectrum.values)), (0.5 * relation * there).numpy()
+    rows = _plain_rows(site.weight)
+    here, there = (loss_tails(_sizes(rows, gram)) for gram in (site.gram, general.gram))
+    yield "laser", _laser(site, here), _laser(general, there)
 
 
 def lowrank_losses(weight: Tensor, gram: Tensor, output_gram: Tensor | None = None) -> Tensor:
     """[min(out, in) + 1] float64: output error left by the best factors of each rank, weighted by the Gram given."""
     roots = output_root(output_gram)
-    weighted = weight if roots is None else roots[0] @ weight.double()
+    weighted = weight if roots is None else roots.weigh(weight.double())
     return loss_tails(output_spectrum(weighted, gram, 0).values)  # eq. (1)
 
 
 def laser_losses(weight: Tensor, gram: Tensor) -> Tensor:
     """[min(out, in) + 1] float64: output error left by plain SVD truncation to each rank."""
-    _, sigma, V = torch.linalg.svd(weight.double(), full_matrices=False)
-    return loss_tails(sigma.square() * ((V @ gram) * V).sum(dim=1).clamp_min(0))  # eq. (2)
+    return loss_tails(_sizes(_plain_rows(weight), gram))  # eq. (2)
 
 
 def factored_weights(site: SiteWeight, rank: int, method: str) -> Tensor:
@@ -76,10 +83,40 @@ def factored_weights(site: SiteWeight, rank: int, method: str) -> Tensor:
         U, sigma, V = torch.linalg.svd(W, full_matrices=False)
         return ((U[:, :rank] * sigma[:rank]) @ V[:rank]).float()
     roots = output_root(site.output_gram)
-    weighted = W if roots is None else roots[0] @ W
-    kept = output_spectrum(weighted, site.gram, rank).directions
-    product = kept @ (kept.T @ weighted)
-    return (product if roots is None else roots[1] @ product).float()
+    found = output_spectrum(W if roots is None else roots.weigh(W), site.gram, rank)
+    left = found.directions if roots is None else roots.unweigh(found.directions)
+    return (left @ found.rows).float()
+
+
+def _weighted(site: SiteWeight) -> Tensor:
+    """[out, in] float64 R W."""
+    roots = output_root(site.output_gram)
+    return site.weight.double() if roots is None else roots.weigh(site.weight.double())
+
+
+def _plain_rows(weight: Tensor) -> Tensor:
+    """[min(out, in), in] float64: sigma_i v_i^T, from the eigenvectors of the smaller of W W^T and W^T W."""
+    W = weight.detach().double()
+    is_tall = W.shape[0] > W.shape[1]
+    square = W.T @ W if is_tall else W @ W.T
+    values, vectors = leading_eigenvectors(square.numpy(), len(square))
+    basis = torch.from_numpy(np.ascontiguousarray(vectors))
+    if not is_tall:
+        return basis.T @ W
+    return basis.T * torch.from_numpy(np.sqrt(np.maximum(values, 0.0)))[:, None]
+
+
+def _sizes(rows: Tensor, gram: Tensor) -> Tensor:
+    """[n] of rows [n, in]: each one's size under a second moment [in, in]."""
+    return ((rows @ gram) * rows).sum(dim=1).clamp_min(0)
+
+
+def _lowrank(site: SiteWeight, losses: Tensor) -> NDArray[np.float64]:
+    return (0.5 * _scale(site) * losses).numpy()
+
+
+def _laser(site: SiteWeight, losses: Tensor) -> NDArray[np.float64]:
+    return (0.5 * site.output_weight * losses).numpy()
 
 
 def _scale(site: SiteWeight) -> float:

@@ -28,7 +28,7 @@ from edgeprune.calibrate.group_correction import score_groups
 from edgeprune.calibrate.kernel_scores import kernel_losses, kernel_losses_on, rounded_weight
 from edgeprune.calibrate.lorp import representation_locality
 from edgeprune.calibrate.rank_correction import correct_rank_losses
-from edgeprune.calibrate.rank_scores import RANK_METHODS, general_rank_losses, rank_losses
+from edgeprune.calibrate.rank_scores import RANK_METHODS, rank_losses, rank_losses_on
 from edgeprune.calibrate.selection import Selection, dense_loss
 from edgeprune.calibrate.site_weights import SiteWeight, site_weights
 from edgeprune.calibrate.statistics import TABLE, CalibrationStats
@@ -118,14 +118,15 @@ def score_model(
 
 def _score_site(site: SiteWeight, arrays: ScoreArrays, kernels: tuple[str, ...], general: GeneralText | None) -> None:
     """Expected losses of one site's ranks and kernels, not yet corrected."""
-    for method, losses in rank_losses(site):
-        arrays[f"rank_loss/{method}/{site.name}"] = losses
     if general is None:
+        for method, losses in rank_losses(site):
+            arrays[f"rank_loss/{method}/{site.name}"] = losses
         arrays[f"kernel_loss/{site.name}"] = kernel_losses(site, kernels)
         return
     there = general.sites[site.name]
-    for method, losses in general_rank_losses(site, there):
-        general.arrays[f"rank_loss/{method}/{site.name}"] = losses
+    for method, losses, losses_there in rank_losses_on(site, there):
+        arrays[f"rank_loss/{method}/{site.name}"] = losses
+        general.arrays[f"rank_loss/{method}/{site.name}"] = losses_there
     here, elsewhere = kernel_losses_on((site, there), kernels)
     arrays[f"kernel_loss/{site.name}"], general.arrays[f"kernel_loss/{site.name}"] = here, elsewhere
 

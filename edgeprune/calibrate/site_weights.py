@@ -31,6 +31,7 @@ class SiteWeight:
 def site_weights(loaded: LoadedModel, stats: CalibrationStats) -> Iterator[SiteWeight]:
     """The sites of the model in order, block by block."""
     blocks = loaded.adapter.blocks(loaded.model)
+    centred: tuple[str, Tensor] | None = None
     for block, spec in zip(blocks, loaded.spec.blocks, strict=True):
         for site in spec.sites:
             module = loaded.adapter.site(block, site.role)
@@ -38,7 +39,9 @@ def site_weights(loaded: LoadedModel, stats: CalibrationStats) -> Iterator[SiteW
             key = input_key(site.name)
             gram = stats.gram[key]
             if module.bias is not None:
-                gram = gram - stats.mean[key].outer(stats.mean[key])
+                if centred is None or centred[0] != key:  # one tensor for all sites that read the same inputs
+                    centred = key, gram - stats.mean[key].outer(stats.mean[key])
+                gram = centred[1]
             yield SiteWeight(
                 name=site.name,
                 block=spec.index,

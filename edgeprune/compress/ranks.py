@@ -79,12 +79,15 @@ def factor_lowrank(
     uses_bias = bias is not None and mean is not None
     S = _centred(gram, mean) if uses_bias and mean is not None else gram.double()
     roots = output_root(output_gram)
-    weighted = W if roots is None else roots[0] @ W
-    values, directions = spectrum or output_spectrum(weighted, S, rank)
-    left = _complete(weighted, directions[:, : min(rank, _significant_count(values))], rank)  # eq. (1), (3)
-    right = left.T @ weighted  # eq. (2)
+    weighted = W if roots is None else roots.weigh(W)
+    found = spectrum or output_spectrum(weighted, S, rank)
+    known = min(rank, _significant_count(found.values))
+    left, right = found.directions[:, :known], found.rows[:known]  # eq. (1), (2), (3)
+    if known < rank:
+        left = _complete(weighted, left, rank)
+        right = left.T @ weighted  # eq. (2)
     if roots is not None:
-        left = roots[1] @ left
+        left = roots.unweigh(left)
     new_bias = None if bias is None else bias.detach().double()
     if uses_bias and new_bias is not None and mean is not None:
         mu = mean.double()
@@ -114,8 +117,6 @@ def _significant_count(values: Tensor) -> int:
 def _complete(W: Tensor, V: Tensor, rank: int) -> Tensor:
     """Fill missing directions with the leading left singular vectors of what V leaves of W."""
     missing = rank - V.shape[1]
-    if missing <= 0:
-        return V
     remainder = W - V @ (V.T @ W)
     U, _, _ = torch.linalg.svd(remainder, full_matrices=False)
     filled, _ = torch.linalg.qr(torch.cat([V, U[:, :missing]], dim=1))

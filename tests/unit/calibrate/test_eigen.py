@@ -36,15 +36,25 @@ def test_the_spectrum_is_that_of_the_outputs_whatever_the_shape_and_the_data(
 ) -> None:
     W, S = problem(*shape, tokens)
     count = min(*shape, tokens) - 10
-    values, directions = output_spectrum(W, S, count)
+    values, directions, rows = output_spectrum(W, S, count)
     covariance = W @ S @ W.T
     expected = torch.linalg.eigvalsh((covariance + covariance.T) / 2).flip(0)[: min(shape)]
     scale = float(expected[0])
     torch.testing.assert_close(values, expected.clamp_min(0), rtol=1e-9, atol=1e-12 * scale)
     assert directions.shape == (shape[0], count)
+    torch.testing.assert_close(rows, directions.T @ W, rtol=1e-6, atol=1e-7)
     torch.testing.assert_close(directions.T @ directions, torch.eye(count, dtype=torch.float64), rtol=0, atol=1e-7)
     captured = (directions.T @ covariance @ directions).diagonal()
     torch.testing.assert_close(captured, expected[:count], rtol=1e-6, atol=1e-12 * scale)
+
+
+def test_inputs_that_change_in_place_are_not_taken_for_what_they_were() -> None:
+    W, S = problem(40, 48, 600)
+    before = output_spectrum(W, S, 4).values.clone()
+    S.mul_(2.0)
+    torch.testing.assert_close(output_spectrum(W, S, 4).values, 2.0 * before)
+    for _ in range(3):  # new tensors, perhaps where others stood
+        torch.testing.assert_close(output_spectrum(W, S / 2.0, 4).values, before)
 
 
 def test_values_that_are_not_finite_are_refused() -> None:

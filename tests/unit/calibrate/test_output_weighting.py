@@ -41,7 +41,7 @@ def weighted_error(one: SiteWeight, product: Tensor) -> float:
     """tr(Q dW S dW^T) with the damped Q."""
     roots = output_root(one.output_gram)
     assert roots is not None
-    return output_error(roots[0] @ (product.double() - one.weight.double()), one.gram)
+    return output_error(roots.weigh(product.double() - one.weight.double()), one.gram)
 
 
 @pytest.mark.parametrize("shape", [(24, 40), (40, 24)])
@@ -54,12 +54,12 @@ def test_the_tail_is_the_weighted_error_of_the_factors_and_less_than_without(sha
     assert float(lowrank_losses(one.weight, one.gram, one.output_gram)[rank]) == pytest.approx(error, rel=1e-6)
     plain = factor_lowrank(one.weight, one.gram, rank)
     assert error < 0.95 * weighted_error(one, plain.left @ plain.right)
-    # The closed form with both roots: [Q^1/2 W S^1/2]_r between their inverses.
+    # The closed form with both roots: [R W S^1/2]_r between their inverses.
     roots = output_root(one.output_gram)
     assert roots is not None
     L = torch.linalg.cholesky(one.gram)
-    U, sigma, V = torch.linalg.svd(roots[0] @ one.weight.double() @ L, full_matrices=False)
-    closed = roots[1] @ (U[:, :rank] * sigma[:rank]) @ V[:rank] @ torch.linalg.inv(L)
+    U, sigma, V = torch.linalg.svd(roots.weigh(one.weight.double()) @ L, full_matrices=False)
+    closed = roots.unweigh(U[:, :rank] * sigma[:rank]) @ V[:rank] @ torch.linalg.inv(L)
     torch.testing.assert_close(product, closed, rtol=1e-5, atol=1e-6)
     assert float(sigma[rank:].square().sum()) == pytest.approx(error, rel=1e-6)
     scored = dict(rank_losses(one))["lowrank"]
