@@ -89,6 +89,8 @@ def _state_changed(view: View, job_id: str, change: StateChange) -> View:
         ended: StageState = "failed" if change.state == "failed" else "waiting"
         stopped = ("running",) if change.state == "failed" else ("running", "failed")
         stages = tuple(replace(stage, state=ended) if stage.state in stopped else stage for stage in stages)
+    if change.state in ("queued", "running"):
+        return replace(view, stages=stages, sentence="", is_problem=False)  # it was resumed: its last end is past
     if change.state == "failed":
         sentence = change.error or f"{name} failed; its log (screen 7) tells more."
         return replace(view, stages=stages, sentence=sentence, is_problem=True)

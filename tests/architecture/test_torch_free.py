@@ -10,7 +10,7 @@ import edgeprune
 
 PACKAGE = Path(edgeprune.__file__).parent
 DEVICE_ROOMS = ("errors", "units", "schema", "artifacts", "shapes", "rounding", "chat_template", "runtime", "profile",
-                "predict", "search", "validate", "report", "generate", "pipeline", "api", "jobs", "cli")  # fmt: skip
+                "predict", "search", "validate", "report", "generate", "pipeline", "api", "jobs", "cli", "tui")  # fmt: skip
 REFUSED = ("torch", "transformers", "onnx", "onnx_ir", "onnxscript", "optimum", "mobius", "scipy", "sklearn",
            "safetensors", "tokenizers", "huggingface_hub")  # fmt: skip
 

@@ -57,7 +57,7 @@ class StageStrip(Static, can_focus=True):
         running = next((stage for stage in stages if stage.state == "running"), None)
         if running is None:
             last = next((stage for stage in reversed(stages) if stage.state in ("done", "failed")), None)
-            return [] if last is None else [(f"{last.name}: {last.message or last.state}"[: self.size.width], "")]
+            return [] if last is None else [(_cut(f"{last.name}: {last.message or last.state}", self.size.width), "")]
         left = f"{format_seconds(running.remaining_s)} left" if running.remaining_s else "time left not known"
         share = running.done_fraction or 0.0
         tail = f" {share:4.0%}  {left}  {running.message}"
@@ -68,5 +68,10 @@ class StageStrip(Static, can_focus=True):
             (f"{running.name} ", "bold"),
             (full * count, "$primary"),
             (empty * (length - count), "$bar-empty"),
-            tail[: max(0, self.size.width - length - len(running.name) - 1)],
+            _cut(tail, self.size.width - length - len(running.name) - 1),
         ]
+
+
+def _cut(text: str, width: int) -> str:
+    """Text of at most that many cells, its end replaced by dots."""
+    return text if len(text) <= width else f"{text[: max(0, width - 2)]}.."
