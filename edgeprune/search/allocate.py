@@ -89,6 +89,7 @@ class Allocator:
         self._groups = _group_rows(space)
         self._group_of = np.array([column.group for column in space.columns], dtype=np.int64)
         self._relaxations: dict[Hashable, Relaxations] = {}
+        self._last: dict[Hashable, Relaxations] = {}
         self._largest: dict[tuple[str, float], float] = {}
         self._depth_columns = tuple(
             position for position, column in enumerate(space.columns) if column.drops is not None
@@ -247,7 +248,12 @@ class Allocator:
         program = self._program(limit_rows, cost, loosened, branch)
         # Programs that differ in how much is allowed alone start where the last one's relaxation ended.
         shared = (of, tuple((row.name, row.reference) for row in limit_rows), loosened, branch)
-        solving = Solving(program, gap=gap, seed=self._seed, relaxations=self._relaxations.pop(shared, None))
+        relaxations = self._relaxations.pop(shared, None)
+        rows = (tuple(row.name for row in limit_rows), loosened, branch)
+        if relaxations is None:
+            relaxations = Relaxations(program, seed=self._seed, like=self._last.get(rows))
+        self._last[rows] = relaxations
+        solving = Solving(program, gap=gap, seed=self._seed, relaxations=relaxations)
         return Allocating(self._space, solving, lambda: self._relaxations.update({shared: solving.relaxations}))
 
     def _program(

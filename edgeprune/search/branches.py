@@ -39,6 +39,8 @@ WORK_LIMIT = 800_000
 """Partial allocations of one program: about a fifth of a second."""
 EXACT_FACTOR = 3
 """How much more where no gap is to be left."""
+MISSED_DIVISOR = 2
+"""How much less where it is only asked by how much limits are missed."""
 RELAXATION_WORK = 30_000
 """What a relaxation counts as, which takes about as long as that many partial allocations."""
 WITHIN = 1e-9
@@ -169,6 +171,8 @@ class _Work:
         self.branches = [_Branch((column,)) for column in program.branch]
         self.best: Solution | None = None
         self.left = WORK_LIMIT if gap > 0.0 else EXACT_FACTOR * WORK_LIMIT
+        if program.slack_upper > 0.0:
+            self.left //= MISSED_DIVISOR
         # A slack is no loss: whether it is none must be told from next to none.
         self.absolute_gap = ABSOLUTE_GAP if gap > 0.0 and not program.slack_upper else 1e-3 * ABSOLUTE_GAP
         self.cutoff = math.inf
@@ -233,6 +237,8 @@ class _Work:
         return self.cutoff if self.best is None else self.best.objective
 
     def _is_refuted(self, branch: _Branch) -> bool:
+        if self.best is not None and self._program.slack_upper > 0.0 and self.best.slack <= WITHIN:
+            return True  # nothing is missed by less than nothing
         if self._known == math.inf:
             return branch.bound == math.inf
         return self._known - branch.bound <= self._allowed

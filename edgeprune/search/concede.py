@@ -20,6 +20,7 @@ from edgeprune.search.allocate import Allocating, Allocation, Allocator
 from edgeprune.search.candidates import allocated
 from edgeprune.search.choose import choose, limits_of, variants
 from edgeprune.search.loosen import loosened
+from edgeprune.search.objective import objective_of
 from edgeprune.search.problem import Limits, Problem
 from edgeprune.search.quantities import Quantity, limited, predicted_verdict
 from edgeprune.search.space import Space, build_space
@@ -30,6 +31,8 @@ NO_VIOLATION = 1e-9
 """Of a limit: it can be met."""
 PROMISING = 1e-5
 """A bound on the violation, with what loss weighs beside it, that may be none."""
+LENGTH = frozenset({"memory", "device memory", "latency", "first token"})
+"""What depends on the context."""
 QUALITIES = frozenset({"loss", "general loss", "accuracy"})
 
 
@@ -81,13 +84,17 @@ def _limits(problem: Problem, space: Space, allocator: Allocator) -> Iterator[tu
         reached = allocated(problem, nearest, quantity.name, basis="nearest")
         budget = loosened(problem.budget, reached, only=frozenset({quantity.name}))
         solved = dataclasses.replace(problem, budget=budget)
-        found = None if budget == problem.budget else _within(solved, choose(solved, space, allocator))
+        if budget == problem.budget:
+            continue
+        # What loses least of all that the others allow is what the search takes where loss alone is loosened.
+        is_best = quantity.name == "loss" and objective_of(budget.objective, budget) == "loss"
+        found = _within(solved, reached if is_best else choose(solved, space, allocator))
         if found is not None:
             yield _concession(solved, found, "limit", _moved(quantity, problem.budget, budget)), found
 
 
 def _context(problem: Problem) -> Iterator[Concession]:
-    if problem.cost_model_at is None:
+    if problem.cost_model_at is None or not _depends_on_length(problem):
         return
     tokens = problem.context_tokens // 2
     while (cost_model := problem.cost_model_at(tokens)) is not None:
@@ -97,6 +104,12 @@ def _context(problem: Problem) -> Iterator[Concession]:
             yield _concession(solved, found, "context", f"context {problem.context_tokens} -> {tokens}")
             return
         tokens //= 2
+
+
+def _depends_on_length(problem: Problem) -> bool:
+    """Whether anything that is limited is less of with fewer tokens: on disk only learned positions are."""
+    names = {quantity.name for quantity, _ in limited(problem.budget)}
+    return bool(names & LENGTH) or (problem.spec.position_kind == "learned" and "disk" in names)
 
 
 def _blocks(problem: Problem, space: Space, allocator: Allocator) -> tuple[Concession, Candidate] | None:
@@ -111,7 +124,7 @@ def _blocks(problem: Problem, space: Space, allocator: Allocator) -> tuple[Conce
         return None
     solved = dataclasses.replace(problem, budget=loosened(problem.budget, best, only=QUALITIES))
     count = best.recipe.drops.block_count
-    if _within(solved, choose(solved, space, allocator)) is None:
+    if _within(solved, best) is None:
         return None
     return _concession(solved, best, "blocks", f"drop {count:g} block{'s' if count > 1 else ''}"), best
 

@@ -41,8 +41,15 @@ class Relaxed(NamedTuple):
 class Relaxations:
     """The relaxations of one program, each started from the one before."""
 
-    def __init__(self, program: Program, *, seed: int) -> None:
-        """Hand the program over once."""
+    def __init__(self, program: Program, *, seed: int, like: "Relaxations | None" = None) -> None:
+        """Hand the program over once.
+
+        Args:
+            program: what is relaxed.
+            seed: of HiGHS.
+            like: of a program with the same rows and other figures in them: the first relaxation starts where its
+                last one ended.
+        """
         self.bounds = BranchBounds(program)
         self._program = program
         self._wanted = 1.0
@@ -50,6 +57,8 @@ class Relaxations:
         self._fixed: tuple[int, ...] = ()
         self._solver = _solver(seed)
         self._solver.passModel(_relaxed(program, 1.0, np.zeros(len(program.cost)), np.ones(len(program.cost))))
+        if like is not None and like._solver.getBasis().valid:
+            self._solver.setBasis(like._solver.getBasis())
 
     def take(self, program: Program, *, is_exact: bool) -> None:
         """Turn to a program that differs in the bounds of its limits alone.

@@ -23,6 +23,8 @@ COMPARED_FROM = 64
 """Fewer are not compared with each other."""
 COMPARED_TO = 30_000
 """More are not either: it takes longer than it saves."""
+BOUNDED = 20
+"""Prices that a partial allocation is bounded by for one unit of work."""
 COMPARISONS = 400
 """Pairs compared in the time of making one partial allocation and bounding it."""
 WITHIN = 1e-12
@@ -61,6 +63,7 @@ class Lister:
         most = [group.paid.max(axis=0) for group in self._options]
         self._safe = bounds.limits - _sums_from(most, len(bounds.limits))
         """[groups + 1, limits] what may be taken so far without any way to break the limit."""
+        self._weight = max(1, len(prices) // BOUNDED)
         self._nodes: list[tuple[_Indices, int, _Indices]] = []
         self._node_count = 0
         self._gain = 1.0
@@ -97,7 +100,7 @@ class Lister:
                 break
             some = partial.at(np.arange(start, min(start + step, len(partial.excess))))
             first, second = np.nonzero(some.excess[:, None] + group.excess <= self._margin)
-            self.work += len(first)
+            self.work += len(first) * self._weight
             cost, paid = some.cost[first] + group.cost[second], some.paid[first] + group.paid[second]
             bound = cost + (paid @ self._prices.T + self._rest[place + 1]).max(axis=1)
             able = np.flatnonzero(bound <= below + WITHIN)

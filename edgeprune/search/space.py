@@ -22,7 +22,7 @@ from msgspec.structs import replace
 
 from edgeprune.errors import UsageError
 from edgeprune.schema.kernel import FLOAT32
-from edgeprune.schema.model import MLP_ROLES, BlockSpec, SiteSpec
+from edgeprune.schema.model import MLP_ROLES, SITE_FORMS, BlockSpec, SiteSpec
 from edgeprune.schema.recipe import Drops, KeepChannels, KeepGroups, KeepTokens, Recipe, Repair, SiteEdit
 from edgeprune.search.dominance import undominated
 from edgeprune.search.general import general_loss
@@ -281,14 +281,21 @@ class _Builder:
     def _site_columns(self, site: SiteSpec, group: int, *, beside: Price | None = None) -> list[Column]:
         problem = self._problem
         columns = []
+        is_free = self._is_whole or not self._holds.of_site(site.name)
+        shapes = {form: site if form == site.form else replace(site, form=form) for form in SITE_FORMS}
+        kernels = {form: self._ladders.site_kernels(site.name, form) for form in SITE_FORMS}
+        losses = {
+            (form, kernel): problem.quality_model.kernel_loss(site.name, kernel, form=form)
+            for form in (None, *SITE_FORMS)
+            for kernel in kernels[form or "factors"]
+        }
         for rank, method, form, rank_loss in self._ladders.forms(site):
-            for kernel in self._ladders.site_kernels(site.name, form):
-                stored = None if rank is None else form
-                kernel_loss = problem.quality_model.kernel_loss(site.name, kernel, form=stored)
+            for kernel in kernels[form]:
+                kernel_loss = losses[None if rank is None else form, kernel]
                 edit = SiteEdit(name=site.name, kernel=kernel, rank=rank, method=method, form=form)
-                if kernel_loss is None or not (self._is_whole or self._holds.allows_site(site, edit)):
+                if kernel_loss is None or not (is_free or self._holds.allows_site(site, edit)):
                     continue
-                price = problem.cost_model.site_price(replace(site, form=form), kernel=kernel, rank=rank)
+                price = problem.cost_model.site_price(shapes[form], kernel=kernel, rank=rank)
                 columns.append(
                     Column(
                         group=group,
