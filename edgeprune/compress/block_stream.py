@@ -88,6 +88,19 @@ class BlockStream:
         return {key: gram.div_(counts[key]) for key, gram in found.items()}
 
     @torch.no_grad()
+    def gram_after(self, norm: nn.Module) -> Tensor:
+        """Second moment [hidden, hidden] float64 of what a norm gives of the hidden states as they stand."""
+        total: Tensor | None = None
+        count = 0
+        for states in self._states:
+            flat = norm(states).reshape(-1, states.shape[-1])
+            part = (flat.T @ flat).double()
+            total = part if total is None else total + part
+            count += len(flat)
+        assert total is not None, "there is a window at least"
+        return total / count
+
+    @torch.no_grad()
     def advance(self, position: int) -> None:
         """Go through the block, as it is now, to the next one."""
         for number, states in enumerate(self._states):

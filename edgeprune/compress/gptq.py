@@ -28,6 +28,8 @@ DAMPING = 0.01
 
 _SHARES = tuple(0.6 + 0.05 * step for step in range(12))
 """Scales tried, as shares of the one that just holds the block's largest value."""
+_ROWS_AT_ONCE = 4096
+"""Rows have nothing to do with each other; so many bound the temporaries of a vocabulary table."""
 _COLUMNS_AT_ONCE = 128
 """Columns whose corrections of what is far away are added up and applied together."""
 
@@ -41,21 +43,20 @@ def gptq(weight: Tensor, gram: Tensor, kernel: str) -> Tensor:
         kernel: an integer kernel.
     """
     parsed = parse_kernel(kernel)
-    W = weight.detach().float()
     H = gram.double()
     level = float(H.diagonal().mean())
     if not level > 0.0:
         level = 1.0
     H = H + DAMPING * level * torch.eye(len(H), dtype=torch.float64)
     with one_thread():
-        importance = H.diagonal()
-        width = W.shape[1] if parsed.block_size is None else parsed.block_size
-        scales = _scales(W, importance.float(), parsed, width)
-        order = torch.argsort(importance, descending=True, stable=True)
+        width = len(H) if parsed.block_size is None else parsed.block_size
+        order = torch.argsort(H.diagonal(), descending=True, stable=True)
         U = _upper(H[order][:, order]).float()
-        rounded = _columns(W[:, order], U, scales, order // width, parsed)
-    found = torch.empty_like(rounded)
-    found[:, order] = rounded
+        found = torch.empty(weight.shape)
+        for start in range(0, len(weight), _ROWS_AT_ONCE):
+            W = weight.detach()[start : start + _ROWS_AT_ONCE].float()
+            scales = _scales(W, H.diagonal().float(), parsed, width)
+            found[start : start + _ROWS_AT_ONCE, order] = _columns(W[:, order], U, scales, order // width, parsed)
     return found
 
 

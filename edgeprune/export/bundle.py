@@ -69,6 +69,7 @@ def export_bundle(
     progress: Progress,
     dense_bits_per_byte: Mapping[str, float] | None = None,
     calibration: Sequence[str] = (),
+    base: Path | None = None,
 ) -> BundleManifest:
     """Write a bundle; an existing folder is replaced once the new one is complete.
 
@@ -86,6 +87,7 @@ def export_bundle(
         progress: told of each step; may cancel between steps.
         dense_bits_per_byte: text name -> the dense model's figure on it, so that the bundle alone can be judged.
         calibration: documents that the scales of an 8-bit cache are measured on; reported texts are never among them.
+        base: folder of the base model, whose licence files go along; None: the folder the model was loaded from.
 
     Raises:
         ExportError: the context exceeds the model's positions, or the graph cannot be built.
@@ -102,6 +104,7 @@ def export_bundle(
             "choose a smaller --context."
         )
     steps = _Steps(progress, label)
+    optimum = optimum_verdict(spec, num_heads=loaded.model.config.num_attention_heads)
     scales = cache_scales(loaded, calibration, context_tokens=workload.context_tokens)
     minimum = MINIMUM_ONNXRUNTIME if scales is None else CACHE_ONNXRUNTIME
     # Torch computes with the cache as the bundle holds it, so that it stays the oracle.
@@ -145,7 +148,7 @@ def export_bundle(
         tokens = _parity_tokens(loaded, texts, seed=recipe.seed)
         parity = check_parity(loaded, partial, tokens=tokens, workload=workload)
         steps.begin("hashing files", 0.9)
-        if not _copy_licenses(loaded.folder, partial) and spec.license is None:
+        if not _copy_licenses(loaded.folder if base is None else base, partial) and spec.license is None:
             steps.note(f"{spec.name} comes without a licence; find out before you pass the bundle on.")
         card = bundle_card(
             label=label,
@@ -156,6 +159,7 @@ def export_bundle(
             parity=parity,
             files=_files(partial),
             minimum_onnxruntime=minimum,
+            optimum=optimum,
         )
         atomic_write(partial / CARD_FILE, card.encode("utf-8"))
         manifest = BundleManifest(
@@ -172,7 +176,7 @@ def export_bundle(
             minimum_onnxruntime=minimum,
             opset=OPSET,
             license=spec.license,
-            optimum=optimum_verdict(spec, num_heads=loaded.model.config.num_attention_heads),
+            optimum=optimum,
             versions=dict(sorted(versions.items())),
             seed=recipe.seed,
         )

@@ -7,6 +7,7 @@ import json
 from collections import Counter
 from collections.abc import Callable, Sequence
 
+from edgeprune.loaders import loaders_markdown
 from edgeprune.schema.budget import Budget, Workload
 from edgeprune.schema.bundle import BundleFile, ParityRecord
 from edgeprune.schema.model import ModelSpec
@@ -26,6 +27,7 @@ def bundle_card(
     parity: ParityRecord,
     files: Sequence[BundleFile],
     minimum_onnxruntime: str,
+    optimum: str,
 ) -> str:
     """Markdown of README.md with YAML front matter; `files` are those written before the card."""
     front = {
@@ -65,8 +67,7 @@ def bundle_card(
         "edgeprune validate <this folder>",
         "```",
         "",
-        "The folder also loads in onnxruntime-genai.",
-        "",
+        *loaders_markdown(optimum=optimum),
         "## Files",
         "",
         *_table(

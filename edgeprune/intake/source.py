@@ -12,8 +12,11 @@ from edgeprune.errors import ModelError
 
 __all__ = ["DOWNLOADED_FILES", "resolve_model"]
 
-DOWNLOADED_FILES = ("*.safetensors", "*.json", "*.jinja", "merges.txt", "vocab.txt", "tokenizer.model", "README.md")
-"""Patterns of the files a model needs."""
+DOWNLOADED_FILES = (
+    "*.safetensors", "*.json", "*.jinja", "merges.txt", "vocab.txt", "tokenizer.model", "README.md", "LICENSE*",
+    "LICENCE*", "NOTICE*", "COPYING*", "USE_POLICY*",
+)  # fmt: skip
+"""Patterns of the files a model needs, and of its licence, which a bundle passes on."""
 
 _IGNORED_FILES = ("*/*", "onnx*", "*consolidated*", "adapter_*", "*.fp16.*")  # other layouts of the same weights
 _HUB_ID = re.compile(r"(?P<name>[\w.-]+/[\w.-]+|[\w-]+)(?:@(?P<revision>[\w./-]+))?")

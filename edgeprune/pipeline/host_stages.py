@@ -216,6 +216,7 @@ def _export_one(run: Run, loaded: "LoadedModel", recipe: Recipe, label: str, tar
         progress=run.progress,
         dense_bits_per_byte=None if is_baseline else dense_bits(run),
         calibration=_calibration(run) if recipe.kv_bits == 8 else (),
+        base=_model_folder(run),
     )
 
 

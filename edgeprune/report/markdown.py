@@ -1,5 +1,6 @@
 """The report as Markdown."""
 
+from edgeprune.loaders import loaders_markdown
 from edgeprune.report.forgotten_text import CONTRAST_HEAD, CONTRAST_TEXT, contrast_values, number_text, tokens_text
 from edgeprune.report.text import (
     budget_lines,
@@ -40,6 +41,8 @@ def render_markdown(report: RunReport) -> str:
         _list(report.notes),
         "## What this does not show",
         _list(report.limits),
+        "## Load it elsewhere",
+        "\n".join(loaders_markdown()).rstrip(),
         "## Made from",
         _origin(report),
     ]

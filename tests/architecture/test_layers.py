@@ -11,7 +11,7 @@ PACKAGE = Path(edgeprune.__file__).parent
 MODULES = sorted(path for path in PACKAGE.rglob("*.py"))
 
 BELOW = {"errors", "units", "schema", "__init__"}
-FOUNDATION = BELOW | {"runtime", "shapes", "artifacts", "rounding", "chat_template"}
+FOUNDATION = BELOW | {"runtime", "shapes", "artifacts", "rounding", "chat_template", "loaders"}
 ALLOWED = {
     "errors": {"errors"},
     "units": {"errors", "units"},
@@ -21,6 +21,7 @@ ALLOWED = {
     "artifacts": FOUNDATION,
     "rounding": FOUNDATION,
     "chat_template": FOUNDATION,
+    "loaders": FOUNDATION,
     "profile": FOUNDATION | {"profile"},
     "predict": FOUNDATION | {"predict"},
     "search": FOUNDATION | {"search"},

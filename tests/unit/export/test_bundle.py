@@ -195,3 +195,13 @@ def test_the_torch_model_is_left_as_it_was(loaded: LoadedModel, tmp_path: Path) 
     before = {name: tensor.clone() for name, tensor in loaded.model.state_dict().items()}
     _export(loaded, tmp_path / "bundle")
     assert all(torch.equal(tensor, before[name]) for name, tensor in loaded.model.state_dict().items())
+
+
+def test_the_licence_comes_from_the_base_model_where_the_model_lies_elsewhere(
+    loaded: LoadedModel, tmp_path: Path
+) -> None:
+    base = tmp_path / "base"
+    base.mkdir()
+    (base / "LICENSE.txt").write_text("Do as you please.")
+    _export(loaded, tmp_path / "bundle", base=base)
+    assert (tmp_path / "bundle" / "LICENSE.txt").read_text() == "Do as you please."
