@@ -1,5 +1,6 @@
 """The only file that writes stderr: progress, notes, and errors with their exit codes."""
 
+import signal
 import sys
 import time
 import traceback
@@ -10,7 +11,7 @@ from edgeprune.schema.base import Verdict
 from edgeprune.schema.events import Event
 from edgeprune.units import format_seconds
 
-__all__ = ["TerminalProgress", "exit_code_of", "explain", "note"]
+__all__ = ["TerminalProgress", "exit_code_of", "explain", "explain_signal", "note"]
 
 _REDRAW_S = 0.2
 
@@ -77,3 +78,15 @@ def explain(error: BaseException) -> ExitCode:
         note("".join(traceback.format_exception(error)))
     note(f"edgeprune: {sentence}")
     return code
+
+
+def explain_signal(number: int) -> ExitCode:
+    """The same for work that a signal ended before it could say anything."""
+    if number in (signal.SIGINT, signal.SIGTERM):
+        return explain(KeyboardInterrupt())
+    why = "most likely because memory ran out" if number == signal.SIGKILL else "which is a defect"
+    note(
+        f"edgeprune: the work was ended by {signal.Signals(number).name}, {why}; finished stages are kept, the same "
+        "command resumes."
+    )
+    return ExitCode.RUNTIME

@@ -1,8 +1,9 @@
 """The group of verbs, loaded one by one, and the border where errors become exit codes.
 
-A verb works in this process: a child of its own would start a second interpreter for every verb, which doubles the time
-of those that answer in half a second and holds 35 MB more on a board. What measures does so in processes of its own
-anyway, and `--detach` hands the long verbs to the daemon, whose children have a memory limit and outlive the terminal.
+A verb that works does so in a child, forked before anything heavy is loaded (a second interpreter would double the
+time of those that answer in half a second): when memory runs out, what the user started is still there to say so.
+Verbs that only ask the daemon or look at folders, and the app, stay in this process. `--detach` hands the long verbs to
+the daemon, whose children have a memory limit and outlive the terminal.
 """
 
 import signal
@@ -13,8 +14,9 @@ from types import FrameType
 import click
 
 from edgeprune import __version__
-from edgeprune.cli.diagnostics import explain, note
+from edgeprune.cli.diagnostics import explain, explain_signal, note
 from edgeprune.errors import ExitCode
+from edgeprune.jobs.own_process import run_in_child
 
 __all__ = ["app", "main"]
 
@@ -45,6 +47,10 @@ VERBS = {
     "completion": "Print shell completion.",
 }
 """Verb -> one line of help; each verb is the command `command` in `edgeprune/cli/<verb>_verb.py`."""
+
+
+FRONT_VERBS = frozenset(("runs", "jobs", "attach", "cancel", "resume", "daemon", "completion"))
+"""Verbs without work of their own."""
 
 
 class VerbGroup(click.Group):
@@ -81,13 +87,18 @@ def app() -> None:
 
 
 def _terminate(signum: int, frame: FrameType | None) -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # once is enough, and what is tidied up then takes its time
     raise KeyboardInterrupt
 
 
 def main() -> None:
     """Entry point of the `edgeprune` command."""
     signal.signal(signal.SIGTERM, _terminate)
-    sys.exit(run_app(sys.argv[1:]))
+    arguments = sys.argv[1:]
+    if not arguments or arguments[0] not in VERBS or arguments[0] in FRONT_VERBS:
+        sys.exit(run_app(arguments))
+    code = run_in_child(lambda: run_app(arguments))
+    sys.exit(code if code >= 0 else int(explain_signal(-code)))
 
 
 def run_app(arguments: list[str]) -> int:
