@@ -6,13 +6,17 @@ saves, are all held against the torch model it was made from.
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from msgspec.structs import replace
 
+from edgeprune.compress.kv_rounding import rounded_cache
 from edgeprune.compress.load import load
 from edgeprune.compress.save import save_hf
 from edgeprune.errors import ExportError
 from edgeprune.export.graph import build_graph
+from edgeprune.export.kv_cache import cache_scales
 from edgeprune.intake.load import LoadedModel, load_model
 from edgeprune.runtime.generate import greedy
 from tests.parity.bundles import (
@@ -27,6 +31,7 @@ from tests.parity.bundles import (
     relative_difference,
     repairs,
 )
+from tests.tiny import TINY_TEXT
 from tests.tiny_families import FAMILY_CONFIGS, write_tiny
 
 EDITS = {"dense": no_edits, "edited": all_edits, "mixed": mixed_edits, "repairs": repairs}
@@ -79,6 +84,25 @@ def test_the_saved_folder_reloads_bit_for_bit(exported: Exported, tmp_path: Path
     with torch.inference_mode():
         expected = exported.compressed.model(tokens).logits
         assert torch.equal(reloaded.model(tokens).logits, expected)
+
+
+@pytest.mark.parametrize("name", [name for name in FAMILY_CONFIGS if "," not in name or name.startswith("phi3")])
+@pytest.mark.slow
+def test_an_8_bit_cache_is_rounded_as_torch_rounds_it(name: str, tmp_path: Path) -> None:
+    loaded = load_model(write_tiny(tmp_path / "model", name))
+    exported = export(loaded, replace(mixed_edits(loaded), kv_bits=8), tmp_path / "bundle")
+    model = exported.compressed
+    scales = cache_scales(model, [TINY_TEXT.strip()], context_tokens=CONTEXT)
+    assert scales is not None
+    tokens = np.random.default_rng(0).integers(0, model.spec.vocab_size, CONTEXT)
+    with torch.inference_mode(), rounded_cache(model, scales):
+        expected = model.model(torch.from_numpy(tokens)[None], use_cache=False).logits[0].numpy()
+    found = np.concatenate(list(decoder_of(exported.folder).logits(tokens)))
+    # Of the positions most: where a key lies between two integers, all after it differ by up to a step of 1 / 127.
+    assert np.median(np.abs(found - expected).max(axis=1)) < 1e-5 * np.abs(expected).max()
+    assert exported.manifest.parity.greedy_matched_count == 32
+    produced = genai_tokens(exported)
+    assert produced == list(exported.manifest.parity.greedy_tokens)[: len(produced)]
 
 
 def test_longrope_is_refused_where_a_text_could_change_its_rate(tmp_path: Path) -> None:

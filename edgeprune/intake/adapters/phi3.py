@@ -1,6 +1,5 @@
 """Adapter of Phi-3 and Phi-4-mini, whose checkpoints pack q, k and v into one matrix, and gate and up into another."""
 
-import copy
 from typing import Any
 
 import torch
@@ -55,8 +54,7 @@ class Phi3Adapter(WiredAdapter):
         attention = block.get_submodule(self.attention_path)
         assert isinstance(attention, Phi3Attention)
         attention.num_key_value_heads = num_heads // attention.num_key_value_groups
-        attention.config = copy.copy(attention.config)
-        attention.config.num_attention_heads = num_heads
+        attention.config = _OwnHeadCount(attention.config, num_heads)
 
     def attention(self, model: PreTrainedModel, attention: Any) -> AttentionWiring:
         """One window for all blocks, which the configuration holds."""
@@ -77,6 +75,19 @@ class Phi3Adapter(WiredAdapter):
                     f"config.json), and a graph has one table; choose a --context of at most {limit}."
                 )
         return super().rotary_table(model, key, context_tokens)
+
+
+class _OwnHeadCount:
+    """The model's configuration with another number of heads; whatever else is set in that one is seen here too."""
+
+    def __init__(self, config: Any, num_attention_heads: int) -> None:
+        self.shared: Any = config
+        self.num_attention_heads = num_attention_heads
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__") or name == "shared":  # asked for while a copy of this object is being made
+            raise AttributeError(name)
+        return getattr(self.shared, name)
 
 
 def _take_apart(block: nn.Module, path: str, counts: dict[Any, int]) -> None:
