@@ -4,6 +4,7 @@ import fcntl
 import os
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import time
@@ -169,7 +170,7 @@ def find_daemon(places: Places | None = None) -> DaemonClient | None:
     """The daemon that answers; None where none does.
 
     Raises:
-        ProtocolError: one that speaks another version answers.
+        ProtocolError: one that speaks another version answers, or one of another user.
     """
     path = (places or Places.of_user()).socket
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as knock:  # httpx would leave its own open when refused
@@ -177,6 +178,7 @@ def find_daemon(places: Places | None = None) -> DaemonClient | None:
             knock.connect(str(path))
         except OSError:
             return None
+        _check_owner(knock, path)
     client = DaemonClient(path)
     try:
         client._get("/", DaemonStatus)
@@ -186,6 +188,20 @@ def find_daemon(places: Places | None = None) -> DaemonClient | None:
             return None
         raise
     return client
+
+
+def _check_owner(knock: socket.socket, path: Path) -> None:
+    """Speak to nobody else: a folder that is made at login may have been somebody's before.
+
+    Raises:
+        ProtocolError: the process that listens is another user's.
+    """
+    if not sys.platform.startswith("linux"):
+        return
+    credentials = knock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
+    uid = struct.unpack("3i", credentials)[1]
+    if uid != os.getuid():
+        raise ProtocolError(f"What listens on {path} belongs to another user (id {uid}); remove that socket.")
 
 
 def connect(start: bool = True, *, places: Places | None = None) -> DaemonClient:
@@ -293,7 +309,7 @@ def _said(log: Path, begin: int, code: int | None) -> EdgePruneError:
     with log.open("rb") as stream:
         stream.seek(begin)
         lines = stream.read().decode("utf-8", "replace").strip().splitlines()
-    last = lines[-1] if lines else f"it ended with exit code {code}"
+    last = lines[-1] if lines else f"it ended with exit code {code} and nothing in {log}; is the disk full?"
     sentence = last.partition("edgeprune: ")[2] or f"The daemon did not start: {last}"
     kinds: dict[int, type[EdgePruneError]] = {2: errors.UsageError, 4: DeviceError}
     return kinds.get(code or 0, ProtocolError)(sentence)

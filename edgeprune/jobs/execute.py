@@ -10,6 +10,7 @@ from edgeprune.jobs.paths import RUNS_NAME
 from edgeprune.schema.candidate import SearchResult
 from edgeprune.schema.doctor import DoctorReport
 from edgeprune.schema.events import Event, Progress
+from edgeprune.schema.fit import FitReport
 from edgeprune.schema.jobs import (
     ChooseJob,
     CompressJob,
@@ -89,6 +90,8 @@ def exit_code_of(result: Any) -> ExitCode:
         return ExitCode.MET if is_met else ExitCode.NOT_MET
     if isinstance(result, LaserOutcome):
         return ExitCode.MET if result.laser.sites else ExitCode.NOT_MET
+    if isinstance(result, FitReport):
+        return ExitCode.MET if result.verdict == "met" else ExitCode.NOT_MET
     if isinstance(result, DoctorReport):
         return ExitCode.MET if result.is_healthy else ExitCode.RUNTIME
     verdict = getattr(result, "verdict", "met")

@@ -21,6 +21,8 @@ def limit_of(request: JobRequest) -> int | None:
     """Bytes of the limit; None: none was asked for, or nothing can be predicted."""
     if request.memory_bytes is not None:
         return request.memory_bytes or None
+    if isinstance(request, RunJob) and request.request.execution_provider != "cpu":
+        return None  # a driver maps memory of its own by the gigabyte
     predicted = predicted_bytes(request)
     return None if predicted is None else 2 * predicted + SLACK_BYTES
 

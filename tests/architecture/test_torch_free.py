@@ -10,7 +10,8 @@ import edgeprune
 
 PACKAGE = Path(edgeprune.__file__).parent
 DEVICE_ROOMS = ("errors", "units", "schema", "artifacts", "shapes", "rounding", "chat_template", "runtime", "profile",
-                "predict", "search", "validate", "report", "generate", "pipeline", "api", "jobs", "cli", "tui")  # fmt: skip
+                "predict", "search", "validate", "report", "generate", "pipeline", "api", "jobs", "cli",
+                "tui")  # fmt: skip
 REFUSED = ("torch", "transformers", "onnx", "onnx_ir", "onnxscript", "optimum", "mobius", "scipy", "sklearn",
            "safetensors", "tokenizers", "huggingface_hub")  # fmt: skip
 
@@ -70,6 +71,11 @@ def test_every_device_module_imports_without_the_host_libraries(tmp_path: Path) 
         "generate",
         "chat",
         "serve",
+        "jobs",
+        "attach",
+        "cancel",
+        "resume",
+        "daemon",
     ],
 )
 def test_help_needs_neither_torch_nor_onnxruntime(verb: str, tmp_path: Path) -> None:

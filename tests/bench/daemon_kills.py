@@ -39,7 +39,7 @@ SAME = ("recipe.toml", "residuals.json")
 class Row:
     kill_count: int
     hits: dict[str, int] = field(default_factory=lambda: {"daemon": 0, "child": 0, "both": 0, "nobody": 0})
-    """What a kill met; `nobody`: the search had just ended."""
+    """What a kill met; `nobody`: no process of the job was there at that moment."""
     search_count: int = 0
     finished_count: int = 0
     same_count: int = 0

@@ -15,7 +15,7 @@ import httpx
 import psutil
 import pytest
 
-from edgeprune.errors import DeviceError, UsageError
+from edgeprune.errors import DeviceError, ProtocolError, UsageError
 from edgeprune.jobs.client import DaemonClient, connect, find_daemon
 from edgeprune.jobs.places import RUNTIME_VARIABLE, Places
 from edgeprune.jobs.store import JOURNAL_VERSION
@@ -244,6 +244,25 @@ def test_a_full_disk_is_a_sentence_and_the_daemon_lives_on(places: Places, tmp_p
         client.close()
         kill_daemon(places)
         subprocess.run(["umount", str(places.state)], check=True)
+
+
+def test_the_socket_of_another_user_is_not_spoken_to(places: Places) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("becoming another user needs root")
+    places.make()
+    listen = (
+        "import os, socket, sys; s = socket.socket(socket.AF_UNIX); s.bind(sys.argv[1]); os.chmod(sys.argv[1], 0o777); "
+        "os.setuid(65534); s.listen(); print('listens', flush=True); sys.stdin.read()"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", listen, str(places.socket)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as other:
+        assert other.stdout is not None
+        other.stdout.readline()
+        with pytest.raises(ProtocolError, match="belongs to another user"):
+            find_daemon(places)
+        assert other.stdin is not None
+        other.stdin.close()
 
 
 def test_another_protocol_is_refused_by_its_version(places: Places, client: DaemonClient) -> None:
