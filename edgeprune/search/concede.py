@@ -2,6 +2,7 @@
 
     limit      one limit alone loosened to the least that helps, the others held
     context    a shorter context, halved until it helps
+    cache      keys and values cached in 8 bits; what that loses is measured, not predicted
     blocks     dropping some number of blocks, at the loss that costs
     lock       one lock lifted
 
@@ -24,6 +25,7 @@ from edgeprune.search.objective import objective_of
 from edgeprune.search.problem import Limits, Problem
 from edgeprune.search.quantities import Quantity, limited, predicted_verdict
 from edgeprune.search.space import Space, build_space
+from edgeprune.shapes import with_kv_bits
 
 __all__ = ["concessions", "nearest_allocation"]
 
@@ -43,7 +45,7 @@ def concessions(problem: Problem, space: Space, allocator: Allocator) -> tuple[C
     blocks = _blocks(problem, space, allocator)
     # Where loosening the loss already drops as many blocks, it is the same concession.
     extra = [] if blocks is None or blocks[1].recipe.drops.block_count in dropped else [blocks[0]]
-    return (*(concession for concession, _ in found), *_context(problem), *extra, *_locks(problem))
+    return (*(concession for concession, _ in found), *_context(problem), *_cache(problem), *extra, *_locks(problem))
 
 
 def nearest_allocation(
@@ -106,6 +108,16 @@ def _context(problem: Problem) -> Iterator[Concession]:
         tokens //= 2
 
 
+def _cache(problem: Problem) -> Iterator[Concession]:
+    if problem.spec.kv_bits == 8:
+        return
+    blocks = with_kv_bits(problem.spec.blocks, 8)
+    solved = dataclasses.replace(problem, spec=replace(problem.spec, blocks=blocks))
+    found = _solve(solved)
+    if found is not None:
+        yield _concession(solved, found, "cache", "KV int8 (--kv-bits 8)")
+
+
 def _depends_on_length(problem: Problem) -> bool:
     """Whether anything that is limited is less of with fewer tokens: on disk only learned positions are."""
     names = {quantity.name for quantity, _ in limited(problem.budget)}
@@ -165,5 +177,6 @@ def _concession(problem: Problem, found: Candidate, kind: ConcessionKind, what: 
         budget=problem.budget,
         context_tokens=problem.context_tokens,
         locks=problem.locks,
+        kv_bits=problem.spec.kv_bits,
         relative_loss=found.relative_loss,
     )

@@ -1,13 +1,16 @@
 """Concessions: every one that is offered, conceded, gives a budget the search meets."""
 
 import pytest
+from msgspec.structs import replace
 
 from edgeprune.predict.cost import CostModel
 from edgeprune.predict.quality import QualityModel
 from edgeprune.schema.budget import Budget
 from edgeprune.schema.candidate import Concession, SearchResult
 from edgeprune.schema.lock import Lock
+from edgeprune.search.baselines import plain_recipe
 from edgeprune.search.solve import search
+from edgeprune.shapes import with_kv_bits
 from tests.unit.search.builders import make_device, make_scores, make_spec, make_workload
 
 SPEC = make_spec(blocks=3)
@@ -21,12 +24,14 @@ def cost_at(tokens: int) -> CostModel | None:
     return CostModel(make_device(), SPEC, workload)
 
 
-def solve(budget: Budget, *, locks: tuple[Lock, ...] = (), context: int = WORKLOAD.context_tokens) -> SearchResult:
+def solve(
+    budget: Budget, *, locks: tuple[Lock, ...] = (), context: int = WORKLOAD.context_tokens, kv_bits: int = 32
+) -> SearchResult:
     scores, arrays = make_scores(SPEC, channel_counts=(96, 128), depth=[(1,), (1, 2)], vocabulary=[256, 384])
     cost_model = cost_at(context)
     assert cost_model is not None
     return search(
-        SPEC,
+        replace(SPEC, blocks=with_kv_bits(SPEC.blocks, kv_bits)),
         scores,
         arrays,
         cost_model=cost_model,
@@ -41,7 +46,8 @@ def solve(budget: Budget, *, locks: tuple[Lock, ...] = (), context: int = WORKLO
 
 
 def conceded(concession: Concession) -> SearchResult:
-    return solve(concession.budget, locks=concession.locks, context=concession.context_tokens)
+    context = concession.context_tokens
+    return solve(concession.budget, locks=concession.locks, context=context, kv_bits=concession.kv_bits)
 
 
 INT8 = (Lock(pattern="*", action="int8"),)
@@ -126,3 +132,23 @@ def test_a_feasible_budget_has_no_concessions() -> None:
     assert [use.quantity for use in result.uses] == ["disk"]
     assert result.uses[0].predicted is not None
     assert result.uses[0].predicted <= 300_000
+
+
+def test_an_8_bit_cache_is_offered_where_the_cache_is_what_is_too_large() -> None:
+    cost_model = cost_at(4096)
+    assert cost_model is not None
+    cache = sum(cost_model.block_price(block).kv_cache_bytes for block in SPEC.blocks)
+    kept = (Lock(pattern="depth", action="none"), *(Lock(pattern=f"block.{i}", action="groups=2") for i in range(3)))
+    least = plain_recipe(SPEC, "int4_b128_a4", context_tokens=4096, seed=0)
+    whole = cost_model.cost(least).peak_rss_bytes.high
+    assert whole is not None
+    # Half of the cache too little for any weights, while three quarters of it are to be had.
+    assert cache > whole / 50
+    result = solve(Budget(memory_bytes=int(whole - cache / 2)), locks=kept, context=4096)
+    (offer,) = [entry for entry in check_offers(result) if entry.kind == "cache"]
+    assert offer.message.startswith("KV int8 (--kv-bits 8): loss")
+    assert offer.kv_bits == 8
+    found = conceded(offer).chosen
+    assert found is not None
+    assert found.recipe.kv_bits == 8
+    assert found.cost.kv_cache_bytes == cache // 4
