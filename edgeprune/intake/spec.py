@@ -146,6 +146,7 @@ def _assemble(config: dict[str, Any], family: Family, shapes: FamilyShapes, fact
         is_tied=shapes.is_tied,
         position_kind=shapes.position_kind,
         rotary_dim=shapes.rotary_dim,
+        rotary_table_count=shapes.rotary_table_count,
         norm_kind=shapes.norm_kind,
         norm_epsilon=shapes.norm_epsilon,
         activation=shapes.activation,

@@ -53,7 +53,7 @@ def fixed_tensor_bytes(spec: ModelSpec, *, context_tokens: int) -> int:
     if spec.position_kind == "learned":
         positions = rows * spec.hidden_size * FLOAT_BYTES
     else:
-        positions = 2 * rows * ((spec.rotary_dim or 0) // 2) * FLOAT_BYTES
+        positions = spec.rotary_table_count * 2 * rows * ((spec.rotary_dim or 0) // 2) * FLOAT_BYTES
     return FLOAT_BYTES * spec.final_norm_parameter_count + positions
 
 

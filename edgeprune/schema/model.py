@@ -116,6 +116,8 @@ class ModelSpec(Record, frozen=True, kw_only=True):
     position_kind: Literal["rotary", "learned"]
     rotary_dim: int | None
     """Rotated dimensions of a head; None for learned positions."""
+    rotary_table_count: int = 1
+    """Tables of cosines and sines a graph holds: 2 where two kinds of blocks rotate at rates of their own (Gemma 3)."""
     norm_kind: Literal["rms", "layer"]
     norm_epsilon: float
     activation: str

@@ -86,6 +86,15 @@ def test_the_saved_folder_reloads_bit_for_bit(exported: Exported, tmp_path: Path
         assert torch.equal(reloaded.model(tokens).logits, expected)
 
 
+@pytest.mark.parametrize("name", ["gemma2", "gemma3", "opt"])
+def test_the_graph_holds_the_position_tables_that_are_priced(name: str, tmp_path: Path) -> None:
+    loaded = load_model(write_tiny(tmp_path / "model", name))
+    values = build_graph(loaded, context_tokens=CONTEXT).model.graph.initializers.values()
+    tables = [value for value in values if value.name in ("positions", "rotary_cosines") or "n_cosines" in value.name]
+    assert len(tables) == (loaded.spec.rotary_table_count if loaded.spec.position_kind == "rotary" else 1)
+    assert {value.shape[0] for value in tables} == {CONTEXT}
+
+
 @pytest.mark.parametrize("name", [name for name in FAMILY_CONFIGS if "," not in name or name.startswith("phi3")])
 @pytest.mark.slow
 def test_an_8_bit_cache_is_rounded_as_torch_rounds_it(name: str, tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ class FamilyShapes:
     is_tied: bool
     position_kind: Literal["rotary", "learned"]
     rotary_dim: int | None
+    rotary_table_count: int = 1
     norm_kind: Literal["rms", "layer"]
     norm_epsilon: float
     activation: str

@@ -6,6 +6,7 @@ block its own rotary positions. Gains, scales, caps and windows change no shape;
 those of transformers 5.23.
 """
 
+from dataclasses import replace
 from types import MappingProxyType
 from typing import Any
 
@@ -91,6 +92,19 @@ class Gemma3Family(GemmaLike):
     activation_key = "hidden_activation"
     block_norms = _SANDWICH
     head_norm_types = frozenset({"gemma3_text"})
+
+    def shapes(self, config: dict[str, Any]) -> FamilyShapes:
+        """As the other Gemmas', with a rotary table for each kind of block.
+
+        Args:
+            config: config.json.
+
+        Raises:
+            ModelError: a field is missing or malformed.
+            UnsupportedArchitectureError: attention in both directions, unknown rotary scaling or activation.
+        """
+        kinds = set(config.get("layer_types") or ("sliding_attention", "full_attention"))
+        return replace(super().shapes(config), rotary_table_count=len(kinds))
 
     def rotary_dim(self, config: dict[str, Any], head_dim: int) -> int:
         """All of a head, once both kinds of blocks are known to be rotated in ways that are read."""
