@@ -22,6 +22,7 @@ from edgeprune.artifacts import read_record
 from edgeprune.errors import DeviceError, EdgePruneError, ExitCode, UsageError, describe
 from edgeprune.jobs.folder import Ending, JobFolder
 from edgeprune.jobs.lines import EventLine, read_lines
+from edgeprune.jobs.outcome import outcome_of
 from edgeprune.jobs.paths import check_request
 from edgeprune.jobs.spawn import end_leftover, start_child
 from edgeprune.jobs.states import LIVE
@@ -318,7 +319,7 @@ class JobQueue:
             ending = read_record(folder.ending, Ending)
         except EdgePruneError:
             ending = None
-        state, exit_code, error = _outcome(job.state, ending, code)
+        state, exit_code, error = outcome_of(job.state, ending, code)
         self._change(job_id, state, exit_code=exit_code, error=error)
 
     def _change(self, job_id: str, state: JobState, *, exit_code: int | None = None, error: str | None = None) -> Job:
@@ -337,24 +338,6 @@ class JobQueue:
         self._changed.notify_all()
         for told in tuple(self._listeners):
             told()
-
-
-def _outcome(state: JobState, ending: Ending | None, code: int | str | None) -> tuple[JobState, int | None, str | None]:
-    """State, exit code and sentence for a child that is gone."""
-    if ending is not None:
-        if ending.has_result:
-            return "succeeded", ending.exit_code, ending.error
-        if ending.exit_code != ExitCode.INTERRUPTED:
-            return "failed", ending.exit_code, ending.error
-    if state == "cancelling":
-        return "cancelled", int(ExitCode.INTERRUPTED), "Cancelled; finished stages are kept."
-    if isinstance(code, str):
-        return "failed", int(ExitCode.RUNTIME), f"The job's process failed: {code}"
-    if ending is None and code is not None and code not in (-signal.SIGKILL, -signal.SIGTERM):
-        how = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
-        return "failed", int(ExitCode.RUNTIME), f"The job's process ended with {how}; its log says more."
-    who = "The daemon and the job's process were" if code is None else "The job's process was"
-    return "interrupted", None, f"{who} ended while it ran; resume goes on with what is finished."
 
 
 def _send(process: "subprocess.Popen[bytes]", number: int) -> None:
