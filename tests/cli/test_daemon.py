@@ -8,6 +8,7 @@ import sqlite3
 import stat
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -188,6 +189,23 @@ def test_a_second_daemon_says_that_there_is_one(places: Places, client: DaemonCl
     assert third.returncode == 5
     assert "holds the journal" in third.stderr
     assert client.status().pid == pid
+
+
+def test_clients_that_start_it_at_the_same_moment_find_the_same_daemon(places: Places) -> None:
+    found: list[int] = []
+
+    def start() -> None:
+        client = connect(places=places)
+        found.append(client.status().pid)
+        client.close()
+
+    threads = [threading.Thread(target=start) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(found) == 4
+    assert len(set(found)) == 1
 
 
 def test_a_journal_of_a_newer_version_is_left_alone(cli: Cli, places: Places) -> None:
