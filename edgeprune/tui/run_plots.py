@@ -85,7 +85,7 @@ def front_plot(at: Source, axis: FrontAxis, looks: Looks, *, cursor: int | None 
     return PlotData(
         x=Axis(low, high, lambda value: rounded(value, axis.kind), scale=math.log, tick_values=_steps(low, high)),
         y=Axis(bottom, top, lambda value: f"{value:+.0%}", scale=_loss_scale, tick_values=LOSS_TICKS),
-        title=f"loss added, over {axis.title} (predicted)",
+        title=f"predicted loss over {axis.title}",
         lines=tuple(lines),
         marks=tuple(marks),
         legend=f"{letters['chosen']} chosen  {letters['front']} front  {letters['plain']} plain  | limit",

@@ -18,9 +18,11 @@ import msgspec
 from edgeprune.errors import UsageError
 from edgeprune.schema.budget import BudgetRequest
 from edgeprune.schema.candidate import SearchResult
+from edgeprune.schema.demo import DemoReport
 from edgeprune.schema.device import DeviceProfile
 from edgeprune.schema.events import Event
 from edgeprune.schema.jobs import (
+    DemoJob,
     ExplainJob,
     FitJob,
     GenerateJob,
@@ -162,6 +164,8 @@ class ReplayClient:
             return recorded("explanation.json")
         if isinstance(request, FitJob):
             return recorded("fit.json")
+        if isinstance(request, DemoJob):
+            return _demo_report()
         if isinstance(request, GenerateJob):
             return recorded("answer_dense.json" if "baselines" in request.bundle else "answer_recipe.json")
         raise UsageError(f"The job {job_id} has no result.")
@@ -182,7 +186,7 @@ class ReplayClient:
         request = self.job(job_id).request
         self._change(job_id, "running")
         folder = Path(self.job(job_id).run_folder or self.root)
-        if isinstance(request, (ExplainJob, FitJob, GenerateJob, ProfileJob)):
+        if isinstance(request, (DemoJob, ExplainJob, FitJob, GenerateJob, ProfileJob)):
             self._change(job_id, "succeeded", exit_code=0)
             return
         stages = None if isinstance(request, RunJob) else {kind_of(request)}
@@ -225,6 +229,17 @@ class ReplayClient:
             )
             self._jobs[job_id] = job
         self._tell(job_id, StateChange(state=job.state, time_s=1_800_000_000.0, exit_code=exit_code))
+
+
+def _demo_report() -> bytes:
+    """What `demo` answers, around the recorded search for 1.9 MB."""
+    found = msgspec.json.decode(recorded("solved.json"), type=SearchResult)
+    return msgspec.json.encode(
+        DemoReport(
+            verdict=found.predicted, notice="A demo.", device_name=found.device_name,
+            context_tokens=found.context_tokens, default=None, asked=found, validation=None, figures=(), took_s={},
+        )
+    )  # fmt: skip
 
 
 class ReplaySolver:

@@ -11,6 +11,7 @@ from textual.widgets import Input
 
 from edgeprune.schema.jobs import (
     CompressJob,
+    DemoJob,
     ExportJob,
     GenerateJob,
     ProfileJob,
@@ -368,3 +369,21 @@ def test_a_slider_writes_its_stop_and_the_front_is_solved_again(tmp_path: Path) 
             assert app.screen.query_one("#limit-disk Input", Input).value == "5%"
 
     asyncio.run(drive())
+
+
+def test_the_demo_can_be_tried_before_any_run(tmp_path: Path) -> None:
+    client = ReplayClient(tmp_path)
+
+    async def drive() -> None:
+        async with opened(client) as (app, pilot):
+            await press(pilot, "2", "enter", "3", "l", "tab", "tab", "tab", "tab", *"1.9MB", "escape", "t")
+            await until(pilot, app, lambda view: view.solved is not None)
+            assert "1.90 MB" in shown(app)
+
+    asyncio.run(drive())
+    (request,) = client.submitted
+    assert isinstance(request, DemoJob)
+    assert not request.validates
+    assert request.budget is not None
+    assert request.budget.disk is not None
+    assert request.budget.disk.absolute == 1_900_000

@@ -6,12 +6,15 @@ from typing import ClassVar
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal
 from textual.widget import Widget
+from textual.widgets import Static
 
 from edgeprune.errors import UsageError
 from edgeprune.schema.budget import Budget
 from edgeprune.schema.candidate import SearchResult
+from edgeprune.schema.demo import DemoReport
+from edgeprune.schema.jobs import DemoJob
 from edgeprune.tui import messages as told
-from edgeprune.tui.draft import QUANTITIES, limit_texts, run_job
+from edgeprune.tui.draft import QUANTITIES, budget_request, context_of, limit_texts, run_job
 from edgeprune.tui.run_plots import FRONT_AXES, front_plot
 from edgeprune.tui.screens.base import EdgeScreen, panel
 from edgeprune.tui.sourced import Kind, Source, Sourced
@@ -45,11 +48,12 @@ class BudgetScreen(EdgeScreen):
     help_text: ClassVar[str] = (
         "What the model may take on the device. Write a limit or move its slider; once a run has been scored, the "
         "front is solved again at each change and nothing is built for it. s starts the whole run (profile, calibrate, "
-        "search, compress, export, validate, report), or goes on with what is finished of it. Where nothing fits, the "
-        "list says what to give up; enter takes that."
+        "search, compress, export, validate, report), or goes on with what is finished of it; t solves the demo model "
+        "for these limits in seconds. Where nothing fits, the list says what to give up; enter takes that."
     )
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("s", "start", "Start"),
+        Binding("t", "try_demo", "Try"),
         Binding("l", "edit", "Edit"),
         Binding("x", "axis", "Axis"),
         Binding("z", "clear", "Clear"),
@@ -70,13 +74,14 @@ class BudgetScreen(EdgeScreen):
         rows.append(LimitRow(self.looks, "evaluations", "recipes to build", "12", _BUILDS))
         yield panel("Limits", *rows, id="limits")
         with Horizontal(classes="row fill"):
-            empty = "The front comes with the first run: press s to start it."
+            empty = "The front comes with the first run: press s to start it. The demo model has one already: press t."
             yield panel("Front", Plot(self.looks, empty=empty, id="front"), id="front-panel", classes="fill")
             advice = FigureTable(
                 id="advice", help_text="What makes the budget feasible, each alone, really solved for. Enter takes one."
             )
             choice = FigureList(id="choice")
-            yield panel("Choice", choice, advice, id="choice-panel", classes="fill right")
+            reason = Static(id="reason", markup=False)
+            yield panel("Choice", choice, reason, advice, id="choice-panel", classes="fill right")
 
     def focus_main(self) -> None:
         """Keys first: s starts, l edits."""
@@ -109,7 +114,10 @@ class BudgetScreen(EdgeScreen):
         box, advice = self.query_one("#choice-panel"), self.query_one("#advice", FigureTable)
         rows = [] if result is None else _advice(at, result)
         advice.display = bool(rows)
-        columns = (Column("to fit", is_text=True), Column("loss"))
+        columns = (Column("enter takes", is_text=True), Column("loss"))
+        reason = self.query_one("#reason", Static)
+        reason.display = bool(rows)
+        reason.update("" if result is None or result.infeasible is None else result.infeasible.message)
         advice.show(columns, rows)
         if result is None:
             box.border_title = "Choice: none yet"
@@ -117,7 +125,9 @@ class BudgetScreen(EdgeScreen):
             box.border_title = "Nothing fits: enter takes a way out"
         else:
             box.border_title = f"Choice on {result.device_name}"
-        self.query_one("#choice", FigureList).show(_choice(at, result, is_short=bool(rows)))
+        lines = _choice(at, result)
+        self.query_one("#choice", FigureList).display = bool(lines)
+        self.query_one("#choice", FigureList).show(lines)
 
     def on_limit_row_changed(self, event: LimitRow.Changed) -> None:
         """The user wrote a limit."""
@@ -134,7 +144,7 @@ class BudgetScreen(EdgeScreen):
         key = self.query_one("#advice", FigureTable).key_at_cursor
         if not isinstance(result, SearchResult) or result.infeasible is None or key is None:
             return
-        if key == "nearest" and result.infeasible.nearest is not None:
+        if key.startswith("nearest") and result.infeasible.nearest is not None:
             self._take(result.infeasible.nearest)
         elif key.isdigit():
             concession = result.infeasible.concessions[int(key)]
@@ -145,6 +155,10 @@ class BudgetScreen(EdgeScreen):
     def action_start(self) -> None:
         """Submit the whole run and go where it can be watched."""
         self.app_.attempt(self._start)
+
+    def action_try_demo(self) -> None:
+        """Solve the demo for these limits from its shipped scores: an answer in seconds, before any run."""
+        self.app_.attempt(self._try_demo)
 
     def action_edit(self) -> None:
         """Into the first field."""
@@ -164,6 +178,21 @@ class BudgetScreen(EdgeScreen):
         if not self.app_.view.draft.is_model_chosen:
             raise UsageError("No model is chosen; press 2 and take one with enter.")
         self.app_.submit(run_job(self.app_.view.draft), shows="search")
+
+    def _try_demo(self) -> None:
+        view, app = self.app_.view, self.app_
+        if view.records.front is not None:
+            raise UsageError("The run's own front is solved again at every change; there is nothing to try.")
+        if not view.draft.is_model_chosen or view.draft.model is not None:
+            raise UsageError("Only the demo model ships with its scores; start the run with s to score this one.")
+        request = DemoJob(
+            device=view.draft.device,
+            budget=budget_request(view.draft),
+            context_tokens=context_of(view.draft),
+            validates=False,
+        )
+        app.tell(told.SolvingStarted())
+        app.feed.fetch(request, DemoReport, lambda found: app.hear(told.Solved(found.asked or found.default)))
 
     def _take(self, budget: Budget) -> None:
         for name, text in limit_texts(budget).items():
@@ -198,12 +227,12 @@ def _share(at: Source, quantity: str, limit: Sourced | None) -> float | None:
     return float(limit.value) / float(dense) if isinstance(dense, (int, float)) and dense else None
 
 
-def _choice(at: Source, result: SearchResult | None, *, is_short: bool) -> list[FigureLine]:
-    """The choice beside the dense model; of a budget that cannot be met, why."""
+def _choice(at: Source, result: SearchResult | None) -> list[FigureLine]:
+    """The choice beside the dense model; nothing where nothing fits."""
     if result is None:
         return []
-    if result.infeasible is not None and result.chosen is None:
-        return [("", at.take("infeasible.binding[0]"), "cannot be met")]
+    if result.chosen is None:
+        return []
     lines: list[FigureLine] = []
     names: tuple[tuple[str, str, Kind], ...] = (
         ("disk", "cost.disk_bytes", "bytes"),
@@ -218,7 +247,7 @@ def _choice(at: Source, result: SearchResult | None, *, is_short: bool) -> list[
     lines.append(("loss, predicted", at.take("chosen.relative_loss", "change"), ""))
     if built.value is not None:
         lines.append(("loss, measured", built, "on selection text"))
-    return lines[:4] if is_short else lines
+    return lines
 
 
 def _advice(at: Source, result: SearchResult) -> list[Row]:
@@ -227,8 +256,9 @@ def _advice(at: Source, result: SearchResult) -> list[Row]:
         return []
     rows = []
     if infeasible.nearest is not None:
-        text = ", ".join(f"{name.replace('max_', '')} {text}" for name, text in limit_texts(infeasible.nearest).items())
-        rows.append(Row("nearest", (Sourced(at.record, "infeasible.nearest", f"all: {text}"), "")))
+        for index, (name, text) in enumerate(limit_texts(infeasible.nearest).items()):
+            words = f"{'these limits:' if index == 0 else '             '} {name.removeprefix('max_')} {text}"
+            rows.append(Row(f"nearest {name}", (Sourced(at.record, "infeasible.nearest", words), "")))
     for index in range(len(infeasible.concessions)):
         message = at.take(f"infeasible.concessions[{index}].message")
         rows.append(Row(str(index), (message, at.take(f"infeasible.concessions[{index}].relative_loss", "change"))))

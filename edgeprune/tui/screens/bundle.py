@@ -58,7 +58,9 @@ class BundleScreen(EdgeScreen):
         """Two panels above, the chat below."""
         with Horizontal(classes="row", id="bundle-upper"):
             about = "Every file of the bundle but its manifest, with the hash that validation checks it against."
-            yield panel("Files", FigureTable(id="files", help_text=about), id="file-panel", classes="fill")
+            yield panel(
+                "Files", FigureTable(id="files", help_text=about, can_choose=False), id="file-panel", classes="fill"
+            )
             yield panel("What it is", FigureList(id="facts"), id="fact-panel", classes="right wide-only")
         scroll = VerticalScroll(Conversation(id="conversation", markup=False), can_focus=True, id="chat-scroll")
         with Horizontal(classes="row", id="prompt-row") as row:

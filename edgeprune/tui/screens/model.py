@@ -70,7 +70,9 @@ class ModelScreen(EdgeScreen):
             yield Input(placeholder="path, or org/name", id="path", select_on_focus=False)
             yield Label("field", classes="label gap-left")
             yield Input(placeholder="medicine, law, finance or a path", id="domain", select_on_focus=False)
-        yield panel("What fits", FigureTable(id="fit", help_text=_FIT_HELP), id="fit-panel", classes="fill")
+        yield panel(
+            "What fits", FigureTable(id="fit", help_text=_FIT_HELP, can_choose=False), id="fit-panel", classes="fill"
+        )
 
     def focus_main(self) -> None:
         """The table has the keys."""

@@ -80,7 +80,7 @@ class SearchScreen(EdgeScreen):
                 "Candidates, smallest first; all predicted but the column `built`, which was measured on selection "
                 "text. The map shows the one under the cursor."
             )
-            table = FigureTable(id="candidates", help_text=about)
+            table = FigureTable(id="candidates", help_text=about, can_choose=False)
             yield panel("Candidates", table, id="candidate-panel", classes="fill")
 
     def focus_main(self) -> None:

@@ -68,14 +68,14 @@ class ValidateScreen(EdgeScreen):
         about = (
             "The exported bundles beside each other, as measured here. The histogram is of the one under the cursor."
         )
-        yield panel("Bundles", FigureTable(id="bundles", help_text=about), id="bundle-panel")
+        yield panel("Bundles", FigureTable(id="bundles", help_text=about, can_choose=False), id="bundle-panel")
         with Horizontal(classes="row fill"):
             plot = Plot(self.looks, empty="No tokens were timed yet: press v to validate.", id="latency")
             yield panel("Time per token", plot, id="latency-panel", classes="fill")
             about = (
                 "What was predicted before anything was built beside what was measured; off by: the prediction's error."
             )
-            table = FigureTable(id="predictions", help_text=about)
+            table = FigureTable(id="predictions", help_text=about, can_choose=False)
             yield panel("Predicted beside measured", table, id="prediction-panel", classes="fill right")
 
     def focus_main(self) -> None:

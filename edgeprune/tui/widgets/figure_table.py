@@ -51,13 +51,18 @@ class FigureTable(DataTable[Text]):
         Binding("k", "cursor_up", show=False),
     ]
 
-    def __init__(self, *, id: str | None = None, help_text: str = "") -> None:
+    def __init__(self, *, id: str | None = None, help_text: str = "", can_choose: bool = True) -> None:
         """Empty until something is shown."""
         super().__init__(id=id, cursor_type="row", zebra_stripes=False, cell_padding=1)
         self.columns_shown: tuple[Column, ...] = ()
         self.rows_shown: tuple[Row, ...] = ()
+        self._can_choose = can_choose
         if help_text:
             self.help_text = help_text  # type: ignore[misc]
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """Enter is offered only where it does something."""
+        return self._can_choose if action == "select_cursor" else super().check_action(action, parameters)
 
     def show(self, columns: Sequence[Column], rows: Sequence[Row], *, is_narrow: bool = False) -> None:
         """Draw the table; the cursor stays on the row of the same key."""
