@@ -117,6 +117,11 @@ def _opening_stages(view: View) -> tuple[StageView, ...]:
 def _with_stage(stages: tuple[StageView, ...], event: Event) -> tuple[StageView, ...]:
     known = {stage.name: stage for stage in stages}
     stage = known.get(event.stage, StageView(event.stage))
+    at_work = next((entry for entry in stages if entry.state == "running"), None)
+    if event.kind == "stage_advanced" and at_work is not None and stage.state != "running":
+        # Building a recipe to measure it tells of `compress` and `export` inside the stage `refine`.
+        known[at_work.name] = replace(at_work, message=f"{event.stage}: {event.message}".rstrip(": "))
+        return tuple(known.values())
     if event.kind == "stage_started":
         stage = replace(
             stage, state="running", message=event.message, done_fraction=0.0, remaining_s=None,

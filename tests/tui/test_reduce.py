@@ -46,6 +46,22 @@ def test_half_a_run_shows_what_is_done_what_runs_and_what_waits() -> None:
     assert states["export"] == "waiting"
 
 
+def test_never_do_two_stages_run_at_once() -> None:
+    """Recipes that are built to be measured tell of `compress` and `export` while `refine` is at work."""
+    view = followed()
+    for sequence, event in enumerate(recorded_events(), start=1):
+        view = reduce(view, told.EventArrived("j0001", JobEvent(sequence=sequence, event=event)))
+        assert sum(stage.state == "running" for stage in view.stages) <= 1
+
+
+def test_a_resumed_job_takes_back_what_was_said_of_its_end() -> None:
+    view = play(followed(), [Event(kind="stage_started", stage="calibrate")])
+    for sequence, state in ((2, "cancelled"), (3, "queued"), (4, "running")):
+        change = StateChange(state=state, time_s=1.0)  # type: ignore[arg-type]
+        view = reduce(view, told.EventArrived("j0001", JobEvent(sequence=sequence, event=change)))
+    assert view.sentence == ""
+
+
 def test_history_told_twice_changes_nothing() -> None:
     events = recorded_events()
     once = play(followed(), events)
