@@ -70,6 +70,7 @@ def vocabulary_options(
                 coverage=_coverage(uses, kept),
                 general_coverage=_coverage(general_uses, kept),
                 general_token_inflation=None if elsewhere is None else elsewhere[1] / max(1, int(general_uses.sum())),
+                tokenizer_bytes=len(trimmed.to_str().encode()),
             )
         )
     return tuple(options)

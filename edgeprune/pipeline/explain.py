@@ -49,7 +49,7 @@ def explain_run(run: Run, *, recipe_path: Path | None = None) -> Explanation:
     problem = Problem(
         spec=spec,
         scores=scores,
-        cost_model=CostModel(read_record(folder.device, DeviceProfile), spec, workload),
+        cost_model=CostModel(read_record(folder.device, DeviceProfile), spec, workload, scores=scores),
         quality_model=QualityModel(spec, scores, arrays, residuals, region=result.chosen.recipe),
         general_model=general_quality_model(spec, scores, arrays),
         accuracy_model=accuracy_model(residuals),

@@ -22,6 +22,7 @@ from edgeprune.schema.candidate import SearchResult
 from edgeprune.schema.device import DeviceProfile
 from edgeprune.schema.events import Event
 from edgeprune.schema.recipe import Recipe
+from edgeprune.schema.scores import Scores
 from edgeprune.units import format_bytes
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ __all__ = [
 ]
 
 
-_SCORING = 3
+_SCORING = 4
 """Raised when calibration scores more than before, so that an older run's scores are made again."""
 
 
@@ -201,7 +202,8 @@ def _export_one(run: Run, loaded: "LoadedModel", recipe: Recipe, label: str, tar
     texts, choices = _evaluation(run)
     workload = workload_of(run)
     is_baseline = label in BASELINES
-    cost_model = CostModel(read_record(run.folder.device, DeviceProfile), dense_spec(run), workload)
+    scores = read_record(run.folder.scores, Scores) if run.folder.scores.is_file() else None
+    cost_model = CostModel(read_record(run.folder.device, DeviceProfile), dense_spec(run), workload, scores=scores)
     return export_bundle(
         loaded,
         recipe,

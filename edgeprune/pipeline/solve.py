@@ -58,7 +58,7 @@ def solve_request(
     Raises:
         UsageError: a percentage of something the profile does not tell, or scores of another model.
     """
-    cost_model = CostModel(device, spec, workload)
+    cost_model = CostModel(device, spec, workload, scores=scores)
     dense, int8 = (
         plain_recipe(spec, BASELINES[label], context_tokens=workload.context_tokens, seed=seed)
         for label in ("dense", "int8")
@@ -76,7 +76,9 @@ def solve_request(
         arrays,
         cost_model=cost_model,
         cost_model_at=lambda tokens: (
-            CostModel(device, spec, replace(workload, context_tokens=tokens)) if tokens >= SMALLEST_CONTEXT else None
+            CostModel(device, spec, replace(workload, context_tokens=tokens), scores=scores)
+            if tokens >= SMALLEST_CONTEXT
+            else None
         ),
         quality_model=QualityModel(spec, scores, arrays, residuals, region=region),
         general_model=general_quality_model(spec, scores, arrays, residuals, region=region),

@@ -26,6 +26,7 @@ from edgeprune.schema.estimate import Cost, Estimate
 from edgeprune.schema.kernel import FLOAT16, FLOAT32
 from edgeprune.schema.model import NEURON_ROLES, BlockSpec, ModelSpec, SiteForm, SiteSpec
 from edgeprune.schema.recipe import Recipe
+from edgeprune.schema.scores import Scores
 from edgeprune.shapes import edit_shapes, site_parameter_count
 
 __all__ = ["CostModel"]
@@ -39,8 +40,17 @@ STREAMING_ABOVE = 1.5
 class CostModel:
     """Prices of one model's pieces on one device for one workload."""
 
-    def __init__(self, device: DeviceProfile, dense: ModelSpec, workload: Workload) -> None:
-        """Prepare the device's tables; prices are computed on demand and kept."""
+    def __init__(
+        self, device: DeviceProfile, dense: ModelSpec, workload: Workload, *, scores: Scores | None = None
+    ) -> None:
+        """Prepare the device's tables; prices are computed on demand and kept.
+
+        Args:
+            device: what is priced.
+            dense: shapes of the dense model.
+            workload: lengths and threads.
+            scores: tell how large trimmed tokenizers are; None scales the whole one.
+        """
         self.dense = dense
         self.workload = workload
         self.floor_bytes: int | None = None if device.floor is None else device.floor.peak_rss_bytes
@@ -49,6 +59,10 @@ class CostModel:
         self._latency = CorrectedLatency(device)
         factors = () if device.corrections is None else device.corrections.factors
         self._corrected = frozenset(factor.quantity for factor in factors)
+        options = () if scores is None else scores.vocabulary
+        self._tokenizers = {
+            option.kept_count: option.tokenizer_bytes for option in options if option.tokenizer_bytes is not None
+        }
         self._cache_bytes = _last_level_cache(device)
         self._decode: tuple[Chunk, ...] = (decode_chunk(workload),)
         self._prefill = prefill_chunks(workload)
@@ -139,7 +153,7 @@ class CostModel:
             for is_cached in (True, False)
         }
         return Price(
-            disk_bytes=tensors + parts.graph_bytes + disk.tokenizer_bytes(spec, vocab_size=vocab_size),
+            disk_bytes=tensors + parts.graph_bytes + self._tokenizer_bytes(vocab_size),
             weights_bytes=tensors,
             parameter_count=vocab_size * spec.hidden_size * (1 if spec.is_tied else 2),
             working_set_bytes=_read_bytes(kernel, one),
@@ -152,6 +166,9 @@ class CostModel:
             prefill_cached_s=times["prefill", True],
             prefill_streaming_s=times["prefill", False],
         )
+
+    def _tokenizer_bytes(self, vocab_size: int) -> int:
+        return disk.tokenizer_bytes(self.dense, vocab_size=vocab_size, written=self._tokenizers)
 
     def fixed_price(self) -> Price:
         """What every recipe pays: final norm, positions, configuration, session, one start a chunk."""

@@ -1,10 +1,14 @@
 """Bytes of a bundle on disk: tensors, graph file, tokenizer and configuration; `eval/` and the manifest not counted.
 
 Formulas: `schema.kernel.stored_bytes` for every matrix, 4 bytes for every bias, norm and position entry, rotary
-tables [context, rotary_dim / 2] twice in float32, `structure` for the graph file, tokenizer bytes scaled by the
-kept vocabulary (both its lists, tokens and merges, shrink with it).
+tables [context, rotary_dim / 2] twice in float32, `structure` for the graph file. A trimmed tokenizer is written anew,
+without the white space its source may have, and its first tokens are the short ones: its bytes are those calibration
+wrote for the kept counts it scored, linear between them, and scaled by the kept vocabulary where it wrote none.
 """
 
+from collections.abc import Mapping
+
+import numpy as np
 from msgspec.structs import replace
 
 from edgeprune.schema.kernel import stored_bytes
@@ -57,7 +61,21 @@ def fixed_tensor_bytes(spec: ModelSpec, *, context_tokens: int) -> int:
     return FLOAT_BYTES * spec.final_norm_parameter_count + positions
 
 
-def tokenizer_bytes(spec: ModelSpec, *, vocab_size: int) -> int:
-    """Tokenizer files, scaled by the kept vocabulary."""
-    fixed = min(TOKENIZER_FIXED_BYTES, spec.tokenizer_bytes)
-    return fixed + round((spec.tokenizer_bytes - fixed) * vocab_size / spec.vocab_size)
+def tokenizer_bytes(spec: ModelSpec, *, vocab_size: int, written: Mapping[int, int] | None = None) -> int:
+    """Tokenizer files with that many tokens.
+
+    Args:
+        spec: the dense model, whose files are passed on as they are where all tokens stay.
+        vocab_size: tokens kept.
+        written: kept count -> bytes of the trimmed tokenizer.json.
+    """
+    if vocab_size >= spec.vocab_size:
+        return spec.tokenizer_bytes
+    if not written:
+        fixed = min(TOKENIZER_FIXED_BYTES, spec.tokenizer_bytes)
+        return fixed + round((spec.tokenizer_bytes - fixed) * vocab_size / spec.vocab_size)
+    counts = sorted(written)
+    if not counts[0] <= vocab_size <= counts[-1]:
+        near = counts[0] if vocab_size < counts[0] else counts[-1]
+        return round(written[near] * vocab_size / near)
+    return round(float(np.interp(vocab_size, counts, [written[count] for count in counts])))

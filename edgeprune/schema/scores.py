@@ -82,6 +82,8 @@ class VocabularyOption(Record, frozen=True, kw_only=True):
     """The same in general selection text."""
     general_token_inflation: float | None = None
     """The same as `token_inflation` on general selection text."""
+    tokenizer_bytes: int | None = None
+    """Bytes of the trimmed tokenizer.json as a bundle holds it; None where it was not written."""
 
 
 class TextLoss(Record, frozen=True, kw_only=True):

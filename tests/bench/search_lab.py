@@ -100,7 +100,7 @@ class Lab:
         return Problem(
             spec=self.spec,
             scores=self.scores,
-            cost_model=CostModel(device or self.device, self.spec, self.workload),
+            cost_model=CostModel(device or self.device, self.spec, self.workload, scores=self.scores),
             quality_model=QualityModel(self.spec, self.scores, self.arrays),
             budget=budget or Budget(),
             context_tokens=self.workload.context_tokens,
