@@ -124,11 +124,16 @@ def _refined(
         )
 
     def choose(
-        residuals: Residuals | None, region: Recipe | None, scale: float, families: frozenset[str]
+        residuals: Residuals | None,
+        region: Recipe | None,
+        scale: float,
+        families: frozenset[str],
+        excluded: Sequence[Recipe],
     ) -> Candidate | None:
         progress.raise_if_cancelled()
         return choose_without(
             families,
+            excluded=excluded,
             budget=budget,
             cost_model=cost_model,
             spec=spec,

@@ -110,7 +110,7 @@ def _tools(run: Run) -> Tools:
     device = read_record(folder.device, DeviceProfile)
     spec, workload = searched_spec(run), workload_of(run)
     scores, arrays = searched_scores(run, read_record(folder.scores, Scores)), read_arrays(folder.scores_arrays)
-    cost_model = CostModel(device, spec, workload)
+    cost_model = CostModel(device, spec, workload, scores=scores)
     resolved: list[SearchResult] = []
 
     def solve(residuals: Residuals | None, region: Recipe | None, scale: float) -> SearchResult:
@@ -132,11 +132,16 @@ def _tools(run: Run) -> Tools:
         return found
 
     def choose(
-        residuals: Residuals | None, region: Recipe | None, scale: float, families: frozenset[str]
+        residuals: Residuals | None,
+        region: Recipe | None,
+        scale: float,
+        families: frozenset[str],
+        excluded: Sequence[Recipe],
     ) -> Candidate | None:
         run.progress.raise_if_cancelled()
         return choose_without(
             families,
+            excluded=excluded,
             budget=_scaled(resolved[0].budget, scale),  # percentages are resolved by the first search
             cost_model=cost_model,
             spec=spec,

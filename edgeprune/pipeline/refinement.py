@@ -9,18 +9,20 @@ which were in it changes nothing but the time.
 """
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 from msgspec.structs import replace
 
+from edgeprune.pipeline.building import Building, Measured, Tools, as_measured, is_allowed, is_built, loss_of
 from edgeprune.pipeline.evaluations import edits_hash
+from edgeprune.pipeline.proposals import near_ties, proposals
+from edgeprune.pipeline.settle import settle
 from edgeprune.predict.quality import QualityModel
-from edgeprune.predict.residual import fit_surrogate
 from edgeprune.schema.budget import Budget
 from edgeprune.schema.candidate import Candidate, Infeasible, SearchResult
 from edgeprune.schema.recipe import Recipe
-from edgeprune.schema.residuals import Evaluation, ResidualFit, Residuals
+from edgeprune.schema.residuals import Residuals
 from edgeprune.search.objective import measure, objective_of
 from edgeprune.search.quantities import flags, limit_uses, predicted_verdict
 from edgeprune.units import format_fraction
@@ -31,42 +33,12 @@ FINALISTS = 3
 """Evaluations kept for the best recipes on all of the selection text."""
 FIRST_ROUND = 5
 LATER_ROUND = 3
+MAX_LINEARISATIONS = 3
+"""Searches that follow the first, with the corrections taken near its answer."""
 SETTLED = 0.05
 """The front stands still when none of its losses moves by more than this fraction, or by a thousandth of a nat."""
-LEAST_ELSEWHERE = 3
-"""Fewer losses on general text correct nothing."""
-LARGEST_RATIO = 4.0
-"""Variants predicted to lose more than this many times the choice's loss are not worth building."""
-MAX_LINEARISATIONS = 4
 TIGHTENING = 0.995
 """Beyond the ratio by which a measured loss missed its limit."""
-FAMILY_GROUPS = (
-    ("depth",), ("channels",), ("groups",), ("lowrank", "laser"), ("vocabulary",), ("int4",), ("int8",), ("tables",)
-)  # fmt: skip
-
-Without = frozenset[str]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Tools:
-    """What the loop works with.
-
-    A scale multiplies the limits on loss; infinity takes every limit on quality away.
-    """
-
-    solve: Callable[[Residuals | None, Recipe | None, float], SearchResult]
-    """Residuals, the region of their corrections, scale; with the front."""
-    choose: Callable[[Residuals | None, Recipe | None, float, Without], Candidate | None]
-    """The same without families of edits, and the best candidate alone."""
-    quality: Callable[[Residuals | None], QualityModel]
-    general: QualityModel | None
-    """Losses on general text as they were scored; None where they were not."""
-    measure: Callable[[Sequence[Recipe], bool], list[Evaluation]]
-    """Evaluations of recipes, in their order; True measures on all of the selection text."""
-    empty: Residuals
-    """Without evaluations."""
-    recovers: bool = False
-    """Whether recipes measured on all of the selection text were trained before, all alike."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,80 +50,6 @@ class Refined:
     residuals: Residuals
 
 
-@dataclass(kw_only=True)
-class _Measured:
-    """One recipe that was built."""
-
-    candidate: Candidate
-    evaluation: Evaluation
-    predicted_nats: float
-    """Before it was built."""
-    is_full: bool
-    untrained: Evaluation | None
-    """What teaches the cost of edits: the same, or what was measured before a recovery; None where nothing was."""
-
-
-@dataclass(kw_only=True)
-class _State:
-    tools: Tools
-    limit: int
-    spent: int = 0
-    residuals: Residuals | None = None
-    built: dict[str, _Measured] = field(default_factory=dict)
-    """By hash of the edits, in the order they were built."""
-
-    def measure(self, candidates: Sequence[Candidate], *, is_full: bool) -> None:
-        """Build recipes and learn from them."""
-        found = self.tools.measure([candidate.recipe for candidate in candidates], is_full)
-        self.spent += len(candidates)
-        for candidate, evaluation in zip(candidates, found, strict=True):
-            key = edits_hash(candidate.recipe)
-            before = self.built.get(key)
-            predicted = candidate.loss_increase_nats if before is None else before.predicted_nats
-            untrained: Evaluation | None = evaluation
-            if is_full and self.tools.recovers:
-                untrained = None if before is None else before.untrained
-            self.built[key] = _Measured(
-                candidate=candidate,
-                evaluation=evaluation,
-                predicted_nats=predicted,
-                is_full=is_full,
-                untrained=untrained,
-            )
-        self.residuals = self._learned()
-
-    def _learned(self) -> Residuals:
-        scored = self.tools.quality(None)
-        done = [entry.untrained for entry in self.built.values() if entry.untrained is not None]
-        fit: ResidualFit | None = None
-        if done:
-            sums = [scored.family_losses(evaluation.recipe) or {} for evaluation in done]
-            _, fit = fit_surrogate(sums, [evaluation.loss_increase_nats for evaluation in done])
-        predicted = tuple(round(entry.predicted_nats, 6) for entry in self.built.values())
-        return replace(
-            self.tools.empty,
-            evaluations=tuple(entry.evaluation for entry in self.built.values()),
-            predicted_nats=predicted,
-            fit=fit,
-            general_fit=self._learned_elsewhere(done),
-        )
-
-    def _learned_elsewhere(self, done: Sequence[Evaluation]) -> ResidualFit | None:
-        scored = self.tools.general
-        if scored is None:
-            return None
-        pairs = [
-            (sums, evaluation.general_loss_increase_nats)
-            for evaluation in done
-            if evaluation.general_loss_increase_nats is not None
-            and (sums := scored.family_losses(evaluation.recipe)) is not None
-        ]
-        if len(pairs) < LEAST_ELSEWHERE:
-            return None
-        _, fit = fit_surrogate([sums for sums, _ in pairs], [measured for _, measured in pairs])
-        return fit
-
-
 def refine(tools: Tools, *, limit: int) -> Refined:
     """Search, build and measure, and search again.
 
@@ -159,72 +57,45 @@ def refine(tools: Tools, *, limit: int) -> Refined:
         tools: how to.
         limit: evaluations at most; 0 takes the predictions as they are.
     """
-    first = _settled(tools, None, 1.0)
+    first = tools.solve(None, None, 1.0)
     if limit == 0:
         return Refined(result=first, residuals=tools.empty)
-    state = _State(tools=tools, limit=limit)
+    state = Building(tools=tools, limit=limit)
     scale = 1.0
     result = first
     for_finals = min(FINALISTS, limit)
     while state.spent < limit - for_finals:
         size = LATER_ROUND if state.built else FIRST_ROUND
-        pool = _proposals(state, result, scale)[: min(size, limit - for_finals - state.spent)]
+        pool = proposals(state, result, scale)[: min(size, limit - for_finals - state.spent)]
         if not pool:
             break
         state.measure(pool, is_full=False)
         scale = _tightened(state, result.chosen, first.budget, scale)
+        assert state.residuals is not None  # something was measured
         before, result = result, _settled(tools, state.residuals, scale)
-        if result.chosen is not None and _is_built(state, result.chosen) and not _has_moved(before, result):
+        if result.chosen is not None and is_built(state, result.chosen) and not _has_moved(before, result):
             break
+    while state.spent < limit - for_finals:
+        pool = near_ties(state, first.budget, scale)[: min(LATER_ROUND, limit - for_finals - state.spent)]
+        if not pool:
+            break
+        state.measure(pool, is_full=False)
     return _finished(state, first, scale)
 
 
-def _settled(tools: Tools, residuals: Residuals | None, scale: float) -> SearchResult:
-    """Solve, take the corrections near the answer, and solve again until the answer stays; then the front."""
+def _settled(tools: Tools, residuals: Residuals, scale: float) -> SearchResult:
+    """Solve until the answer stays, then with the front."""
     region: Recipe | None = None
-    if residuals is not None and residuals.fit is not None and residuals.fit.interactions:
-        for _ in range(MAX_LINEARISATIONS):
-            found = tools.choose(residuals, region, scale, frozenset())
-            if found is None or (region is not None and edits_hash(found.recipe) == edits_hash(region)):
-                break
-            region = found.recipe
+    if residuals.fit is not None and residuals.fit.interactions:
+        _, region = settle(
+            lambda near: tools.choose(residuals, near, scale, frozenset(), ()),
+            lambda found: None if found is None else found.recipe,
+            rounds=MAX_LINEARISATIONS,
+        )
     return tools.solve(residuals, region, scale)
 
 
-def _proposals(state: _State, result: SearchResult, scale: float) -> list[Candidate]:
-    """Recipes worth building that were not: the choice, then variants and neighbours, least loss first."""
-    chosen = result.chosen
-    if chosen is None:
-        # The limits on quality may only be predicted to be broken; what the other limits allow tells.
-        scale = math.inf
-        chosen = state.tools.choose(state.residuals, None, scale, frozenset())
-    if chosen is None:
-        return []
-    others = _neighbours(result, chosen)
-    used = state.tools.quality(None).family_losses(chosen.recipe) or {}
-    for group in FAMILY_GROUPS:
-        if any(used.get(family, 0.0) != 0.0 for family in group):
-            variant = state.tools.choose(state.residuals, chosen.recipe, scale, frozenset(group))
-            others += [] if variant is None else [variant]
-    bound = LARGEST_RATIO * max(chosen.loss_increase_nats, 1e-3)
-    others = sorted((entry for entry in others if entry.loss_increase_nats <= bound), key=_loss)
-    fresh: dict[str, Candidate] = {}
-    for entry in [chosen, *others]:
-        key = edits_hash(entry.recipe)
-        if key not in state.built:
-            fresh.setdefault(key, entry)
-    return list(fresh.values())
-
-
-def _neighbours(result: SearchResult, chosen: Candidate) -> list[Candidate]:
-    """The next smaller and the next larger recipe of the front."""
-    solved = [entry for entry in result.front if entry.label == "front"]
-    smaller = [entry for entry in solved if entry.cost.disk_bytes < chosen.cost.disk_bytes]
-    larger = [entry for entry in solved if entry.cost.disk_bytes > chosen.cost.disk_bytes]
-    return [*smaller[-1:], *larger[:1]]
-
-
-def _tightened(state: _State, candidate: Candidate | None, budget: Budget, scale: float) -> float:
+def _tightened(state: Building, candidate: Candidate | None, budget: Budget, scale: float) -> float:
     """The scale of the limits on loss, smaller where a recipe was predicted to hold them and measured not to."""
     built = None if candidate is None else state.built.get(edits_hash(candidate.recipe))
     if built is None or scale == math.inf:
@@ -243,12 +114,12 @@ def _tightened(state: _State, candidate: Candidate | None, budget: Budget, scale
     return min(scales)
 
 
-def _finished(state: _State, first: SearchResult, scale: float) -> Refined:
+def _finished(state: Building, first: SearchResult, scale: float) -> Refined:
     """The best recipes on all of the selection text, and the best of them."""
     budget = first.budget
     wanted = FINALISTS
     while state.spent < state.limit:
-        confirmed = [entry for entry in state.built.values() if entry.is_full and _is_allowed(entry, budget)]
+        confirmed = [entry for entry in state.built.values() if entry.is_full and is_allowed(entry, budget)]
         entry = _next_finalist(state, budget, scale) if len(confirmed) < wanted else None
         if entry is None:
             break
@@ -256,23 +127,23 @@ def _finished(state: _State, first: SearchResult, scale: float) -> Refined:
         scale = _tightened(state, entry, budget, scale)
     if state.residuals is None:
         return Refined(result=first, residuals=state.tools.empty)  # nothing to build: no recipe at all is within limits
-    allowed = [entry for entry in state.built.values() if entry.is_full and _is_allowed(entry, budget)]
-    winner = min(allowed, key=lambda entry: _goal(_as_measured(entry), budget), default=None)
+    allowed = [entry for entry in state.built.values() if entry.is_full and is_allowed(entry, budget)]
+    winner = min(allowed, key=lambda entry: _goal(as_measured(entry), budget), default=None)
     return Refined(result=_result(state, first, winner), residuals=state.residuals)
 
 
-def _next_finalist(state: _State, budget: Budget, scale: float) -> Candidate | None:
+def _next_finalist(state: Building, budget: Budget, scale: float) -> Candidate | None:
     """The best recipe measured on a slice that is allowed, else what the solver now holds best."""
-    waiting = [entry for entry in state.built.values() if not entry.is_full and _is_allowed(entry, budget)]
+    waiting = [entry for entry in state.built.values() if not entry.is_full and is_allowed(entry, budget)]
     if waiting:
-        return min(waiting, key=lambda entry: _goal(_as_measured(entry), budget)).candidate
-    chosen = state.tools.choose(state.residuals, None, scale, frozenset())
+        return min(waiting, key=lambda entry: _goal(as_measured(entry), budget)).candidate
+    chosen = state.tools.choose(state.residuals, None, scale, frozenset(), ())
     if chosen is None and not state.built:
-        chosen = state.tools.choose(state.residuals, None, math.inf, frozenset())
-    return None if chosen is None or _is_built(state, chosen) else chosen
+        chosen = state.tools.choose(state.residuals, None, math.inf, frozenset(), ())
+    return None if chosen is None or is_built(state, chosen) else chosen
 
 
-def _result(state: _State, first: SearchResult, winner: _Measured | None) -> SearchResult:
+def _result(state: Building, first: SearchResult, winner: Measured | None) -> SearchResult:
     """The last search with the measured choice in it."""
     tools, budget = state.tools, first.budget
     basis = f"best of {len(state.built)} recipes built" + (", shortly trained alike" if tools.recovers else "")
@@ -288,7 +159,7 @@ def _result(state: _State, first: SearchResult, winner: _Measured | None) -> Sea
         return replace(
             last, budget=budget, front=front, chosen=None, predicted="not_met", infeasible=_why(state, budget)
         )
-    judged = _as_measured(state.built[edits_hash(chosen.recipe)])
+    judged = as_measured(state.built[edits_hash(chosen.recipe)])
     return replace(
         last,
         budget=budget,
@@ -300,7 +171,7 @@ def _result(state: _State, first: SearchResult, winner: _Measured | None) -> Sea
     )
 
 
-def _completed(entry: _Measured, corrected: QualityModel, basis: str) -> Candidate:
+def _completed(entry: Measured, corrected: QualityModel, basis: str) -> Candidate:
     """The candidate with the corrected prediction, and what was measured beside it."""
     predicted = corrected.loss_increase_nats(entry.candidate.recipe)
     loss = entry.candidate.loss_increase_nats if predicted is None else predicted
@@ -319,8 +190,8 @@ def _completed(entry: _Measured, corrected: QualityModel, basis: str) -> Candida
 def _front(pool: Sequence[Candidate], *, keep: Candidate | None) -> tuple[Candidate, ...]:
     """Those no other one beats in size and loss, measured losses where there are any; the choice in any case."""
     kept: list[Candidate] = []
-    for entry in sorted(pool, key=lambda entry: (entry.cost.disk_bytes, _loss(entry))):
-        if not kept or _loss(entry) < _loss(kept[-1]):
+    for entry in sorted(pool, key=lambda entry: (entry.cost.disk_bytes, loss_of(entry))):
+        if not kept or loss_of(entry) < loss_of(kept[-1]):
             kept.append(entry)
     if keep is not None:
         others = [entry for entry in kept if edits_hash(entry.recipe) != edits_hash(keep.recipe)]
@@ -328,12 +199,12 @@ def _front(pool: Sequence[Candidate], *, keep: Candidate | None) -> tuple[Candid
     return tuple(kept)
 
 
-def _why(state: _State, budget: Budget) -> Infeasible:
+def _why(state: Building, budget: Budget) -> Infeasible:
     """Recipes were built, and none is within the limits on quality as measured."""
     if budget.max_loss is None or not state.built:
         return Infeasible(binding=("quality",), nearest=None, message="No recipe that was built is within the budget.")
     unlimited = replace(budget, max_loss=None)
-    within = [entry for entry in state.built.values() if _is_allowed(entry, unlimited)]
+    within = [entry for entry in state.built.values() if is_allowed(entry, unlimited)]
     if not within:
         return Infeasible(binding=("quality",), nearest=None, message="No recipe that was built is within the budget.")
     least = min(entry.evaluation.relative_loss for entry in within)
@@ -358,33 +229,6 @@ def _has_moved(before: SearchResult, after: SearchResult) -> bool:
     return False
 
 
-def _is_built(state: _State, candidate: Candidate) -> bool:
-    return edits_hash(candidate.recipe) in state.built
-
-
-def _is_allowed(entry: _Measured, budget: Budget) -> bool:
-    """Whether nothing that was measured or is predicted breaks a limit."""
-    return predicted_verdict(_as_measured(entry), budget) != "not_met"
-
-
-def _as_measured(entry: _Measured) -> Candidate:
-    """The candidate with measured quality in the place of what was predicted."""
-    done = entry.evaluation
-    general, accuracy = done.general_relative_loss, done.accuracy
-    return replace(
-        entry.candidate,
-        loss_increase_nats=done.loss_increase_nats,
-        relative_loss=done.relative_loss,
-        general_relative_loss=entry.candidate.general_relative_loss if general is None else general,
-        accuracy=entry.candidate.accuracy if accuracy is None else accuracy,
-    )
-
-
 def _goal(candidate: Candidate, budget: Budget) -> float:
     """What the search makes least."""
     return measure(candidate, objective_of(budget.objective, budget))
-
-
-def _loss(candidate: Candidate) -> float:
-    measured = candidate.measured_loss_increase_nats
-    return candidate.loss_increase_nats if measured is None else measured

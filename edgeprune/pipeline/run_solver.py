@@ -6,6 +6,7 @@ Writes nothing. Needs no weights and no torch, so it answers while a slider move
 from edgeprune.artifacts import read_arrays, read_record
 from edgeprune.pipeline.evaluations import with_measured
 from edgeprune.pipeline.settings import searched_scores, searched_spec, stored_residuals, workload_of
+from edgeprune.pipeline.settle import settle
 from edgeprune.pipeline.solve import solve_request
 from edgeprune.pipeline.table import Run
 from edgeprune.schema.candidate import SearchResult
@@ -40,12 +41,12 @@ class RunSolver:
         Raises:
             UsageError: a limit that cannot be resolved, or a lock that matches nothing.
         """
-        result = self._solve(run, None)
-        for _ in range(SETTLING_ROUNDS if self._residuals is not None else 0):
-            # The solver's prices hold near one region; where its answer misses a limit as a whole, they are taken there.
-            if result.chosen is None or result.predicted != "not_met":
-                break
-            result = self._solve(run, result.chosen.recipe)
+        result, _ = settle(
+            lambda region: self._solve(run, region),
+            lambda answer: None if answer.chosen is None else answer.chosen.recipe,
+            rounds=SETTLING_ROUNDS if self._residuals is not None else 0,
+            is_good=lambda answer: answer.predicted != "not_met",
+        )
         return with_measured(result, self._residuals)
 
     def _solve(self, run: Run, region: Recipe | None) -> SearchResult:

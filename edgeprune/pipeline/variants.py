@@ -1,5 +1,7 @@
 """The best recipe of a budget when a family of edits may not be used: what a search builds to learn from."""
 
+from collections.abc import Sequence
+
 from msgspec.structs import replace
 
 from edgeprune.errors import UsageError
@@ -16,6 +18,7 @@ from edgeprune.schema.scores import ScoreArrays, Scores
 from edgeprune.search.allocate import Allocator
 from edgeprune.search.choose import choose
 from edgeprune.search.problem import CostModel, Problem
+from edgeprune.search.recipe_columns import columns_of
 from edgeprune.search.space import build_space
 
 __all__ = ["choose_without"]
@@ -24,6 +27,7 @@ __all__ = ["choose_without"]
 def choose_without(
     families: frozenset[str],
     *,
+    excluded: Sequence[Recipe] = (),
     budget: Budget,
     cost_model: CostModel,
     spec: ModelSpec,
@@ -38,10 +42,11 @@ def choose_without(
     rank_form: SiteForm | None = None,
     rounding: RoundingMethod = "nearest",
 ) -> Candidate | None:
-    """The best candidate within a budget that has no edit of some families; None when there is none.
+    """The best candidate within a budget, no edit of some families in it and not some recipes; None when there is none.
 
     Args:
         families: of `edgeprune.predict.residual.FAMILIES`.
+        excluded: recipes that are no answer, such as those that were built.
         budget: resolved limits.
         cost_model: prices on the device.
         spec: the dense model.
@@ -76,5 +81,6 @@ def choose_without(
     except UsageError:
         return None  # a lock asks for just these edits
     allocator = Allocator(space, floor_bytes=cost_model.floor_bytes, seed=seed)
-    found = choose(problem, space, allocator)
+    known = tuple(columns for recipe in excluded if (columns := columns_of(space, recipe)) is not None)
+    found = choose(problem, space, allocator, excluded=known)
     return None if found is None else replace(found, label="variant")

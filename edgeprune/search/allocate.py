@@ -212,7 +212,14 @@ class Allocator:
             if name in loosened:
                 reference = max(limit, LOSS_REFERENCE_NATS) if name in LOSSES else limit
             rows.append(LimitRow(name, coefficients, limit - paid, reference))
-        return [row for row in rows if row.name in loosened or self._can_exceed(row, share)]
+        binding = [row for row in rows if row.name in loosened or self._can_exceed(row, share)]
+        return [*binding, *(self._no_good(columns) for columns in limits.excluded)]
+
+    def _no_good(self, columns: tuple[int, ...]) -> LimitRow:
+        """Not all of these columns at once."""
+        coefficients = np.zeros(len(self._loss))
+        coefficients[list(columns)] = 1.0
+        return LimitRow("excluded", coefficients, len(columns) - 0.5, float(len(columns)))
 
     def _can_exceed(self, row: LimitRow, share: float) -> bool:
         of = "running" if row.coefficients is self._running else "loading" if row.name == "memory" else row.name

@@ -90,7 +90,14 @@ def variants(
     ]
 
 
-def choose(problem: Problem, space: Space, allocator: Allocator, *, must_drop: bool = False) -> Candidate | None:
+def choose(
+    problem: Problem,
+    space: Space,
+    allocator: Allocator,
+    *,
+    must_drop: bool = False,
+    excluded: tuple[tuple[int, ...], ...] = (),
+) -> Candidate | None:
     """The best candidate within the budget; None when nothing is within it.
 
     Args:
@@ -98,11 +105,12 @@ def choose(problem: Problem, space: Space, allocator: Allocator, *, must_drop: b
         space: its choices.
         allocator: the solver over them.
         must_drop: only recipes that drop some block or half of one, for the least loss.
+        excluded: allocations, as columns of the space, that are no answer.
 
     Raises:
         DeviceError: the solver stopped without an answer.
     """
-    limits = limits_of(problem, space, allocator)
+    limits = dataclasses.replace(limits_of(problem, space, allocator), excluded=excluded)
     objective = "loss" if must_drop else objective_of(problem.budget.objective, limits)
     return _over_shares(problem, space, allocator, limits, objective, must_drop=must_drop)
 

@@ -173,3 +173,5 @@ class Limits:
     """Time is computed with this share of the weights in the last-level cache."""
     working_set_bytes: float | None = None
     """Largest working set that keeps that share there; a property of the device, never loosened."""
+    excluded: tuple[tuple[int, ...], ...] = ()
+    """Allocations, as columns, that are no answer; never loosened."""

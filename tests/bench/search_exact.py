@@ -97,10 +97,15 @@ class Tiny:
             )
 
         def choose(
-            residuals: Residuals | None, region: Recipe | None, _scale: float, families: frozenset[str]
+            residuals: Residuals | None,
+            region: Recipe | None,
+            _scale: float,
+            families: frozenset[str],
+            excluded: Sequence[Recipe],
         ) -> Candidate | None:
             return choose_without(
                 families,
+                excluded=excluded,
                 budget=budget,
                 cost_model=cost_model,
                 spec=self.spec,
