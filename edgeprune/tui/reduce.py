@@ -8,7 +8,7 @@ from edgeprune.schema.events import Event
 from edgeprune.schema.jobs import RunJob, StateChange, kind_of
 from edgeprune.tui import messages as told
 from edgeprune.tui.draft import draft_of
-from edgeprune.tui.view_state import STAGES, ChatTurn, RunRecords, StageState, StageView, View
+from edgeprune.tui.view_state import STAGES, ChatTurn, Draft, RunRecords, StageState, StageView, View
 
 __all__ = ["reduce"]
 
@@ -58,6 +58,8 @@ def _followed(view: View, message: told.Followed) -> View:
         last_sequence=view.last_sequence if message.job_id == view.followed else 0,
         log="" if message.job_id != view.followed else view.log,
         run_folder=folder,
+        # A run that is opened brings its own request; one that was started here was asked for by the draft.
+        draft=view.draft if same_folder or message.job_id is not None else Draft(),
         records=view.records if same_folder else RunRecords(),
         report_text=view.report_text if same_folder else None,
         explanation=view.explanation if same_folder else None,

@@ -26,7 +26,7 @@ from edgeprune.tui.widgets.figure_table import FigureTable
 from edgeprune.tui.widgets.heat_map import HeatMap
 from edgeprune.tui.widgets.nav_bar import SCREEN_NAMES
 from tests.tui.driving import LARGE, SMALL, is_finished, lines, opened, press, reopened, shown, start_run, until
-from tests.tui.replay import ReplayClient
+from tests.tui.replay import ReplayClient, write_run
 
 
 def ended(count: int) -> object:
@@ -387,3 +387,48 @@ def test_the_demo_can_be_tried_before_any_run(tmp_path: Path) -> None:
     assert request.budget is not None
     assert request.budget.disk is not None
     assert request.budget.disk.absolute == 1_900_000
+
+
+def test_the_palette_knows_screens_and_keys(tmp_path: Path) -> None:
+    async def drive() -> None:
+        async with reopened(ReplayClient.after_a_run(tmp_path), 4) as (app, pilot):
+            await press(pilot, "ctrl+p", *"lock block")
+            await pilot.pause(0.5)
+            await press(pilot, "enter")
+            await until(pilot, app, lambda view: bool(view.draft.locks))
+            assert {lock.pattern for lock in app.view.draft.locks} == {"block.0"}
+            await press(pilot, "ctrl+p", *"go to report")
+            await pilot.pause(0.5)
+            await press(pilot, "enter")
+            await pilot.pause(0.2)
+            assert app.screen.id == "screen-report"
+
+    asyncio.run(drive())
+
+
+def test_a_share_of_one_model_is_no_limit_for_many(tmp_path: Path) -> None:
+    client = ReplayClient(tmp_path)
+
+    async def drive() -> None:
+        async with opened(client) as (app, pilot):
+            await press(pilot, "3", "l", *"60%", "escape", "2", "f")
+            assert "60% is a share of one model" in app.view.sentence
+
+    asyncio.run(drive())
+    assert client.submitted == []
+
+
+def test_the_folder_of_an_earlier_run_opens_it(tmp_path: Path) -> None:
+    write_run(tmp_path / "earlier")
+
+    async def drive() -> None:
+        async with opened(ReplayClient(tmp_path)) as (app, pilot):
+            await press(pilot, "2", "m")
+            app.screen.query_one("#path", Input).value = str(tmp_path / "earlier")
+            await press(pilot, "enter")
+            await until(pilot, app, lambda view: view.records.validation is not None)
+            await press(pilot, "6")
+            assert "75.3 MB of 120 MB" in shown(app)
+            assert dict(app.view.draft.limits)["disk"] == "2.4MB"
+
+    asyncio.run(drive())

@@ -1,6 +1,7 @@
 """Model: the demo that ships, cached hub models or a folder, and what of them would fit before anything is loaded."""
 
 from collections.abc import Iterable
+from pathlib import Path
 from typing import ClassVar
 
 from textual import on
@@ -50,8 +51,9 @@ class ModelScreen(EdgeScreen):
     title_text: ClassVar[str] = "Model"
     help_text: ClassVar[str] = (
         "The model to compress, and the field it is to stay good at. Enter takes the model under the cursor; a folder "
-        "or hub id goes into the field. f asks which small open models fit the device, t what the chosen model would "
-        "need, both from headers alone: nothing is loaded or downloaded for it. Limits of screen 3 count."
+        "or hub id goes into the field, and the folder of an earlier run opens that run. f asks which small open "
+        "models fit the device, t what the chosen model would need, both from headers alone: nothing is loaded or "
+        "downloaded for it. Limits of screen 3 count."
     )
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("f", "fit", "What fits"),
@@ -93,7 +95,9 @@ class ModelScreen(EdgeScreen):
             box.border_title = f"What it would need on {view.plan.device_name}, context {view.plan.context_tokens}"
         elif view.fit is not None:
             table.show(_FIT_COLUMNS, _fit_rows(source(view, "fit"), view.fit, self.looks.marks), is_narrow=is_narrow)
-            box.border_title = f"What fits {view.fit.device_name}, context {view.fit.context_tokens}"
+            room = source(view, "fit").take("budget.memory_bytes", "bytes")
+            within = "" if room.value is None else f" within {room.text}"
+            box.border_title = f"What fits {view.fit.device_name}{within}, context {view.fit.context_tokens}"
         else:
             table.show(_FIT_COLUMNS, [])
             box.border_title = "What fits: press f for the catalogue, t for the chosen model"
@@ -104,8 +108,15 @@ class ModelScreen(EdgeScreen):
 
     @on(Input.Submitted, "#path")
     def _path_given(self, event: Input.Submitted) -> None:
-        if event.value.strip():
-            self._take(event.value.strip())
+        text = event.value.strip()
+        folder = Path(text).expanduser().absolute()
+        if text and (folder / "manifest.json").is_file():
+            self.app_.tell(told.Followed(None, str(folder)))
+            self.app_.say(f"Showing the run {folder.name}; screens 3 to 8 are about it now.")
+            self.focus_main()
+        elif text:
+            self._take(text)
+            self.focus_main()
 
     @on(Input.Changed, "#domain")
     def _domain_given(self, event: Input.Changed) -> None:
@@ -145,6 +156,12 @@ class ModelScreen(EdgeScreen):
     def _fit(self) -> None:
         draft, app = self.app_.view.draft, self.app_
         asked = budget_request(draft)
+        for limit in (asked.memory, asked.latency, asked.disk):
+            if limit is not None and limit.percent_of_dense is not None:
+                raise UsageError(
+                    f"{limit.percent_of_dense:.0%} is a share of one model, and this compares many; give an amount "
+                    "such as 1GB on screen 3."
+                )
         memory, latency, disk = (
             None if limit is None else limit.absolute for limit in (asked.memory, asked.latency, asked.disk)
         )

@@ -47,7 +47,7 @@ class SearchScreen(EdgeScreen):
     title_text: ClassVar[str] = "Search"
     help_text: ClassVar[str] = (
         "The front: recipes that no other one beats in size and loss; the choice is marked. The map shows what the "
-        "recipe under the table's cursor leaves of every block. l locks the site under the map's cursor, k its block; "
+        "recipe under the table's cursor leaves of every block. l locks the site under the map's cursor, b its block; "
         "the front is solved again at once, s writes that search into the run. w explains the choice. c builds the "
         "recipe and exports its bundle."
     )
@@ -55,7 +55,7 @@ class SearchScreen(EdgeScreen):
         Binding("s", "search", "Search"),
         Binding("w", "explain", "Why"),
         Binding("l", "lock_site", "Lock site"),
-        Binding("k", "lock_block", "Lock block"),
+        Binding("b", "lock_block", "Lock block"),
         Binding("c", "export", "Export"),
         Binding("x", "axis", "Axis", show=False),
     ]
@@ -179,7 +179,7 @@ class SearchScreen(EdgeScreen):
         locks = toggled(self.app_.view.draft.locks, name, candidate.recipe)
         self.app_.tell(told.LocksChanged(locks))
         held = [str(lock) for lock in locks if lock.pattern == name]
-        self.app_.say(f"Locked {', '.join(held)}; l or k again unlocks it." if held else f"{name} is free again.")
+        self.app_.say(f"Locked {', '.join(held)}; l or b again unlocks it." if held else f"{name} is free again.")
 
     def _search(self) -> None:
         folder, draft = self.app_.view.run_folder, self.app_.view.draft

@@ -27,7 +27,7 @@ class HeatMap(Static, can_focus=True):
     help_text: ClassVar[str] = (
         "What the recipe leaves of every matrix: columns are blocks, rows are sites. The digit is the width in bits "
         "(F and H are floats of 32 and 16), the shade how much of its parameters stays, x is removed, "
-        "! is locked. Arrows move; l locks or unlocks the site under the cursor, k its whole block, and the front is "
+        "! is locked. Arrows move; l locks or unlocks the site under the cursor, b its whole block, and the front is "
         "solved again."
     )
     BINDINGS: ClassVar[list[BindingType]] = [
