@@ -23,7 +23,7 @@ __all__ = ["ACTIVATIONS", "Norm", "WiredBlock", "WiredDecoder"]
 _Pair = tuple[ir.Value, ir.Value]
 
 ACTIVATIONS = ("silu", "swish", "gelu", "gelu_new", "gelu_fast", "gelu_pytorch_tanh", "relu")
-"""Names in transformers that `_activate` knows; the third to last three are one formula."""
+"""Names in transformers that `_activate` knows; the three with a suffix are one formula."""
 
 
 @dataclass(frozen=True)
@@ -240,7 +240,7 @@ def _columns(table: _Pair) -> int:
 
 
 def _rotates_inside(table: _Pair, head_dim: int) -> bool:
-    """Whether GroupQueryAttention takes a table: its kernel wants a multiple of 8 columns (seen in 1.23 to 1.31)."""
+    """Whether GroupQueryAttention takes a table: its kernel wants a multiple of 8 columns (seen in 1.31)."""
     return _columns(table) % 8 == 0 and head_dim % 16 == 0
 
 
