@@ -18,6 +18,7 @@ from edgeprune.compress.blocks import DropBlocks
 from edgeprune.compress.factorize import FactorSites
 from edgeprune.compress.groups import DropGroups
 from edgeprune.compress.narrow import NarrowChannels
+from edgeprune.compress.outliers import check_outliers
 from edgeprune.compress.passes import Pass, Work, check_shapes, run_passes
 from edgeprune.compress.recover.weights import RecoverWeights
 from edgeprune.compress.refit import RefitOutputs
@@ -73,6 +74,7 @@ def compress_model(
         ModelError: a site's weights or statistics are not finite.
     """
     edit_shapes(loaded.spec, recipe)  # refuses before anything is copied
+    check_outliers(recipe, stats, progress=progress)
     work = Work(
         loaded=_copy(loaded),
         stats=stats,
