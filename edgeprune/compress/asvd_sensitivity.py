@@ -110,4 +110,5 @@ def _loss(loaded: LoadedModel, blocks: Blocks, position: int, hidden: Tensor, wi
     hidden = loaded.adapter.final_norm(loaded.model)(hidden)
     labels = windows[:, 1:].reshape(-1)
     rows = hidden[:, :-1].reshape(len(labels), -1)
-    return head_loss(rows, loaded.adapter.head(loaded.model), labels).nats / len(labels)
+    cap = loaded.adapter.logit_cap(loaded.model)
+    return head_loss(rows, loaded.adapter.head(loaded.model), labels, cap=cap).nats / len(labels)

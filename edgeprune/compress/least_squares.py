@@ -9,7 +9,7 @@ error of tokens it was not fitted to, which their own sums tell without the toke
 
     gain(D) = sum w |e|^2 - sum w |e - D a|^2 = 2 tr(D C^T) - tr(D G D^T)                           (2)
 
-The change is then fitted to all tokens. Where no ridge gains anything there, there is no change. float64.
+The change is then fitted to all tokens. Where no ridge gains anything there, there is no change.
 """
 
 from dataclasses import dataclass
@@ -38,13 +38,16 @@ class Moments:
 
     @classmethod
     def of(cls, inputs: Tensor, errors: Tensor, weights: Tensor) -> "Moments":
-        """Sums over tokens: inputs [tokens, in], errors [tokens, out], weights [tokens] float64."""
-        a = inputs.double()
-        weighted = a * weights[:, None]
+        """Sums over tokens: inputs [tokens, in], errors [tokens, out], weights [tokens] float64.
+
+        Products are of float32 within a batch, as calibration multiplies them, and added up in float64.
+        """
+        a, w = inputs.float(), weights.float()
+        weighted = a * w[:, None]
         return cls(
-            gram=weighted.T @ a,
-            cross=errors.double().T @ weighted,
-            total=weighted.sum(dim=0),
+            gram=(weighted.T @ a).double(),
+            cross=(errors.float().T @ weighted).double(),
+            total=weighted.sum(dim=0, dtype=torch.float64),
             weight=float(weights.sum()),
         )
 

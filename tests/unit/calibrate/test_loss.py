@@ -1,9 +1,12 @@
+from pathlib import Path
+
 import pytest
 import torch
 from torch import nn
 
-from edgeprune.calibrate.loss import cut_windows, head_loss, measure_loss
-from edgeprune.intake.load import LoadedModel
+from edgeprune.calibrate.loss import cut_windows, fused_attention, head_loss, hidden_states, measure_loss
+from edgeprune.intake.load import LoadedModel, load_model
+from tests.tiny_families import FAMILY_CONFIGS, write_tiny
 
 
 def test_windows_are_cut_from_each_document_apart() -> None:
@@ -24,6 +27,18 @@ def test_padding_and_batches_do_not_change_the_loss(name: str, request: pytest.F
     nats, scored = measure_loss(loaded, windows)
     assert scored == 145
     assert nats == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize("family", FAMILY_CONFIGS)
+def test_fused_attention_changes_no_family_and_leaves_nothing_behind(family: str, tmp_path: Path) -> None:
+    loaded = load_model(write_tiny(tmp_path / "model", family))
+    tokens = torch.randint(0, 100, (2, 24), generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        expected = hidden_states(loaded, tokens)
+        with fused_attention(loaded):
+            found = hidden_states(loaded, tokens)
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+    assert loaded.model.config._attn_implementation == "eager"
 
 
 @pytest.mark.parametrize("cap", [None, 1.5])
