@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from edgeprune.tui.widgets.nav_bar import SCREEN_NAMES
-from tests.tui.driving import LARGE, SMALL, normal_svg, press, reopened
+from tests.tui.driving import LARGE, SMALL, normal_svg, press, reopened, until
 from tests.tui.replay import ReplayClient
 
 ARCHIVE = Path(__file__).with_name("snapshots.zip")
@@ -25,9 +25,12 @@ KEYS: dict[str, tuple[str, ...]] = {"search": ("w",), "model": ("f",)}
 async def picture(name: str, size: tuple[int, int], root: Path) -> str:
     async with reopened(ReplayClient.after_a_run(root), SCREEN_NAMES.index(name) + 1, size=size) as (app, pilot):
         await press(pilot, *KEYS.get(name, ()))
-        waited = {"search": lambda: app.view.explanation is None, "model": lambda: app.view.fit is None}
-        while waited.get(name, lambda: False)():
-            await pilot.pause(0.02)
+        # The answer is there, and so is the list of jobs in which its job has ended.
+        await until(pilot, app, lambda view: name != "search" or view.explanation is not None)
+        await until(pilot, app, lambda view: name != "model" or view.fit is not None)
+        await until(
+            pilot, app, lambda view: len(view.jobs) == 1 + (name in KEYS) and all(job.is_over for job in view.jobs)
+        )
         await pilot.pause(0.3)
         return normal_svg(app, root)
 

@@ -94,10 +94,11 @@ class BundleScreen(EdgeScreen):
         shown = self.query_one("#conversation", Conversation)
         parts: list[str | tuple[str, str]] = []
         figures: list[Sourced] = []
+        is_queued = any(job.state == "queued" and isinstance(job.request, GenerateJob) for job in view.jobs)
         for number, turn in enumerate(view.chat):
             parts += [(f"{turn.prompt}\n", "bold")]
             for label, answer in turn.answers:
-                words, speed = _answer(label, answer, number)
+                words, speed = _answer(label, answer, number, is_queued=is_queued)
                 figures += speed
                 tail = f"  ({', '.join(figure.text for figure in speed)})" if speed else ""
                 parts += [(f"  {label:<7}", "$primary"), words, (f"{tail}\n", "$text-muted")]
@@ -175,9 +176,11 @@ def _facts(at: Source) -> list[FigureLine]:
     ]
 
 
-def _answer(label: str, answer: GeneratedText | None, number: int) -> tuple[str, tuple[Sourced, ...]]:
+def _answer(
+    label: str, answer: GeneratedText | None, number: int, *, is_queued: bool
+) -> tuple[str, tuple[Sourced, ...]]:
     if answer is None:
-        return "...", ()
+        return "waits for the job that is running (screen 7)" if is_queued else "...", ()
     at = Source(f"generate ({label}, question {number + 1})", answer)
     speed = (at.take("completion_tokens", "count"), at.take("decode_s", "seconds"))
     return answer.text.strip().replace("\n", " "), speed
