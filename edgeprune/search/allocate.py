@@ -170,7 +170,7 @@ class Allocator:
             return rows, self._loss + tie, frozenset()
         if objective == "memory":
             reference = self._floor or MEMORY_REFERENCE_BYTES
-            return [*rows, *self._memory_rows(reference, reference, name="objective")], tie, frozenset({"objective"})
+            return [*rows, *self._memory_rows(self._floor, reference, name="objective")], tie, frozenset({"objective"})
         loss_scale = TIE_NATS / max(1e-12, self._largest_total(self._loss))
         return rows, self._time(limits.cached_fraction) / self._slowest_s + self._loss * loss_scale, frozenset()
 

@@ -40,7 +40,7 @@ WORK_LIMIT = 800_000
 EXACT_FACTOR = 3
 """How much more where no gap is to be left."""
 MISSED_DIVISOR = 2
-"""How much less where it is only asked by how much limits are missed."""
+"""How much less where a common slack is made least: by how much limits are missed, or the memory."""
 RELAXATION_WORK = 30_000
 """What a relaxation counts as, which takes about as long as that many partial allocations."""
 WITHIN = 1e-9

@@ -10,6 +10,7 @@ from edgeprune.predict.cost import CostModel
 from edgeprune.predict.quality import QualityModel
 from edgeprune.schema.budget import Budget, Objective
 from edgeprune.schema.device import DeviceProfile
+from edgeprune.search import allocate
 from edgeprune.search.allocate import RELATIVE_GAP, Allocator
 from edgeprune.search.branches import WORK_LIMIT, Solving
 from edgeprune.search.choose import choose
@@ -80,3 +81,19 @@ def test_a_limit_that_no_recipe_can_exceed_is_no_row() -> None:
     limits = Limits(memory_bytes=1e12, disk_bytes=1e12, first_token_s=1e6, latency_s=1e-3, cached_fraction=1.0)
     names = [row.name for row in allocator.program(limits, "loss")[1]]
     assert set(names) <= {"latency"}
+
+
+def test_memory_is_made_least_also_where_no_floor_is_known_and_little_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(allocate, "MEMORY_REFERENCE_BYTES", 1e8)  # many times what any recipe takes
+    problem = small_problem(0, Budget(max_loss=0.2, objective="memory"))
+    space = build_space(problem)
+    limits = Limits(loss_nats=0.2 * problem.quality_model.dense_loss_nats)
+    answers = [Allocator(space, floor_bytes=floor, seed=0).least_memory(limits) for floor in (None, 60_000_000)]
+    peaks = []
+    for answer in answers:
+        assert answer is not None
+        prices = [space.fixed, *(column.price for column in answer.taken if column.price is not None)]
+        peaks.append(
+            max(sum(price.loading_high_bytes for price in prices), sum(price.running_high_bytes for price in prices))
+        )
+    assert peaks[0] == pytest.approx(peaks[1], rel=1e-2)
