@@ -8,7 +8,7 @@ import pytest
 from edgeprune.errors import UsageError
 from edgeprune.pipeline.recipe_file import parse_recipe, read_recipe_file, recipe_toml, write_recipe_file
 from edgeprune.pipeline.toml_lines import line_of
-from edgeprune.schema.recipe import KeepChannels, KeepTokens, Recipe, SiteEdit
+from edgeprune.schema.recipe import KeepChannels, KeepGroups, KeepTokens, Recipe, SiteEdit
 from tests.unit.search.builders import make_spec
 
 SPEC = make_spec(blocks=3)
@@ -40,6 +40,14 @@ def line_with(text: str, piece: str) -> int:
         RECIPE,
         Recipe(model_hash=SPEC.model_hash, context_tokens=72, technique='a "b" \\ \x7f é\n'),
         Recipe(model_hash=SPEC.model_hash, context_tokens=72, drop_attention=(0, 2), drop_mlp=(1,), refit=True),
+        Recipe(
+            model_hash=SPEC.model_hash,
+            context_tokens=72,
+            keep_groups=(
+                KeepGroups(block=0, kept_count=1, criterion="flap"),
+                KeepGroups(block=1, kept_count=1, criterion="wanda", compensate=False),
+            ),
+        ),
         Recipe(model_hash=SPEC.model_hash, context_tokens=72, kv_bits=8, rounding="gptq"),
         Recipe(
             model_hash=SPEC.model_hash,
