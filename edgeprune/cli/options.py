@@ -99,7 +99,7 @@ form_options = _stacked(
     click.option(
         "--rounding",
         type=click.Choice(["gptq", "nearest"]),
-        default="nearest",
+        default="gptq",
         show_default=True,
         help="How weights become integers: gptq weighs errors by the calibration text.",
     ),

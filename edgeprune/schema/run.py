@@ -62,7 +62,7 @@ class RunRequest(Record, frozen=True, kw_only=True):
     """Training of what the search chooses; None trains nothing."""
     kv_bits: Literal[8, 32] = 32
     """Bits of a cached key or value in what the search chooses."""
-    rounding: RoundingMethod = "nearest"
+    rounding: RoundingMethod = "gptq"
     """How the weights of what the search chooses become integers, and those of the bundles it is compared with."""
     uniform_kv: bool = False
     """Keep to what optimum's ORTModelForCausalLM loads: no key-value groups leave."""
