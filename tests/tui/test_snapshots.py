@@ -32,7 +32,11 @@ async def picture(name: str, size: tuple[int, int], root: Path) -> str:
             pilot, app, lambda view: len(view.jobs) == 1 + (name in KEYS) and all(job.is_over for job in view.jobs)
         )
         await pilot.pause(0.3)
-        return normal_svg(app, root)
+        svg, before = normal_svg(app, root), ""
+        while svg != before:  # a busy machine lays out a table's scrollbar a moment after its rows
+            await pilot.pause(0.5)
+            svg, before = normal_svg(app, root), svg
+        return svg
 
 
 def stored() -> dict[str, str]:
