@@ -1,4 +1,4 @@
-"""`JobQueue`: one job after another, each in a child process, everything that happens in the journal.
+"""`JobQueue`: in each lane one job after another, each in a child process, everything that happens in the journal.
 
 Each running job has a thread that starts the child, sleeps until the child has told something or is gone, and takes in
 what it told. The thread lives as long as the child, which dies with it. Nothing here looks again and again.
@@ -21,6 +21,7 @@ from msgspec.structs import replace
 from edgeprune.artifacts import read_record
 from edgeprune.errors import DeviceError, EdgePruneError, ExitCode, UsageError, describe
 from edgeprune.jobs.folder import Ending, JobFolder
+from edgeprune.jobs.lanes import LANES, Lane
 from edgeprune.jobs.lines import EventLine, read_lines
 from edgeprune.jobs.outcome import outcome_of
 from edgeprune.jobs.paths import check_request
@@ -52,7 +53,8 @@ class BusyError(UsageError):
 class _Running:
     """A job that a thread works on."""
 
-    def __init__(self) -> None:
+    def __init__(self, lane: Lane) -> None:
+        self.lane = lane
         self.process: subprocess.Popen[bytes] | None = None
         self.is_cancelled = False
         self.killer: threading.Timer | None = None
@@ -77,7 +79,7 @@ class JobQueue:
             store: the journal.
             folder: where the jobs' own folders are.
             runs: where runs go whose request names no folder.
-            concurrency: jobs at a time; they share the cores.
+            concurrency: jobs of one lane at a time; they share the cores.
             clock: seconds since the epoch.
             child_module: its main does the work.
         """
@@ -240,22 +242,29 @@ class JobQueue:
         """Start what may start."""
         try:
             with self._changed:
-                while not self._is_closing and len(self._running) < self._concurrency:
-                    job = self.store.next_queued()
-                    if job is None:
-                        return
-                    # What an earlier attempt left must not be taken for this one's.
-                    folder = self.folder_of(job.id)
-                    folder.ending.unlink(missing_ok=True)
-                    folder.result.unlink(missing_ok=True)
-                    self._change(job.id, "running")
-                    self._running[job.id] = _Running()
-                    threading.Thread(target=self._work, args=(job,), name=f"job {job.id}", daemon=True).start()
+                for lane in LANES:
+                    while not self._is_closing and self._count(lane) < self._concurrency:
+                        job = self.store.next_queued(lane)
+                        if job is None:
+                            break
+                        self._start(job, lane)
         except (EdgePruneError, OSError) as error:
             _log.warning("the queue waits: %s", error)
             retry = threading.Timer(_RETRY_S, self._kick)
             retry.daemon = True
             retry.start()
+
+    def _count(self, lane: Lane) -> int:
+        return sum(entry.lane == lane for entry in self._running.values())
+
+    def _start(self, job: Job, lane: Lane) -> None:
+        # What an earlier attempt left must not be taken for this one's.
+        folder = self.folder_of(job.id)
+        folder.ending.unlink(missing_ok=True)
+        folder.result.unlink(missing_ok=True)
+        self._change(job.id, "running")
+        self._running[job.id] = _Running(lane)
+        threading.Thread(target=self._work, args=(job,), name=f"job {job.id}", daemon=True).start()
 
     def _work(self, job: Job) -> None:
         entry = self._running[job.id]

@@ -15,6 +15,7 @@ from typing import Any
 import msgspec
 
 from edgeprune.errors import DeviceError, UsageError
+from edgeprune.jobs.lanes import Lane, lane_of
 from edgeprune.jobs.lines import Lines
 from edgeprune.jobs.states import check_transition
 from edgeprune.schema.jobs import Job, JobEvent, JobRequest, JobState, StateChange, decode_job_event, encode_job_event
@@ -177,13 +178,11 @@ class JobStore:
             rows = self._connection.execute(f"SELECT {_COLUMNS} FROM jobs ORDER BY number").fetchall()
         return [self._read(row) for row in rows]
 
-    def next_queued(self) -> Job | None:
-        """The job whose turn it is."""
+    def next_queued(self, lane: Lane) -> Job | None:
+        """The job whose turn it is in that lane."""
         with self._translated(), self._lock:
-            row = self._connection.execute(
-                f"SELECT {_COLUMNS} FROM jobs WHERE state = 'queued' ORDER BY position LIMIT 1"
-            ).fetchone()
-        return None if row is None else self._read(row)
+            rows = self._connection.execute(f"SELECT {_COLUMNS} FROM jobs WHERE state = 'queued' ORDER BY position")
+            return next((job for job in map(self._read, rows) if lane_of(job.request) == lane), None)
 
     def count(self, *states: JobState) -> int:
         """Jobs in these states."""

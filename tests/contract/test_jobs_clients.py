@@ -112,3 +112,12 @@ def test_jobs_are_listed_in_the_order_they_came(client: JobsClient) -> None:
     for job_id in made:
         client.cancel(job_id) if client.job(job_id).state == "queued" else list(client.events(job_id))
     assert [job.id for job in client.jobs()] == made == sorted(made)
+
+
+def test_a_question_is_answered_while_work_runs(client: JobsClient) -> None:
+    work = client.submit(ProfileJob())
+    question = client.submit(DoctorJob())
+    assert states(client, question.id) == ["queued", "running", "succeeded"]
+    assert client.job(work.id).state == "running"
+    client.cancel(work.id)
+    assert states(client, work.id)[-1] == "cancelled"

@@ -180,7 +180,7 @@ def _answer(
     label: str, answer: GeneratedText | None, number: int, *, is_queued: bool
 ) -> tuple[str, tuple[Sourced, ...]]:
     if answer is None:
-        return "waits for the job that is running (screen 7)" if is_queued else "...", ()
+        return "waits for its turn (screen 7)" if is_queued else "...", ()
     at = Source(f"generate ({label}, question {number + 1})", answer)
     speed = (at.take("completion_tokens", "count"), at.take("decode_s", "seconds"))
     return answer.text.strip().replace("\n", " "), speed

@@ -35,10 +35,23 @@ def test_the_queue_keeps_its_order_and_a_resumed_job_goes_to_its_end(store: JobS
     store.change(first.id, "cancelled", now_s=4.0)
     store.change(first.id, "queued", now_s=5.0)
     order = []
-    while (job := store.next_queued()) is not None:
+    while (job := store.next_queued("answer")) is not None:
         order.append(job.id)
         store.change(job.id, "running", now_s=6.0)
     assert order == [second.id, third.id, first.id]
+
+
+def test_a_question_does_not_wait_for_work_and_work_not_for_a_question(store: JobStore) -> None:
+    work, more_work = (store.add(RunJob(output=name), now_s=1.0) for name in "ab")
+    question = store.add(DoctorJob(), now_s=2.0)
+    found = store.next_queued("answer"), store.next_queued("work")
+    assert [job and job.id for job in found] == [question.id, work.id]
+    store.change(question.id, "running", now_s=3.0)
+    store.change(work.id, "running", now_s=3.0)
+    assert store.next_queued("answer") is None
+    left = store.next_queued("work")
+    assert left is not None
+    assert left.id == more_work.id
 
 
 def test_a_reopened_journal_knows_everything(tmp_path: Path, store: JobStore) -> None:
