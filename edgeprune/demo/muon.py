@@ -22,12 +22,12 @@ class Muon:
     Args:
         weights: parameters of shape [out, in].
         rate: step length; a step moves every weight by about `rate` * 0.2 root mean square.
-        momentum: share of the running gradient kept per step (Nesterov).
         decay: share of the weight taken off per unit of `rate`.
+        momentum: share of the running gradient kept per step (Nesterov).
     """
 
     def __init__(
-        self, weights: Iterable[torch.nn.Parameter], *, rate: float, momentum: float = 0.95, decay: float = 0.05
+        self, weights: Iterable[torch.nn.Parameter], *, rate: float, decay: float, momentum: float = 0.95
     ) -> None:
         self.rate = rate
         self._momentum, self._decay = momentum, decay

@@ -7,7 +7,8 @@ wide, FFN 2,048, 32,000 tokens, 4 of 12 KV heads). Devices: this machine with ev
 as `--emulate cores=1` has it); and one thread on all cores (the lab model only). Nothing in the predictor was fitted
 on the latter two. Each recipe is built and exported; then the device is profiled, all bundles are measured in fresh
 processes in turns, and the device is profiled again. Predictions come from config and recipe alone; that of time is
-the mean of both profiles. Prints a table and writes JSON.
+the mean of both profiles. The lab model's tokens are trimmed in the order of its calibration, whose scores tell how
+large the tokenizer then is. Prints a table and writes JSON.
 """
 
 import argparse
@@ -39,8 +40,10 @@ from edgeprune.schema.estimate import Estimate  # noqa: E402
 from edgeprune.schema.events import NullProgress  # noqa: E402
 from edgeprune.schema.model import MLP_ROLES, ModelSpec  # noqa: E402
 from edgeprune.schema.recipe import KeepChannels, KeepTokens, Recipe, SiteEdit  # noqa: E402
+from edgeprune.schema.scores import Scores  # noqa: E402
 from edgeprune.search.baselines import plain_recipe  # noqa: E402
 from edgeprune.validate.run import validate_bundles  # noqa: E402
+from tests.bench.search_lab import CONTEXT_TOKENS, Lab, open_lab  # noqa: E402
 from tests.tiny import write_tiny_llama  # noqa: E402
 
 LIMITS = {"disk": 0.005, "peak memory": 0.05, "model memory": 0.10, "per token": 0.20}
@@ -180,14 +183,14 @@ class Built(NamedTuple):
     recipe: Recipe
 
 
-def build(name: str, folder: Path, context: int, scratch: Path) -> dict[str, Built]:
+def build(name: str, folder: Path, context: int, scratch: Path, lab: Lab | None) -> dict[str, Built]:
     """Every recipe exported, by the label it is measured under."""
     spec = read_spec(folder)
     workload = Workload(context_tokens=context)
     loaded = load_model(folder)
     generator = torch.Generator().manual_seed(0)
     tokens = torch.randint(0, min(500, spec.vocab_size), (2, min(context, 256)), generator=generator, dtype=torch.int32)
-    stats = capture(loaded, tokens)
+    stats = capture(loaded, tokens) if lab is None else lab.stats
     built: dict[str, Built] = {}
     for number, (title, recipe) in enumerate(recipes(spec, context).items()):
         label = f"recipe{number}" if number else "recipe"  # validation judges the bundle called `recipe`
@@ -210,7 +213,7 @@ def build(name: str, folder: Path, context: int, scratch: Path) -> dict[str, Bui
 
 
 def measure(
-    name: str, folder: Path, context: int, built: dict[str, Built], device: Device, scratch: Path
+    name: str, folder: Path, context: int, built: dict[str, Built], device: Device, scratch: Path, scores: Scores | None
 ) -> list[dict[str, object]]:
     """One row for each recipe and quantity on one device."""
     spec, workload = read_spec(folder), Workload(context_tokens=context)
@@ -227,7 +230,7 @@ def measure(
         emulation=device.emulation,
         progress=NullProgress(),
     )
-    models = [CostModel(one, spec, workload) for one in (before, profile(spec, device, scratch))]
+    models = [CostModel(one, spec, workload, scores=scores) for one in (before, profile(spec, device, scratch))]
     rows: list[dict[str, object]] = []
     for found in report.measurements:
         title, _, recipe = built[found.label]
@@ -307,10 +310,12 @@ def main() -> int:
         if options.model in ("random", "all"):
             models["random"] = random_llama(scratch / "random-llama")
         for title, folder in models.items():
-            built = build(title, folder, 256, scratch)
+            scored = open_lab(quick=False) if title == "lab" else None
+            built = build(title, folder, CONTEXT_TOKENS, scratch, scored)
+            scores = None if scored is None else scored.scores
             for device in devices:
                 if title == "lab" or device.thread_count is None:
-                    rows += measure(title, folder, 256, built, device, scratch)
+                    rows += measure(title, folder, CONTEXT_TOKENS, built, device, scratch, scores)
     options.output.parent.mkdir(parents=True, exist_ok=True)
     options.output.write_text(json.dumps(rows, indent=1))
     return 1 if judge(rows) or not rows else 0

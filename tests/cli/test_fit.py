@@ -67,7 +67,7 @@ def test_nothing_that_fits_is_exit_1_and_says_what_the_least_is(cli: Cli) -> Non
     answer = cli("fit", *BOARD, "--memory", "70MB")
     assert answer.code == 1
     assert "Nothing is known to fit" in answer.out
-    assert "distilgpt2 at int4" in answer.out
+    assert "pythia-70m at int4" in answer.out
     assert cli("fit", "gpt2", *BOARD, "--latency", "1us").code == 1
     assert cli("fit", "gpt2", *BOARD, "--first-token", "10s").code == 1  # unknown is not met
 

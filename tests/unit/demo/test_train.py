@@ -53,11 +53,16 @@ def test_untrained_network_scores_like_chance(tokenizer: Tokenizer) -> None:
     assert accuracy["frequent"] < 0.6
 
 
+def test_the_cycle_without_decay_takes_two_fifteenths() -> None:
+    assert train.cycle_lengths(train.DEFAULT_STEPS) == (1300, 200)
+    assert train.cycle_lengths(3) == (3, 0)
+
+
 def test_equal_seeds_train_to_equal_weights(tokenizer: Tokenizer) -> None:
     def trained() -> torch.Tensor:
         network = build_network(network_config(1024, num_blocks=1, hidden_size=64, ffn_size=64), seed=5)
         batches = training_windows(tokenizer, World(0).training_documents(), batch_size=2, window_tokens=32)
-        train.fit(network, batches, steps=3)
+        train.fit(network, batches, steps=9)
         return network.model.layers[0].mlp.down_proj.weight.detach()
 
     assert torch.equal(trained(), trained())
