@@ -96,7 +96,8 @@ def test_a_terminals_ctrl_c_is_one_interruption(tmp_path: Path) -> None:
 
 
 def test_a_verb_works_in_a_child_and_a_front_verb_does_not() -> None:
+    before = set(psutil.Process().children())  # such as a resource tracker of an earlier test
     done = subprocess.run([sys.executable, "-m", "edgeprune", "doctor", "--json"], capture_output=True, text=True)
     assert done.returncode in (0, 4)
     assert done.stdout.startswith("{")
-    assert psutil.Process().children() == []
+    assert set(psutil.Process().children()) <= before
