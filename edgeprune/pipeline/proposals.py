@@ -2,11 +2,14 @@
 
 import math
 
+from msgspec.structs import replace
+
 from edgeprune.pipeline.building import Building, is_allowed, is_built, loss_of
 from edgeprune.pipeline.evaluations import edits_hash
 from edgeprune.schema.budget import Budget
 from edgeprune.schema.candidate import Candidate, SearchResult
 from edgeprune.search.objective import objective_of
+from edgeprune.search.quantities import predicted_verdict
 
 __all__ = ["near_ties", "proposals"]
 
@@ -24,7 +27,11 @@ FAMILY_GROUPS = (
 
 
 def proposals(state: Building, result: SearchResult, scale: float) -> list[Candidate]:
-    """Recipes worth building that were not: the choice, then variants and neighbours, least loss first."""
+    """Recipes worth building that were not: the choice, then variants and neighbours, least loss first.
+
+    In the first round the plain integer recipes come right after the choice: nobody wants a recipe that is worse than
+    one of them, and what they are measured to lose corrects the scores of their kernels.
+    """
     chosen = result.chosen
     if chosen is None:
         # The limits on quality may only be predicted to be broken; what the other limits allow tells.
@@ -41,7 +48,7 @@ def proposals(state: Building, result: SearchResult, scale: float) -> list[Candi
     bound = LARGEST_RATIO * max(chosen.loss_increase_nats, 1e-3)
     others = sorted((entry for entry in others if entry.loss_increase_nats <= bound), key=loss_of)
     fresh: dict[str, Candidate] = {}
-    for entry in [chosen, *others]:
+    for entry in [chosen, *([] if state.built else _plain(result)), *others]:
         key = edits_hash(entry.recipe)
         if key not in state.built:
             fresh.setdefault(key, entry)
@@ -68,6 +75,15 @@ def near_ties(state: Building, budget: Budget, scale: float) -> list[Candidate]:
         if not is_built(state, entry):
             found.append(entry)
     return sorted(found, key=loss_of)
+
+
+def _plain(result: SearchResult) -> list[Candidate]:
+    """Plain integer recipes that break no limit but, perhaps, one on quality; they know no locks."""
+    if result.locks:
+        return []
+    budget = replace(result.budget, max_loss=None, max_general_loss=None, min_accuracy=None)
+    plain = [entry for entry in result.baselines if entry.label in ("int8", "int4")]
+    return [entry for entry in plain if predicted_verdict(entry, budget) != "not_met"]
 
 
 def _neighbours(result: SearchResult, chosen: Candidate) -> list[Candidate]:
