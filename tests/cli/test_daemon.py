@@ -21,13 +21,16 @@ from edgeprune.jobs.client import DaemonClient, connect, find_daemon
 from edgeprune.jobs.places import RUNTIME_VARIABLE, Places
 from edgeprune.jobs.store import JOURNAL_VERSION
 from edgeprune.schema.events import Event
-from edgeprune.schema.jobs import DoctorJob, ProfileJob, SearchJob, StateChange
+from edgeprune.schema.jobs import DemoJob, DoctorJob, ProfileJob, SearchJob, StateChange
 from tests.cli.conftest import Cli
 from tests.cli.daemon_process import check_history, daemon_places, is_alive, kill_daemon, wait_for
 
 pytestmark = pytest.mark.slow
 
 IDLE_BYTES = 45_000_000
+
+QUICK = DemoJob(validates=False)
+"""Waits for other work, unlike what only answers a question, and is done in a second or two."""
 
 
 @pytest.fixture
@@ -123,7 +126,7 @@ def test_ctrl_c_lets_go_of_a_job_that_goes_on(places: Places, client: DaemonClie
 
 
 def test_a_queued_job_is_cancelled_without_having_run(places: Places, client: DaemonClient) -> None:
-    first, second, third = client.submit(ProfileJob()), client.submit(DoctorJob()), client.submit(DoctorJob())
+    first, second, third = client.submit(ProfileJob()), client.submit(QUICK), client.submit(QUICK)
     assert client.cancel(second.id).state == "cancelled"
     client.cancel(first.id)
     assert list(client.events(third.id))[-1].event.state == "succeeded"  # type: ignore[union-attr]
@@ -134,7 +137,7 @@ def test_a_queued_job_is_cancelled_without_having_run(places: Places, client: Da
 
 
 def test_a_killed_daemon_comes_back_with_everything_it_was_told(places: Places, client: DaemonClient) -> None:
-    job, waiting = client.submit(ProfileJob()), client.submit(DoctorJob())
+    job, waiting = client.submit(ProfileJob()), client.submit(QUICK)
     wait_for(lambda: client.job(job.id).stage == "profile", "the job works")
     child = int((places.jobs / job.id / "lock").read_text())
     kill_daemon(places)
