@@ -17,16 +17,16 @@ import torch
 from torch import Tensor, nn
 
 from edgeprune.calibrate.loss import head_loss
+from edgeprune.calibrate.one_thread import one_thread
 from edgeprune.calibrate.statistics import CalibrationStats, input_key
 from edgeprune.compress.asvd import factor_asvd
-from edgeprune.compress.factor_site import one_thread
 from edgeprune.compress.factored import FactoredLinear
 from edgeprune.compress.recover.streams import Blocks
 from edgeprune.intake.load import LoadedModel
 from edgeprune.schema.events import Event, Progress
 from edgeprune.schema.model import SiteSpec
 
-__all__ = ["SHARES", "rank_at", "sensitivities", "shares_below"]
+__all__ = ["SHARES", "measured_windows", "rank_at", "sensitivities", "shares_below"]
 
 SHARES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 """Of a site's parameters that two factors keep."""
@@ -39,6 +39,11 @@ def rank_at(site: SiteSpec, share: float) -> int:
     return max(1, int(share * site.in_features * site.out_features / (site.in_features + site.out_features)))
 
 
+def measured_windows(stats: CalibrationStats) -> Tensor:
+    """[n, seq] int64: the windows that each pair is measured on."""
+    return stats.tokens[: max(1, _TOKENS // stats.tokens.shape[1])].long()
+
+
 @torch.no_grad()
 def sensitivities(loaded: LoadedModel, stats: CalibrationStats, *, progress: Progress) -> dict[str, tuple[float, ...]]:
     """By site, the loss at each of `SHARES` of it alone, in nats per token of calibration text.
@@ -48,7 +53,7 @@ def sensitivities(loaded: LoadedModel, stats: CalibrationStats, *, progress: Pro
         stats: of its calibration, with the magnitudes of the sites' inputs.
         progress: told after each block.
     """
-    windows = stats.tokens[: max(1, _TOKENS // stats.tokens.shape[1])].long()
+    windows = measured_windows(stats)
     blocks = Blocks(loaded, windows)
     hidden = blocks.inputs(windows)
     found: dict[str, tuple[float, ...]] = {}

@@ -10,6 +10,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import platformdirs
+
 from edgeprune.artifacts import RunFolder, write_arrays, write_record
 from edgeprune.errors import UsageError
 from edgeprune.pipeline.recovery import plan_recipe
@@ -105,6 +107,7 @@ def compress_single(
             progress=progress,
             compensate=compensate,
             repair_rank=repair_rank,
+            cache=Path(platformdirs.user_cache_dir("edgeprune")) / "measured",
         )
         if recovery is not None:
             recipe = plan_recipe(dense, recipe, result.stats, recovery, texts=folder.texts, progress=progress)
@@ -135,6 +138,7 @@ def single_recipe(
     progress: Progress,
     compensate: bool = True,
     repair_rank: int | None = None,
+    cache: Path | None = None,
 ) -> Recipe:
     """The recipe of a technique at a kept fraction.
 
@@ -150,6 +154,7 @@ def single_recipe(
         progress: told all along.
         compensate: False slices channels and does no more; for techniques that slice them.
         repair_rank: of the operators in the place of dropped blocks, None for nothing; for techniques that drop them.
+        cache: folder where what a technique measures for every fraction is kept; None takes the calibration's.
 
     Raises:
         UsageError: an unknown technique, or a fraction it cannot reach.
@@ -182,6 +187,7 @@ def single_recipe(
         seed=seed,
         compensate=compensate,
         repair_rank=repair_rank,
+        cache=cache or folder.root,
         stats=result.stats,
         loaded=dense,
         select=selection_of(dense, folder, context_tokens=context_tokens, progress=progress),

@@ -8,7 +8,8 @@ from collections.abc import Mapping
 
 from msgspec.structs import replace
 
-from edgeprune.compress.asvd_sensitivity import SHARES, rank_at, sensitivities, shares_below
+from edgeprune.compress.asvd_cache import known_sensitivities
+from edgeprune.compress.asvd_sensitivity import SHARES, rank_at, shares_below
 from edgeprune.compress.techniques.request import TOLERANCE, Request, needed, size, unreachable
 from edgeprune.errors import UsageError
 from edgeprune.schema.recipe import Recipe, SiteEdit
@@ -36,7 +37,7 @@ def plan(request: Request) -> Recipe:
     stats = needed(request, request.stats, "the statistics of its calibration")
     if not stats.mean_absolute:
         raise UsageError("asvd needs the magnitudes of the sites' inputs; calibrate this model again.")
-    return threshold_recipe(request, sensitivities(loaded, stats, progress=request.progress))
+    return threshold_recipe(request, known_sensitivities(loaded, stats, request.cache, progress=request.progress))
 
 
 def threshold_recipe(request: Request, losses: Mapping[str, tuple[float, ...]]) -> Recipe:

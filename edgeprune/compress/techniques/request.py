@@ -6,6 +6,7 @@ for them with `needed`.
 """
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
@@ -66,6 +67,8 @@ class Request:
     """Rank of the operators in the place of dropped blocks; None puts nothing there, as published."""
     compensate: bool = True
     """Whether channels that stay take over from those that leave, where the technique does not say."""
+    cache: Path | None = None
+    """Folder where measurements that hold for every target are kept; None makes them each time."""
     progress: Progress = field(default_factory=NullProgress)
     """Told of every measurement."""
 

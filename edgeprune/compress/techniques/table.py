@@ -6,6 +6,7 @@ kernel stays fp32, so the fraction is one of parameters and of bytes alike.
 """
 
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import get_args
 
 from edgeprune.calibrate.selection import Selection
@@ -79,13 +80,15 @@ def technique_recipe(
     stats: CalibrationStats | None = None,
     loaded: LoadedModel | None = None,
     select: Selection | None = None,
+    cache: Path | None = None,
     progress: Progress | None = None,
 ) -> Recipe:
     """The recipe of one technique nearest to the kept fraction.
 
     `stats`, `loaded` and `select` are for techniques that measure; those that read scores alone do without.
     `compensate` is for those that slice channels: whether what stays makes up for what leaves. `repair_rank` is for
-    those that drop blocks: the rank of what is put in their place.
+    those that drop blocks: the rank of what is put in their place. In the folder `cache` measurements that hold
+    for every fraction are kept.
 
     Raises:
         UsageError: an unknown technique, a fraction outside (0, 1] or out of the technique's reach, or scores without
@@ -106,6 +109,7 @@ def technique_recipe(
         select=select,
         compensate=compensate,
         repair_rank=repair_rank,
+        cache=cache,
         progress=progress or NullProgress(),
     )
     return plan(request)

@@ -14,6 +14,7 @@ from edgeprune.calibrate.documents import read_documents
 from edgeprune.calibrate.loss import measure_loss
 from edgeprune.calibrate.rank_scores import lowrank_losses
 from edgeprune.calibrate.site_weights import output_error, site_weights
+from edgeprune.compress import asvd_cache
 from edgeprune.compress.apply import compress_model
 from edgeprune.compress.asvd import factor_asvd
 from edgeprune.compress.asvd_sensitivity import SHARES, rank_at, sensitivities, shares_below
@@ -186,10 +187,43 @@ def test_the_technique_measures_and_refuses_what_it_cannot_reach(tiny_llama: Tin
         _recipe(tiny_llama, "asvd", 0.8)
 
 
+def test_measurements_are_made_once_for_every_size(
+    tiny_llama: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loaded, stats = tiny_llama
+    first = _recipe(tiny_llama, "asvd", 0.8, is_measured=True, cache=tmp_path)
+    (kept,) = tmp_path.iterdir()
+
+    def refuse(*arguments: object, **options: object) -> None:
+        raise AssertionError("measured again")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(asvd_cache, "sensitivities", refuse)
+        assert _recipe(tiny_llama, "asvd", 0.8, is_measured=True, cache=tmp_path) == first
+        smaller = _recipe(tiny_llama, "asvd", 0.6, is_measured=True, cache=tmp_path)
+        assert smaller == _recipe(tiny_llama, "asvd", 0.6, is_measured=True, cache=tmp_path)
+        assert len(smaller.sites) > len(first.sites)
+        # Another text is another measurement.
+        other = replace(stats, tokens=stats.tokens.flip(1).contiguous())
+        with pytest.raises(AssertionError, match="measured again"):
+            asvd_cache.known_sensitivities(loaded, other, tmp_path, progress=NullProgress())
+        kept.write_bytes(kept.read_bytes()[:100])
+        with pytest.raises(AssertionError, match="measured again"):
+            _recipe(tiny_llama, "asvd", 0.8, is_measured=True, cache=tmp_path)
+
+
+def test_a_cache_that_cannot_be_written_costs_the_measurement_alone(tiny_llama: Tiny, tmp_path: Path) -> None:
+    occupied = tmp_path / "file"
+    occupied.write_text("no folder")
+    expected = _recipe(tiny_llama, "asvd", 0.8, is_measured=True)
+    assert _recipe(tiny_llama, "asvd", 0.8, is_measured=True, cache=occupied) == expected
+    assert occupied.read_text() == "no folder"
+
+
 NO_SCORES = Scores(model_hash="", seed=0, calibration=NO_SUMMARY, dense_losses=(), kernels=("fp32",), rank_methods=())
 
 
-def _recipe(tiny: Tiny, technique: str, kept: float, *, is_measured: bool = False) -> Recipe:
+def _recipe(tiny: Tiny, technique: str, kept: float, *, is_measured: bool = False, cache: Path | None = None) -> Recipe:
     """Neither technique reads scores."""
     loaded, stats = tiny if is_measured else (None, None)
     return technique_recipe(
@@ -201,6 +235,7 @@ def _recipe(tiny: Tiny, technique: str, kept: float, *, is_measured: bool = Fals
         context_tokens=32,
         loaded=loaded,
         stats=stats,
+        cache=cache,
     )
 
 
