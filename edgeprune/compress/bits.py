@@ -19,11 +19,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from edgeprune.calibrate.gptq import gptq
+from edgeprune.calibrate.nearest import rounded
 from edgeprune.calibrate.statistics import input_key
 from edgeprune.compress.block_stream import BlockStream
 from edgeprune.compress.factored import FactoredLinear
-from edgeprune.compress.gptq import gptq
-from edgeprune.compress.nearest import rounded
 from edgeprune.compress.passes import Work, check_finite, linear
 from edgeprune.schema.kernel import FLOAT32, parse_kernel
 from edgeprune.schema.model import BlockSpec

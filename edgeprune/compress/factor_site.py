@@ -1,17 +1,12 @@
 """`factor_site`: the two factors of one site, whoever asks, with the same bits wherever it is done.
 
-LAPACK splits its work by the number of threads, which changes the last bits of what it returns; so factoring always
-runs on one thread, and workers, not threads, make it faster. Two machines with one build of torch then agree.
+Factoring always runs on one thread, and workers, not threads, make it faster.
 """
 
-import contextlib
-import functools
-from collections.abc import Iterator
-
 import torch
-from threadpoolctl import ThreadpoolController
 from torch import Tensor
 
+from edgeprune.calibrate.one_thread import one_thread
 from edgeprune.calibrate.statistics import CalibrationStats
 from edgeprune.compress.asvd import factor_asvd
 from edgeprune.compress.fit_rounded import fit_rounded
@@ -24,25 +19,7 @@ from edgeprune.errors import ModelError
 from edgeprune.schema.kernel import FLOAT32, parse_kernel
 from edgeprune.schema.recipe import SiteEdit
 
-__all__ = ["factor_site", "fitting_output_gram", "one_thread"]
-
-
-@contextlib.contextmanager
-def one_thread() -> Iterator[None]:
-    """Torch, and the BLAS that numpy and scipy come with, on one thread while the block runs."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        with _libraries().limit(limits=1, user_api="blas"):
-            yield
-    finally:
-        torch.set_num_threads(before)
-
-
-@functools.cache
-def _libraries() -> ThreadpoolController:
-    """Those loaded by now; looking for them takes longer than a small site."""
-    return ThreadpoolController()
+__all__ = ["factor_site", "fitting_output_gram"]
 
 
 def fitting_output_gram(stats: CalibrationStats, name: str, out_features: int) -> Tensor | None:

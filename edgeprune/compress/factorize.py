@@ -15,9 +15,10 @@ from dataclasses import dataclass
 from msgspec.structs import replace
 from torch import nn
 
+from edgeprune.calibrate.one_thread import one_thread
 from edgeprune.calibrate.statistics import CalibrationStats, input_key
 from edgeprune.compress.factor_blocks import Sites, factor_blocks, is_worth_sharing
-from edgeprune.compress.factor_site import factor_site, fitting_output_gram, one_thread
+from edgeprune.compress.factor_site import factor_site, fitting_output_gram
 from edgeprune.compress.factored import FactoredLinear
 from edgeprune.compress.fit_rounded import fit_rounded
 from edgeprune.compress.neuron_order import order_neurons

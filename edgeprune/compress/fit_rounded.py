@@ -17,7 +17,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from edgeprune.compress.nearest import rounded
+from edgeprune.calibrate.nearest import rounded
 from edgeprune.compress.ranks import Factors
 
 __all__ = ["fit_rounded"]

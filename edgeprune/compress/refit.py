@@ -24,8 +24,9 @@ import torch
 from msgspec.structs import replace
 from torch import Tensor, nn
 
+from edgeprune.calibrate.one_thread import one_thread
 from edgeprune.calibrate.repair import fit_operator, fit_token_limit
-from edgeprune.compress.factor_site import factor_site, one_thread
+from edgeprune.compress.factor_site import factor_site
 from edgeprune.compress.factored import FactoredLinear
 from edgeprune.compress.least_squares import Sample, best_change, token_weights
 from edgeprune.compress.passes import Work, check_finite, linear

@@ -26,10 +26,10 @@ from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from edgeprune.calibrate.eigen import output_spectrum
+from edgeprune.calibrate.one_thread import one_thread
 from edgeprune.calibrate.rank_scores import loss_tails
 from edgeprune.calibrate.site_weights import output_error
 from edgeprune.calibrate.statistics import input_key
-from edgeprune.compress.factor_site import one_thread
 from edgeprune.compress.ranks import factor_lowrank
 from edgeprune.profile.host import read_cpu
 from edgeprune.shapes import break_even_rank

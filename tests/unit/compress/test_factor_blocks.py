@@ -7,10 +7,11 @@ import pytest
 import torch
 from torch import nn
 
+from edgeprune.calibrate.one_thread import one_thread
 from edgeprune.compress import factor_blocks
 from edgeprune.compress.apply import compress_model
 from edgeprune.compress.factor_blocks import is_worth_sharing
-from edgeprune.compress.factor_site import factor_site, one_thread
+from edgeprune.compress.factor_site import factor_site
 from edgeprune.errors import DeviceError, ModelError
 from edgeprune.runtime.executor import Executor
 from edgeprune.runtime.executor.inline import InlineExecutor

@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from edgeprune.calibrate.nearest import rounded
 from edgeprune.compress.factor_site import factor_site
 from edgeprune.compress.fit_rounded import fit_rounded
-from edgeprune.compress.nearest import rounded
 from edgeprune.compress.pivoted import PivotedLinear
 from edgeprune.compress.ranks import Factors, factor_lowrank
 from edgeprune.schema.model import SiteForm

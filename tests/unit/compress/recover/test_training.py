@@ -8,9 +8,9 @@ import torch
 from msgspec.structs import replace
 
 from edgeprune.calibrate.loss import measure_loss
+from edgeprune.calibrate.nearest import rounded
 from edgeprune.compress.apply import compress_model
 from edgeprune.compress.factored import FactoredLinear
-from edgeprune.compress.nearest import rounded
 from edgeprune.compress.passes import check_shapes
 from edgeprune.compress.recover import distill
 from edgeprune.compress.recover import recovery as recovery_module

@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from edgeprune.compress.gptq import DAMPING, gptq
-from edgeprune.compress.nearest import rounded
+from edgeprune.calibrate.gptq import DAMPING, gptq
+from edgeprune.calibrate.nearest import rounded
 from edgeprune.export.packing import rounded_exactly
 
 KERNELS = ("int4_b32_a4", "int4_b128_a4", "int8_b32_a4", "dynamic_int8")

@@ -18,7 +18,7 @@ U = R^-1. Float64 up to U, float32 after.
 import torch
 from torch import Tensor
 
-from edgeprune.compress.factor_site import one_thread
+from edgeprune.calibrate.one_thread import one_thread
 from edgeprune.schema.kernel import Kernel, parse_kernel
 
 __all__ = ["DAMPING", "gptq"]
