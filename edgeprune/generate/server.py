@@ -9,9 +9,9 @@ import asyncio
 import json
 import threading
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import anyio
 from starlette.applications import Starlette
@@ -23,11 +23,23 @@ from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from edgeprune.errors import EdgePruneError, UsageError
-from edgeprune.generate.requests import ChatBody, CompletionBody, answer, chunk, decode_body, error_body, usage
+from edgeprune.generate.requests import (
+    ChatBody,
+    CompletionBody,
+    answer,
+    chunk,
+    decode_body,
+    error_body,
+    scored_answer,
+    usage,
+)
+from edgeprune.generate.scores import ScoredText
 from edgeprune.generate.writer import Writer
 from edgeprune.schema.generation import Piece, Sampling
 
 __all__ = ["Conversation", "build_app"]
+
+T = TypeVar("T")
 
 MAX_BODY_BYTES = 1 << 20
 MAX_WAITING = 16
@@ -58,9 +70,9 @@ class _Queue:
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="edgeprune-write")
 
     async def stream(
-        self, ids: list[int], sampling: Sampling, has_left: Callable[[], Awaitable[bool]]
-    ) -> AsyncIterator[tuple[int, Piece]]:
-        """Pieces as they come; stops the writer when the reader goes away."""
+        self, work: Callable[[Callable[[], bool]], Iterable[T]], has_left: Callable[[], Awaitable[bool]]
+    ) -> AsyncIterator[T]:
+        """What `work` gives, as it comes; it is told whether the reader went away."""
         if self._waiting >= MAX_WAITING:
             raise _BusyError
         self._waiting += 1
@@ -70,11 +82,11 @@ class _Queue:
             self._waiting -= 1
         cancelled = threading.Event()
         loop = asyncio.get_running_loop()
-        pieces: asyncio.Queue[tuple[int, Piece] | BaseException | None] = asyncio.Queue()
+        pieces: asyncio.Queue[T | BaseException | None] = asyncio.Queue()
 
         def write() -> None:
             try:
-                for item in self.writer.stream(ids, sampling, is_cancelled=cancelled.is_set):
+                for item in work(cancelled.is_set):
                     loop.call_soon_threadsafe(pieces.put_nowait, item)
                 loop.call_soon_threadsafe(pieces.put_nowait, None)
             except BaseException as error:
@@ -121,7 +133,11 @@ def build_app(writer: Writer, conversation: Conversation, *, name: str) -> Starl
     async def completions(request: Request) -> Response:
         body = decode_body(await _read(request), CompletionBody)
         assert isinstance(body, CompletionBody)
-        return await _respond(request, queue, body, body.prompt, body.sampling(), name)
+        sampling = body.sampling()
+        if body.is_scored:
+            return await _respond_scored(request, queue, body, sampling, name)
+        assert isinstance(body.prompt, str)
+        return await _respond(request, queue, body, body.prompt, sampling, name)
 
     async def chat(request: Request) -> Response:
         body = decode_body(await _read(request), ChatBody)
@@ -158,7 +174,11 @@ async def _read(request: Request) -> bytes:
 
 async def _respond(request: Request, queue: _Queue, body: Any, prompt: str, sampling: Sampling, name: str) -> Response:
     ids = queue.writer.encode(prompt)
-    stream = queue.stream(ids, sampling, request.is_disconnected)
+
+    def work(is_cancelled: Callable[[], bool]) -> Iterable[tuple[int, Piece]]:
+        return queue.writer.stream(ids, sampling, is_cancelled=is_cancelled)
+
+    stream = queue.stream(work, request.is_disconnected)
     if body.stream:
         # The first piece is waited for here: what refuses a request is then a status, not a broken stream.
         first = await anext(stream, None)
@@ -175,6 +195,26 @@ async def _respond(request: Request, queue: _Queue, body: Any, prompt: str, samp
     if reason is None:
         return _gone()
     return JSONResponse(answer(body, name, "".join(texts), reason, usage(len(ids), count)))
+
+
+async def _respond_scored(
+    request: Request, queue: _Queue, body: CompletionBody, sampling: Sampling, name: str
+) -> Response:
+    writer = queue.writer
+    count = sampling.max_tokens if body.max_tokens is None else body.max_tokens
+    prompts = [writer.ids(prompt, room=min(1, count)) for prompt in body.prompts]
+
+    def work(is_cancelled: Callable[[], bool]) -> Iterable[ScoredText]:
+        for ids in prompts:
+            yield from writer.score(
+                ids, sampling, count=count, top_count=body.top_count or 0, echo=body.echo, is_cancelled=is_cancelled
+            )
+
+    texts = [text async for text in queue.stream(work, request.is_disconnected)]
+    if len(texts) < len(prompts):
+        return _gone()
+    counts = usage(sum(len(ids) for ids in prompts), sum(text.written_count for text in texts))
+    return JSONResponse(scored_answer(body, name, texts, counts, writer.token_name))
 
 
 class _Stream(StreamingResponse):

@@ -13,6 +13,7 @@ from typing import Any
 from edgeprune.artifacts import check_tokenizer_size
 from edgeprune.errors import ModelError, RuntimeUnavailableError, UsageError
 from edgeprune.generate.sampling import Sampler
+from edgeprune.generate.scores import ScoredText, score_text
 from edgeprune.generate.stop_texts import StopTexts
 from edgeprune.runtime.decode import Decoder
 from edgeprune.schema.generation import FinishReason, GeneratedText, Piece, Sampling
@@ -65,10 +66,23 @@ class Writer:
         Raises:
             UsageError: nothing to go on from, or no room left in the context.
         """
-        ids: list[int] = self._tokenizer.encode(prompt, add_special_tokens=False).ids
+        return self.ids(prompt)
+
+    def ids(self, prompt: str | list[int], *, room: int = 1) -> list[int]:
+        """Token ids of a prompt, or those given, where they can be read and `room` tokens still fit after them.
+
+        Raises:
+            UsageError: none, one that is not in the vocabulary, or no room left in the context.
+        """
+        ids: list[int] = prompt  # type: ignore[assignment]
+        if isinstance(prompt, str):
+            ids = self._tokenizer.encode(prompt, add_special_tokens=False).ids
         if not ids:
             raise UsageError("The prompt is empty; give some text to go on from.")
-        if len(ids) >= self._context:
+        vocab_size = self._decoder.vocab_size
+        if strange := [token for token in ids if not 0 <= token < vocab_size]:
+            raise UsageError(f"The prompt has token {strange[0]}, but the bundle's tokens are 0 to {vocab_size - 1}.")
+        if len(ids) + room > self._context:
             raise UsageError(
                 f"The prompt has {len(ids)} tokens and the bundle was made for {self._context} with the answer; "
                 "shorten it, or export with a longer --context."
@@ -113,6 +127,35 @@ class Writer:
                 logits = self._decoder.step(token)
                 self._read.append(token)
         yield count, Piece(text=stops.flush(), finish_reason=reason)
+
+    def score(
+        self,
+        ids: Sequence[int],
+        sampling: Sampling,
+        *,
+        count: int,
+        top_count: int,
+        echo: bool,
+        is_cancelled: Callable[[], bool] = lambda: False,
+    ) -> Iterator[ScoredText]:
+        """A prompt and at most `count` tokens after it with their log-probabilities; see `scores.score_text`."""
+        self._read = []
+        return score_text(
+            self._decoder,
+            self._tokenizer,
+            ids,
+            count=min(count, self._context - len(ids)),
+            sampling=sampling,
+            top_count=top_count,
+            echo=echo,
+            end_tokens=self._end_tokens,
+            is_cancelled=is_cancelled,
+        )
+
+    def token_name(self, token: int) -> str:
+        """A token's own text; where it is no whole character, `token_id:<id>` as other servers write it."""
+        text: str = self._tokenizer.decode([token], skip_special_tokens=False)
+        return text if text and "\ufffd" not in text else f"token_id:{token}"
 
     def write(
         self, prompt: str, sampling: Sampling, *, told: Callable[[str], None] = lambda text: None
