@@ -4,10 +4,11 @@ from pathlib import Path
 
 import click
 
-from edgeprune.cli.diagnostics import TerminalProgress, exit_code_of, note
+from edgeprune.cli.diagnostics import TerminalProgress, note
 from edgeprune.cli.job_text import detach_option, hand_over, place_output
 from edgeprune.cli.options import budget_options, context_option, json_option, runtime_options, text_options
 from edgeprune.cli.output import table, write_record_json, write_text
+from edgeprune.jobs.exit_code import exit_code_of
 from edgeprune.schema.budget import BudgetRequest
 from edgeprune.schema.choice import ChoiceReport, ChoiceRequest, ChoiceRow, DeviceChoice
 from edgeprune.schema.estimate import Estimate
@@ -88,7 +89,7 @@ def command(
         write_text(_text(report))
     for text in report.notes:
         note(f"edgeprune: {text}")
-    return int(exit_code_of(report.verdict))
+    return int(exit_code_of(report))
 
 
 def _text(report: ChoiceReport) -> str:

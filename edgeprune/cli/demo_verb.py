@@ -2,10 +2,11 @@
 
 import click
 
-from edgeprune.cli.diagnostics import TerminalProgress, exit_code_of, note
+from edgeprune.cli.diagnostics import TerminalProgress, note
 from edgeprune.cli.limit_text import limit_use_text
 from edgeprune.cli.options import budget_options, context_option, json_option, threads_option
 from edgeprune.cli.output import table, write_record_json, write_text
+from edgeprune.jobs.exit_code import exit_code_of
 from edgeprune.schema.budget import BudgetRequest
 from edgeprune.schema.candidate import Candidate, SearchResult
 from edgeprune.schema.demo import DemoFigure, DemoReport
@@ -64,7 +65,7 @@ def command(
     result = report.asked or report.default
     if result is not None and result.chosen is None:
         note(f"edgeprune: {result.infeasible.message if result.infeasible else 'no recipe meets the budget.'}")
-    return int(exit_code_of(report.verdict))
+    return int(exit_code_of(report))
 
 
 def _text(report: DemoReport) -> str:

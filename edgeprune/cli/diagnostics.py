@@ -7,11 +7,10 @@ import traceback
 from os import environ
 
 from edgeprune.errors import ExitCode, describe
-from edgeprune.schema.base import Verdict
 from edgeprune.schema.events import Event
 from edgeprune.units import format_seconds
 
-__all__ = ["TerminalProgress", "exit_code_of", "explain", "explain_signal", "note"]
+__all__ = ["TerminalProgress", "explain", "explain_signal", "note"]
 
 _REDRAW_S = 0.2
 
@@ -64,11 +63,6 @@ class TerminalProgress:
 def note(text: str) -> None:
     """A remark that is not the result."""
     sys.stderr.write(text.rstrip("\n") + "\n")
-
-
-def exit_code_of(verdict: Verdict) -> ExitCode:
-    """Met is 0, not met is 1; unmeasured is a failure of the measurement, 4."""
-    return {"met": ExitCode.MET, "not_met": ExitCode.NOT_MET, "unmeasured": ExitCode.RUNTIME}[verdict]
 
 
 def explain(error: BaseException) -> ExitCode:

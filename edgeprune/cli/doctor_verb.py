@@ -4,7 +4,7 @@ import click
 
 from edgeprune.cli.options import json_option
 from edgeprune.cli.output import write_record_json, write_text
-from edgeprune.errors import ExitCode
+from edgeprune.jobs.exit_code import exit_code_of
 from edgeprune.schema.doctor import DoctorReport, FamilyStatus
 
 __all__ = ["command"]
@@ -22,7 +22,7 @@ def command(families: bool, as_json: bool) -> int:
         write_record_json(report)
     else:
         write_text(_text(report))
-    return int(ExitCode.MET if report.is_healthy else ExitCode.RUNTIME)
+    return int(exit_code_of(report))
 
 
 def _text(report: DoctorReport) -> str:

@@ -7,7 +7,8 @@ import click
 from edgeprune.cli.diagnostics import TerminalProgress, note
 from edgeprune.cli.options import context_option, json_option
 from edgeprune.cli.output import table, write_record_json, write_text
-from edgeprune.errors import ExitCode, UsageError
+from edgeprune.errors import UsageError
+from edgeprune.jobs.exit_code import exit_code_of
 from edgeprune.schema.budget import Budget
 from edgeprune.schema.estimate import Estimate
 from edgeprune.schema.fit import FitModel, FitReport, FitRow
@@ -75,7 +76,7 @@ def command(
         write_text(_text(report, show_all=show_all or bool(models)))
         for sentence in report.notes:
             note(sentence)
-    return int(ExitCode.MET if report.verdict == "met" else ExitCode.NOT_MET)
+    return int(exit_code_of(report))
 
 
 def _absolute(text: str | None, flag: str, parse: Callable[..., float]) -> float | None:

@@ -1,6 +1,8 @@
 """A job in words, its id as people may write it, and the flag that hands work to the daemon."""
 
 import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import click
 
@@ -10,7 +12,10 @@ from edgeprune.jobs.paths import place_output
 from edgeprune.schema.jobs import Job, JobRequest, kind_of
 from edgeprune.units import format_fraction, format_seconds
 
-__all__ = ["detach_option", "hand_over", "job_argument", "job_table", "job_text", "place_output"]
+if TYPE_CHECKING:
+    from edgeprune.jobs.daemon_client import DaemonClient
+
+__all__ = ["change_job", "detach_option", "hand_over", "job_argument", "job_table", "job_text", "place_output"]
 
 detach_option = click.option(
     "--detach", "detaches", is_flag=True, help="Hand the work to the daemon, print the job's id, and return."
@@ -39,6 +44,22 @@ def hand_over(request: JobRequest, *, as_json: bool) -> int:
     else:
         write_text(job.id)
     note(f"{kind_of(request)} is {job.state} as job {job.id}; edgeprune attach {job.id} follows it")
+    return 0
+
+
+def change_job(change: Callable[["DaemonClient"], Job], *, as_json: bool) -> int:
+    """Ask the daemon to change one job, and print what it is now."""
+    from edgeprune.jobs.client import connect
+
+    client = connect()
+    try:
+        job = change(client)
+    finally:
+        client.close()
+    if as_json:
+        write_record_json(job)
+    else:
+        write_text(job_text(job))
     return 0
 
 

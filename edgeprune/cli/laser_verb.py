@@ -9,6 +9,7 @@ from edgeprune.cli.diagnostics import TerminalProgress
 from edgeprune.cli.job_text import detach_option, hand_over, place_output
 from edgeprune.cli.options import context_option, json_option, output_option
 from edgeprune.cli.output import write_record_json, write_text
+from edgeprune.jobs.exit_code import exit_code_of
 from edgeprune.schema.jobs import LaserJob, LaserSearch
 from edgeprune.schema.laser import LaserPrior
 from edgeprune.schema.run import LaserOutcome
@@ -93,7 +94,7 @@ def command(
         write_record_json(outcome)
     else:
         write_text(_text(outcome))
-    return 0 if outcome.laser.sites else 1
+    return int(exit_code_of(outcome))
 
 
 def _text(outcome: LaserOutcome) -> str:

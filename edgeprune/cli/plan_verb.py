@@ -2,9 +2,10 @@
 
 import click
 
-from edgeprune.cli.diagnostics import TerminalProgress, exit_code_of
+from edgeprune.cli.diagnostics import TerminalProgress
 from edgeprune.cli.options import budget_options, context_option, json_option, runtime_options
 from edgeprune.cli.output import table, write_record_json, write_text
+from edgeprune.jobs.exit_code import exit_code_of
 from edgeprune.schema.budget import BudgetRequest
 from edgeprune.schema.estimate import Estimate
 from edgeprune.schema.plan import PlanReport
@@ -43,7 +44,7 @@ def command(
         write_record_json(report)
     else:
         write_text(_text(report))
-    return int(exit_code_of(report.verdict))
+    return int(exit_code_of(report))
 
 
 def _text(report: PlanReport) -> str:

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import click
 
-from edgeprune.cli.diagnostics import exit_code_of
 from edgeprune.cli.options import json_option, run_argument
 from edgeprune.cli.output import write_record_json, write_text
+from edgeprune.jobs.exit_code import exit_code_of
 
 __all__ = ["command"]
 
@@ -23,4 +23,4 @@ def command(run_folder: Path, as_json: bool) -> int:
         write_record_json(report)
     else:
         write_text((run_folder / "report.md").read_text(encoding="utf-8"))
-    return int(exit_code_of(report.verdict))
+    return int(exit_code_of(report))

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from edgeprune.cli.diagnostics import TerminalProgress, exit_code_of, note
+from edgeprune.cli.diagnostics import TerminalProgress, note
 from edgeprune.cli.job_text import detach_option, hand_over, place_output
 from edgeprune.cli.options import (
     budget_options,
@@ -20,6 +20,7 @@ from edgeprune.cli.options import (
 )
 from edgeprune.cli.output import table, write_record_json, write_text
 from edgeprune.cli.recover_options import recover_options
+from edgeprune.jobs.exit_code import exit_code_of
 from edgeprune.schema.budget import BudgetRequest
 from edgeprune.schema.emulation import parse_emulation
 from edgeprune.schema.jobs import RunJob
@@ -146,7 +147,7 @@ def command(
         write_text(_outcome_text(outcome))
     if outcome.message:
         note(f"edgeprune: {outcome.message}")
-    return int(exit_code_of(outcome.verdict))
+    return int(exit_code_of(outcome))
 
 
 def _preview_text(preview: RunPreview) -> str:

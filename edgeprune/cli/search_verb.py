@@ -16,7 +16,7 @@ from edgeprune.cli.options import (
     run_argument,
 )
 from edgeprune.cli.output import table, write_record_json, write_text
-from edgeprune.errors import ExitCode
+from edgeprune.jobs.exit_code import exit_code_of
 from edgeprune.schema.budget import BudgetRequest
 from edgeprune.schema.candidate import Candidate, SearchResult
 from edgeprune.schema.jobs import SearchJob
@@ -83,11 +83,9 @@ def command(
         write_text(_text(result))
     if result.chosen is None:
         note(f"edgeprune: {result.infeasible.message if result.infeasible else 'no recipe meets the budget.'}")
-        return int(ExitCode.NOT_MET)
-    if result.predicted == "not_met":
+    elif result.predicted == "not_met":
         note("edgeprune: the recipe as a whole is predicted to miss a limit; build more of them with --evaluations.")
-        return int(ExitCode.NOT_MET)
-    return int(ExitCode.MET)
+    return int(exit_code_of(result))
 
 
 def _text(result: SearchResult) -> str:

@@ -4,10 +4,11 @@ from pathlib import Path
 
 import click
 
-from edgeprune.cli.diagnostics import TerminalProgress, exit_code_of, note
+from edgeprune.cli.diagnostics import TerminalProgress, note
 from edgeprune.cli.job_text import detach_option, hand_over
 from edgeprune.cli.options import emulate_option, json_option, runtime_options
 from edgeprune.cli.output import table, write_record_json, write_text
+from edgeprune.jobs.exit_code import exit_code_of
 from edgeprune.schema.correction import Recalibration
 from edgeprune.schema.emulation import parse_emulation
 from edgeprune.schema.jobs import ValidateJob
@@ -64,7 +65,7 @@ def command(
         write_text(_text(report))
     if report.recalibration is not None:
         note(f"saved as {report.recalibration.profile_name}; use it with --device {report.recalibration.profile_name}")
-    return int(exit_code_of(report.verdict))
+    return int(exit_code_of(report))
 
 
 def _text(report: ValidationReport) -> str:

@@ -87,7 +87,8 @@ def _perform(folder: JobFolder, told: _Told) -> Ending:
     try:
         request: JobRequest = read_record(folder.request, JobRequest)  # type: ignore[arg-type]
         _limit_memory(request, told)
-        from edgeprune.jobs.execute import execute, exit_code_of  # the stages, after the limit is set
+        from edgeprune.jobs.execute import execute  # the stages, after the limit is set
+        from edgeprune.jobs.exit_code import exit_code_of
 
         result = execute(request, progress=told, opened=told.opened)
         write_record(folder.result, result)

@@ -5,12 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from edgeprune import api
-from edgeprune.errors import ExitCode
 from edgeprune.jobs.paths import RUNS_NAME
-from edgeprune.schema.candidate import SearchResult
-from edgeprune.schema.doctor import DoctorReport
 from edgeprune.schema.events import Event, Progress
-from edgeprune.schema.fit import FitReport
 from edgeprune.schema.jobs import (
     ChooseJob,
     CompressJob,
@@ -30,9 +26,8 @@ from edgeprune.schema.jobs import (
     TechniqueJob,
     ValidateJob,
 )
-from edgeprune.schema.run import LaserOutcome
 
-__all__ = ["execute", "exit_code_of"]
+__all__ = ["execute"]
 
 
 def execute(request: JobRequest, *, progress: Progress, opened: Callable[[Path], None]) -> Any:
@@ -81,21 +76,6 @@ def execute(request: JobRequest, *, progress: Progress, opened: Callable[[Path],
             )
         case _:
             return _on_device(request, progress)
-
-
-def exit_code_of(result: Any) -> ExitCode:
-    """The code with which the verb ends that prints this record."""
-    if isinstance(result, SearchResult):
-        is_met = result.chosen is not None and result.predicted != "not_met"
-        return ExitCode.MET if is_met else ExitCode.NOT_MET
-    if isinstance(result, LaserOutcome):
-        return ExitCode.MET if result.laser.sites else ExitCode.NOT_MET
-    if isinstance(result, FitReport):
-        return ExitCode.MET if result.verdict == "met" else ExitCode.NOT_MET
-    if isinstance(result, DoctorReport):
-        return ExitCode.MET if result.is_healthy else ExitCode.RUNTIME
-    verdict = getattr(result, "verdict", "met")
-    return {"met": ExitCode.MET, "not_met": ExitCode.NOT_MET}.get(verdict, ExitCode.RUNTIME)
 
 
 def _on_run(
