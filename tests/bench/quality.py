@@ -1,29 +1,34 @@
 """What each technique costs in quality at each size, on the lab model; the claims that rest on it.
 
-    python tests/bench/quality.py [--technique T ...] [--kept F ...] [--domain D ...] [--no-speed] [--full] [--quick]
+    python tests/bench/quality.py [--only quality|speed|table] [--technique T ...] [--kept F ...] [--domain D ...]
+                                  [--full] [--no-claims] [--quick]
 
 One row a technique, fraction of the parameters kept and domain: bundle bytes and ms per token (exported, decoded
 without torch), bits-per-byte on the domain, the other domain and general text, accuracy with its 95 % interval. Rows
 read the first 128 KiB of each report text and 200 questions; those a claim rests on read all, as `--full` makes every
-row do. No technique trains here. The lab (EDGEPRUNE_LAB) is needed; calibrations and finished rows are kept under
-EDGEPRUNE_BENCH_CACHE (default: results/cache beside this file), so that a bench that was stopped goes on, and
-`EDGEPRUNE_BENCH_KEEP=1` takes them also where our sources have changed since. `--quick` checks that the bench works.
-Exits with 1 when a claim is missed.
+row do. No technique trains here. The lab (EDGEPRUNE_LAB) is needed.
+
+Finished rows are kept under EDGEPRUNE_BENCH_CACHE (default: results/cache beside this file), so a bench that was
+stopped goes on with the next row, and one that is spread over days makes no row twice. `--only quality` makes all but
+the speed, which does not depend on what else the machine does; `--only speed` then times the rows that are there and
+wants the machine for itself; `--only table` shows and judges what is there. A row is made again where the code it rests
+on has changed; with `EDGEPRUNE_BENCH_KEEP=1` it is taken. `--claims halves` makes the rows of the claims on single
+techniques alone. `--quick` checks that the bench works. Exits with 1 when a claim is missed.
 """
 
 import argparse
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 REPOSITORY = Path(__file__).parents[2]
 sys.path.insert(0, str(REPOSITORY))
 
-from edgeprune.artifacts import hash_parts  # noqa: E402
 from edgeprune.pipeline.single import technique_names  # noqa: E402
 from tests.bench.quality_claims import JOINT, VARIANTS, judge_halves, judge_joint, rise  # noqa: E402
 from tests.bench.quality_lab import DOMAINS, Domain, open_domain  # noqa: E402
 from tests.bench.quality_measure import FULL, PART, QUICK, Amount  # noqa: E402
-from tests.bench.quality_rows import DENSE, Row, make_row  # noqa: E402
+from tests.bench.quality_rows import DENSE, ONLY, Row, make_row  # noqa: E402
 from tests.bench.search_claims import Claims  # noqa: E402
 from tests.bench.search_lab import lab_folder  # noqa: E402
 
@@ -33,14 +38,16 @@ RIVALS = 2
 
 
 def main() -> int:
+    """Make what is missing, show, judge."""
     names = technique_names()
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--only", choices=ONLY, help="this pass alone; without it quality, then speed")
     parser.add_argument("--technique", action="append", choices=names, help="this one alone; may be repeated")
     parser.add_argument("--kept", action="append", type=float, help="this fraction alone; may be repeated")
     parser.add_argument("--domain", action="append", choices=DOMAINS, help="this domain alone; may be repeated")
-    parser.add_argument("--no-speed", action="store_true", help="export and time nothing")
     parser.add_argument("--full", action="store_true", help="every row reads all of the report texts")
     parser.add_argument("--no-claims", action="store_true", help="the table alone")
+    parser.add_argument("--claims", choices=("all", "halves"), default="all", help="halves: of single techniques alone")
     parser.add_argument("--quick", action="store_true", help="check that the bench works")
     parser.add_argument("--output", type=Path, default=Path(__file__).parent / "results" / "quality.json")
     options = parser.parse_args()
@@ -55,16 +62,16 @@ def main() -> int:
     claims = Claims()
     for name in options.domain or (DOMAINS[:1] if options.quick else DOMAINS):
         domain = open_domain(lab, name)
-        with_speed = not options.no_speed
-        dense = make_row(domain, DENSE, 1.0, amount=part, with_speed=with_speed)
-        rows = [
-            make_row(domain, technique, kept, amount=part, with_speed=with_speed)
-            for kept in fractions
-            for technique in techniques
-        ]
-        claims.keep(name, [_cells(row, dense) for row in (dense, *rows)])
+        asked = [(DENSE, 1.0)]
+        if options.claims == "all":
+            asked += [(technique, kept) for kept in fractions for technique in techniques]
+        passes = ("quality", "speed") if options.only is None else (options.only,)
+        for only in passes:
+            rows = [make_row(domain, technique, kept, amount=part, only=only) for technique, kept in asked]
+        claims.keep(name, [_cells(row, rows[0]) for row in rows])
+        claims.write(options.output)
         if not options.no_claims:
-            _judge(claims, domain, rows, full)
+            _judge(claims, domain, rows[1:], full, "quality" if "quality" in passes else "table")
         claims.write(options.output)
     missed = [claim for claim in claims.claims if not claim.is_met]
     print(f"{len(claims.claims) - len(missed)} of {len(claims.claims)} claims met")
@@ -73,36 +80,29 @@ def main() -> int:
     return 1 if missed else 0
 
 
-def _judge(claims: Claims, domain: Domain, rows: list[Row], amount: Amount) -> None:
+def _judge(claims: Claims, domain: Domain, rows: Sequence[Row], amount: Amount, only: str) -> None:
     """The rows claims rest on, all text read: the joint ones and, at each fraction, the singles that come nearest."""
-
-    def again(row: Row) -> Row:
-        recipe = row.recipe
-        assert recipe is not None
-        return make_row(
-            domain,
-            row.technique,
-            row.kept,
-            amount=amount,
-            with_speed=False,
-            recipe=lambda: recipe,
-            basis=hash_parts(recipe),
-        )
-
-    dense = make_row(domain, DENSE, 1.0, amount=amount, with_speed=False)
+    dense = make_row(domain, DENSE, 1.0, amount=amount, only=only)
     judged: list[Row] = []
     for kept in dict.fromkeys(row.kept for row in rows):
         here = [row for row in rows if row.kept == kept and row.quality is not None]
         singles = sorted((row for row in here if row.technique != JOINT), key=lambda row: row.domain_bits)
         wanted = [*(row for row in here if row.technique == JOINT), *singles[:RIVALS]]
-        judged += map(again, wanted)
+        judged += [make_row(domain, row.technique, row.kept, amount=amount, only=only) for row in wanted]
     if any(row.technique == JOINT for row in rows):
         judge_joint(claims, domain.name, judged, dense)
 
     def variant(name: str) -> Row:
         technique, recipe = VARIANTS[name]
         return make_row(
-            domain, technique, 1.0, amount=amount, with_speed=False, recipe=lambda: recipe(domain), variant=name
+            domain,
+            technique,
+            1.0,
+            amount=amount,
+            only=only,
+            recipe=lambda: recipe(domain),
+            stats=domain.repair_stats if technique == "lorp" else None,
+            variant=name,
         )
 
     judge_halves(claims, domain.name, variant, dense)
@@ -117,7 +117,7 @@ def _cells(row: Row, dense: Row) -> dict[str, object]:
         "bundle_bytes": None if speed is None else speed.bundle_bytes,
         "ms_per_token": None if speed is None else round(1e3 * speed.token_s, 3),
         "domain_bits": None if quality is None else round(quality.domain_bits, 5),
-        "rise": None if quality is None else f"{rise(row, dense):+.2%}",
+        "rise": None if quality is None or dense.quality is None else f"{rise(row, dense):+.2%}",
         "other_bits": None if quality is None else round(quality.other_bits, 5),
         "general_bits": None if quality is None else round(quality.general_bits, 5),
         "accuracy": None if quality is None else round(quality.accuracy, 4),

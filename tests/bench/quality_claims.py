@@ -2,7 +2,8 @@
 
 joint       `auto` has the least bits-per-byte of all single techniques at every kept fraction, 0.2 % being a tie,
             and loses at most 0.5 % against dense at 0.8, 3 % at 0.6 and 7 % at 0.5, without training
-repair      LoRP with repair loses at most half of what LoRP loses without, at 4 of 16 blocks
+repair      LoRP with repair loses at most half of what LoRP loses without, at 4 of 16 blocks; operators of full rank,
+            as much calibration text as `edgeprune compress --repair` reads
 compensate  contextual pruning with compensation loses at most half of without, at 0.7 of the channels
 covariance  output-covariance low rank at 0.8 of every site's parameters loses at most a third of what ASVD loses
 """
@@ -11,7 +12,6 @@ from collections.abc import Callable, Sequence
 
 from msgspec.structs import replace
 
-from edgeprune.calibrate.repair import default_rank
 from edgeprune.errors import UsageError
 from edgeprune.schema.recipe import Drops, KeepChannels, Recipe, Repair, SiteEdit
 from tests.bench.quality_lab import CONTEXT_TOKENS, SEED, Domain
@@ -38,6 +38,8 @@ def rise(row: Row, dense: Row) -> float:
 
 def judge_joint(claims: Claims, domain: str, rows: Sequence[Row], dense: Row) -> None:
     """`auto` against every single technique at every fraction that has both, and against the dense model."""
+    if dense.quality is None:
+        return
     for kept in sorted({row.kept for row in rows}, reverse=True):
         here = {row.technique: row for row in rows if row.kept == kept and row.quality is not None}
         joint = here.pop(JOINT, None)
@@ -58,6 +60,8 @@ def judge_joint(claims: Claims, domain: str, rows: Sequence[Row], dense: Row) ->
 
 def judge_halves(claims: Claims, domain: str, make: Callable[[str], Row], dense: Row) -> None:
     """The claims on single techniques, each a pair of rows made with and without something."""
+    if dense.quality is None:
+        return
     for better, worse, share, text in (
         ("lorp-repaired", "lorp-bare", 1 / 2, f"LoRP at {BLOCKS} blocks, loss with repair / without"),
         ("compensated", "sliced", 1 / 2, f"channels at {CHANNEL_SHARE:g}, loss with compensation / without"),
@@ -80,10 +84,10 @@ def _lorp(domain: Domain, *, is_repaired: bool) -> Recipe:
     option = next(
         option for option in domain.scores.depth if option.selector == "lorp" and len(option.drop_blocks) == BLOCKS
     )
-    rank = default_rank(domain.dense.spec.hidden_size)
-    repaired = Drops(blocks=option.drop_blocks).repaired(rank)
+    repaired = Drops(blocks=option.drop_blocks).repaired(domain.dense.spec.hidden_size)
     repairs = tuple(Repair(block=block, rank=rank) for block, rank in repaired.repairs) if is_repaired else ()
-    return replace(_empty(domain, "lorp"), drop_blocks=option.drop_blocks, repairs=repairs)
+    # As `--repair` has it: the blocks that stay take over more, and no number is added.
+    return replace(_empty(domain, "lorp"), drop_blocks=option.drop_blocks, repairs=repairs, refit=is_repaired)
 
 
 def _channels(domain: Domain, *, compensate: bool) -> Recipe:

@@ -7,26 +7,28 @@ the domain's `calib` file alone; reports are on the `valid` files, which nothing
 
 import os
 import sys
-from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
 from edgeprune.artifacts import RunFolder, hash_file, hash_parts, read_arrays, read_record, write_arrays, write_record
+from edgeprune.calibrate.corpus import encode, pack_windows, read_split, separator_token
 from edgeprune.calibrate.run import CalibrationRequest, calibrate
 from edgeprune.calibrate.statistics import CalibrationStats
 from edgeprune.intake.load import LoadedModel, load_model
 from edgeprune.pipeline.settings import KERNELS
+from edgeprune.pipeline.single import REPAIR_TOKENS
+from edgeprune.pipeline.table import hash_tree
 from edgeprune.schema.base import Record
 from edgeprune.schema.events import Event, NullProgress
 from edgeprune.schema.scores import ScoreArrays, Scores
+from tests.bench.quality_sources import is_kept, source_hash
 
-__all__ = ["CONTEXT_TOKENS", "DOMAINS", "Domain", "Told", "is_kept", "open_domain", "results_folder", "source_hash"]
+__all__ = ["CONTEXT_TOKENS", "DOMAINS", "SEED", "Domain", "Told", "open_domain", "results_folder"]
 
 CONTEXT_TOKENS = 256
 DOMAINS = ("medicine", "law")
 SEED = 0
-PACKAGE = Path(__file__).parents[2] / "edgeprune"
 
 
 class Told(NullProgress):
@@ -65,8 +67,38 @@ class Domain:
         return load_model(self.model)
 
     @cached_property
+    def stats_key(self) -> str:
+        """Of what a recipe is applied with: the dense model and its statistics."""
+        return hash_parts(self.dense.spec.model_hash, hash_file(self.folder.stats))
+
+    @cached_property
+    def content_key(self) -> str:
+        """Of all that recipes are chosen from; the same where a calibration was made again and came out alike."""
+        scores = [hash_file(path) for path in (self.folder.scores, self.folder.scores_arrays)]
+        return hash_parts(self.stats_key, scores, hash_tree(self.folder.texts))
+
+    @cached_property
+    def report_key(self) -> str:
+        """Of the texts and questions that are reported on."""
+        names = (self.name, self.other, "general")
+        texts = [self.lab / "text" / f"{name}.valid.jsonl" for name in names]
+        return hash_parts([hash_file(path) for path in (*texts, self.lab / "choice" / f"{self.name}.valid.jsonl")])
+
+    @cached_property
     def stats(self) -> CalibrationStats:
         return CalibrationStats.load(self.folder.stats)
+
+    @cached_property
+    def repair_stats(self) -> CalibrationStats:
+        """The same with as much text as `edgeprune compress --repair` reads."""
+        documents = encode(self.dense.tokenizer, read_split(self.folder.texts, "domain", "calibrate"))
+        windows = pack_windows(
+            documents,
+            separator=separator_token(self.dense.spec),
+            window_tokens=self.stats.tokens.shape[1],
+            limit_tokens=REPAIR_TOKENS,
+        )
+        return replace(self.stats, tokens=windows)
 
     @cached_property
     def scores(self) -> Scores:
@@ -85,7 +117,10 @@ def open_domain(lab: Path, name: str) -> Domain:
     inputs = (*sorted((lab / "model").iterdir()), *domain_texts, *general, *evaluation)
     key = hash_parts([hash_file(path) for path in inputs], CONTEXT_TOKENS, SEED, KERNELS)
     domain = Domain(name=name, lab=lab, folder=RunFolder(_cache() / f"quality-{name}"), key=key)
-    made, path = _Made(key=key, sources=source_hash("calibrate", "intake")), domain.folder.root / "made.json"
+    made, path = (
+        _Made(key=key, sources=source_hash("edgeprune.calibrate.run", "edgeprune.intake.adapters.llama")),
+        domain.folder.root / "made.json",
+    )
     if path.is_file():
         found = read_record(path, _Made)
         if found == made or (is_kept() and found.key == key):
@@ -111,19 +146,8 @@ def open_domain(lab: Path, name: str) -> Domain:
     return domain
 
 
-def source_hash(*packages: str) -> str:
-    """sha256 of the sources of some of our packages: what was made by other code is made again."""
-    paths: Iterable[Path] = (path for name in packages for path in sorted((PACKAGE / name).rglob("*.py")))
-    return hash_parts([[str(path.relative_to(PACKAGE)), hash_file(path)] for path in paths])
-
-
-def is_kept() -> bool:
-    """Whether what was made by other code is taken all the same (EDGEPRUNE_BENCH_KEEP=1)."""
-    return os.environ.get("EDGEPRUNE_BENCH_KEEP") == "1"
-
-
 def results_folder() -> Path:
-    """Where rows lie, one file each."""
+    """Where the parts of rows lie."""
     return _cache() / "quality-rows"
 
 

@@ -54,6 +54,7 @@ from edgeprune.schema.recovery import RECOVERY_MODES, Recovery, RecoveryMode  # 
 from tests.bench import quality_lab as lab_model  # noqa: E402
 from tests.bench.quality_lab import CONTEXT_TOKENS, DOMAINS, Domain, open_domain  # noqa: E402
 from tests.bench.quality_rows import plan_recipe  # noqa: E402
+from tests.bench.quality_sources import is_kept, source_hash  # noqa: E402
 from tests.bench.search_claims import Claims  # noqa: E402
 from tests.bench.search_lab import lab_folder  # noqa: E402
 
@@ -295,12 +296,12 @@ def _compare(
         ),
     }
     found: dict[str, Losses] = {}
-    sources = lab_model.source_hash("calibrate", "compress", "intake")
+    sources = source_hash("edgeprune.compress.recover.recovery", "edgeprune.compress.apply")
     for label, (parts, make) in makers.items():
         key = hash_parts(domain.key, label, parts, limit)
         file = lab_model.results_folder() / f"recovery-{domain.name}-{label.replace(' ', '-')}-{key[:12]}.json"
         before = read_record(file, Losses) if file.is_file() else None
-        if before is not None and (before.sources == sources or lab_model.is_kept()):
+        if before is not None and (before.sources == sources or is_kept()):
             found[label] = before
             continue
         print(f"{domain.name} {label} {parts}", file=sys.stderr, flush=True)
