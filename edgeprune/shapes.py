@@ -307,6 +307,10 @@ def _group_counts(spec: ModelSpec, recipe: Recipe, gone: set[tuple[int, bool]]) 
     return counts
 
 
+_TABLES = ("embedding", "embed_tokens", "embed_in", "embed_out", "head", "lm_head", "table", "wte")
+"""What people call them."""
+
+
 def _site_edits(spec: ModelSpec, recipe: Recipe, gone: set[tuple[int, bool]]) -> dict[str, tuple[int, SiteEdit]]:
     """Site -> its position in the recipe and its edit."""
     known = {site.name: (block.index, site.role in MLP_ROLES) for block in spec.blocks for site in block.sites}
@@ -314,6 +318,10 @@ def _site_edits(spec: ModelSpec, recipe: Recipe, gone: set[tuple[int, bool]]) ->
     for position, edit in enumerate(recipe.sites):
         where, place = f"recipe site {edit.name}", ("sites", position)
         if edit.name not in known:
+            if edit.name.split(".")[-1] in _TABLES:
+                are = "are one matrix in this model" if spec.is_tied else "are no sites of a block"
+                message = f"{where}: embedding and head {are} and change together; use keep_tokens or table_kernel."
+                raise RecipeError(message, *place, "name")
             nearest = ", ".join(difflib.get_close_matches(edit.name, known, n=3, cutoff=0.0))
             raise RecipeError(f"{where}: the model has no such site; nearest are {nearest}.", *place, "name")
         if known[edit.name] in gone:
