@@ -25,7 +25,15 @@ from edgeprune.intake.crosscheck import check_against_optimum
 from edgeprune.intake.spec import read_spec
 from edgeprune.schema.model import ModelSpec
 
-__all__ = ["LoadedModel", "check_finite", "load_model", "load_tokenizer"]
+__all__ = [
+    "LoadedModel",
+    "check_finite",
+    "check_sites",
+    "check_vocabulary",
+    "load_model",
+    "load_tokenizer",
+    "quiet_transformers",
+]
 
 
 @dataclass(kw_only=True)
@@ -59,16 +67,11 @@ def load_model(folder: Path) -> LoadedModel:
     spec = read_spec(folder)
     adapter = adapter_for(spec.family)
     tokenizer = load_tokenizer(folder)
-    highest = max(tokenizer.get_vocab(with_added_tokens=True).values(), default=-1)
-    if highest >= spec.vocab_size:
-        raise ModelError(
-            f"The tokenizer of {folder} has the token id {highest}, the model only {spec.vocab_size} tokens; the two "
-            "belong to different models."
-        )
+    check_vocabulary(folder, spec, tokenizer)
     model = _load_weights(folder)
     check_against_optimum(model, spec)
     adapter.prepare(model)
-    _check_sites(model, spec, adapter)
+    check_sites(model, spec, adapter)
     check_finite(model)
     model.eval()
     return LoadedModel(model=model, spec=spec, adapter=adapter, folder=folder, tokenizer=tokenizer)
@@ -97,6 +100,20 @@ def load_tokenizer(folder: Path) -> Tokenizer:
     return tokenizer
 
 
+def check_vocabulary(folder: Path, spec: ModelSpec, tokenizer: Tokenizer) -> None:
+    """The model has a row for every token.
+
+    Raises:
+        ModelError: it has not.
+    """
+    highest = max(tokenizer.get_vocab(with_added_tokens=True).values(), default=-1)
+    if highest >= spec.vocab_size:
+        raise ModelError(
+            f"The tokenizer of {folder} has the token id {highest}, the model only {spec.vocab_size} tokens; the two "
+            "belong to different models."
+        )
+
+
 def check_finite(model: PreTrainedModel) -> None:
     """Every parameter holds finite numbers only, tensor by tensor without a copy.
 
@@ -114,7 +131,7 @@ def check_finite(model: PreTrainedModel) -> None:
 
 def _load_weights(folder: Path) -> PreTrainedModel:
     try:
-        with _quiet_transformers():
+        with quiet_transformers():
             model, info = AutoModelForCausalLM.from_pretrained(
                 folder,
                 dtype=torch.float32,
@@ -146,8 +163,12 @@ def _load_weights(folder: Path) -> PreTrainedModel:
     return model
 
 
-def _check_sites(model: PreTrainedModel, spec: ModelSpec, adapter: Adapter) -> None:
-    """The modules the adapter finds have the shapes of the spec."""
+def check_sites(model: PreTrainedModel, spec: ModelSpec, adapter: Adapter) -> None:
+    """The modules the adapter finds have the shapes of the spec.
+
+    Raises:
+        ModelError: they have not.
+    """
     blocks = adapter.blocks(model)
     if len(blocks) != len(spec.blocks):
         raise ModelError(f"The loaded model has {len(blocks)} blocks, its files describe {len(spec.blocks)}.")
@@ -168,7 +189,7 @@ def _check_sites(model: PreTrainedModel, spec: ModelSpec, adapter: Adapter) -> N
 
 
 @contextlib.contextmanager
-def _quiet_transformers() -> Iterator[None]:
+def quiet_transformers() -> Iterator[None]:
     """No progress bar, report or warning on stderr: only the front doors write there."""
     from transformers.utils import logging
 

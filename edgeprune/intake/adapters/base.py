@@ -11,6 +11,7 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from edgeprune.intake.adapters.absent import AbsentAttention, AbsentMlp
+from edgeprune.intake.stored.store import store_of
 from edgeprune.schema.model import SiteRole
 
 __all__ = ["Adapter"]
@@ -78,8 +79,9 @@ class Adapter:
         return tuple(role for role in self.roles if self.module_path(role) in present)
 
     def set_site(self, block: nn.Module, role: SiteRole, module: nn.Module) -> None:
-        """Put another module with the same input and output in the place of a site."""
-        block.set_submodule(self.module_path(role), module)
+        """Put another module with the same input and output in the place of a site, kept where the block's are."""
+        store = store_of(block)
+        block.set_submodule(self.module_path(role), module if store is None else store.keep_module(module))
 
     def set_head_count(self, block: nn.Module, num_heads: int) -> None:
         """Tell a block's attention how many query heads it has left, where it does not see that from its matrices.
@@ -137,14 +139,19 @@ class Adapter:
         embedding, head = self.embedding(model), self.head(model)
         vocab_size = embedding_weight.shape[0]
         assert head_weight is None or head_weight.shape == embedding_weight.shape
-        embedding.weight = nn.Parameter(embedding_weight.detach().clone(), requires_grad=embedding.weight.requires_grad)
+        store = store_of(model)
+
+        def own(weight: torch.Tensor) -> torch.Tensor:
+            return weight.detach().clone() if store is None else store.keep(weight).detach()
+
+        embedding.weight = nn.Parameter(own(embedding_weight), requires_grad=embedding.weight.requires_grad)
         embedding.num_embeddings = vocab_size
         if embedding.padding_idx is not None and embedding.padding_idx >= vocab_size:
             embedding.padding_idx = None
         if head_weight is None:
             head.weight = embedding.weight
         else:
-            head.weight = nn.Parameter(head_weight.detach().clone(), requires_grad=head.weight.requires_grad)
+            head.weight = nn.Parameter(own(head_weight), requires_grad=head.weight.requires_grad)
         head.out_features = vocab_size
         model.config.tie_word_embeddings = head_weight is None
         model.config.vocab_size = vocab_size
