@@ -19,10 +19,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from edgeprune.calibrate.block_stream import BlockStream
 from edgeprune.calibrate.gptq import gptq
 from edgeprune.calibrate.nearest import rounded
 from edgeprune.calibrate.statistics import input_key
-from edgeprune.compress.block_stream import BlockStream
 from edgeprune.compress.factored import FactoredLinear
 from edgeprune.compress.passes import Work, check_finite, linear
 from edgeprune.schema.kernel import FLOAT32, parse_kernel

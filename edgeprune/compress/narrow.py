@@ -13,9 +13,9 @@ import torch
 from msgspec.structs import replace
 from torch import Tensor, nn
 
+from edgeprune.calibrate.block_stream import BlockStream
 from edgeprune.calibrate.criteria.inputs import Channels, channels_of
 from edgeprune.calibrate.criteria.table import order_channels
-from edgeprune.compress.block_stream import BlockStream
 from edgeprune.compress.channels import NarrowedDown, compensate, slice_down, take_mean
 from edgeprune.compress.passes import Work, check_finite, linear
 from edgeprune.errors import ModelError

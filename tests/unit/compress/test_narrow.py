@@ -8,10 +8,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from edgeprune.calibrate.block_stream import BlockStream
 from edgeprune.calibrate.capture import capture
 from edgeprune.calibrate.channel_scores import channel_order
 from edgeprune.compress.apply import compress_model
-from edgeprune.compress.block_stream import BlockStream
 from edgeprune.compress.load import load
 from edgeprune.compress.save import save_hf
 from edgeprune.intake.load import LoadedModel
