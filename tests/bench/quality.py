@@ -5,8 +5,8 @@
 
 One row a technique, fraction of the parameters kept and domain: bundle bytes and ms per token (exported, decoded
 without torch), bits-per-byte on the domain, the other domain and general text, accuracy with its 95 % interval. Rows
-read the first 128 KiB of each report text and 200 questions; those a claim rests on read all, as `--full` makes every
-row do. No technique trains here. The lab (EDGEPRUNE_LAB) is needed.
+read the first 128 KiB of each report text and 200 questions, with `--full` all of them; a claim rests on rows that read
+all of the domain's text. No technique trains here. The lab (EDGEPRUNE_LAB) is needed.
 
 Finished rows are kept under EDGEPRUNE_BENCH_CACHE (default: results/cache beside this file), so a bench that was
 stopped goes on with the next row, and one that is spread over days makes no row twice. `--only quality` makes all but
@@ -27,7 +27,7 @@ sys.path.insert(0, str(REPOSITORY))
 from edgeprune.pipeline.single import technique_names  # noqa: E402
 from tests.bench.quality_claims import JOINT, VARIANTS, judge_halves, judge_joint, rise  # noqa: E402
 from tests.bench.quality_lab import DOMAINS, Domain, open_domain  # noqa: E402
-from tests.bench.quality_measure import FULL, PART, QUICK, Amount  # noqa: E402
+from tests.bench.quality_measure import CLAIM, FULL, PART, QUICK, Amount  # noqa: E402
 from tests.bench.quality_rows import DENSE, ONLY, Row, make_row  # noqa: E402
 from tests.bench.search_claims import Claims  # noqa: E402
 from tests.bench.search_lab import lab_folder  # noqa: E402
@@ -58,7 +58,7 @@ def main() -> int:
     techniques = options.technique or list(names)
     fractions = options.kept or ([0.8] if options.quick else KEPT)
     part = QUICK if options.quick else FULL if options.full else PART
-    full = QUICK if options.quick else FULL
+    claimed = QUICK if options.quick else CLAIM
     claims = Claims()
     for name in options.domain or (DOMAINS[:1] if options.quick else DOMAINS):
         domain = open_domain(lab, name)
@@ -71,7 +71,7 @@ def main() -> int:
         claims.keep(name, [_cells(row, rows[0]) for row in rows])
         claims.write(options.output)
         if not options.no_claims:
-            _judge(claims, domain, rows[1:], full, "quality" if "quality" in passes else "table")
+            _judge(claims, domain, rows[1:], claimed, "quality" if "quality" in passes else "table")
         claims.write(options.output)
     missed = [claim for claim in claims.claims if not claim.is_met]
     print(f"{len(claims.claims) - len(missed)} of {len(claims.claims)} claims met")
@@ -94,7 +94,7 @@ def _judge(claims: Claims, domain: Domain, rows: Sequence[Row], amount: Amount, 
 
     def variant(name: str) -> Row:
         technique, recipe = VARIANTS[name]
-        return make_row(
+        row = make_row(
             domain,
             technique,
             1.0,
@@ -104,28 +104,37 @@ def _judge(claims: Claims, domain: Domain, rows: Sequence[Row], amount: Amount, 
             stats=domain.repair_stats if technique == "lorp" else None,
             variant=name,
         )
+        judged.append(row)
+        return row
 
     judge_halves(claims, domain.name, variant, dense)
+    claims.keep(f"{domain.name}, all text", [_cells(row, dense) for row in (dense, *judged)])
 
 
 def _cells(row: Row, dense: Row) -> dict[str, object]:
     quality, speed = row.quality, row.speed
     return {
-        "technique": row.technique,
+        "technique": row.variant or row.technique,
         "kept": row.kept,
         "reached": None if row.kept_fraction is None else round(row.kept_fraction, 4),
         "bundle_bytes": None if speed is None else speed.bundle_bytes,
         "ms_per_token": None if speed is None else round(1e3 * speed.token_s, 3),
         "domain_bits": None if quality is None else round(quality.domain_bits, 5),
         "rise": None if quality is None or dense.quality is None else f"{rise(row, dense):+.2%}",
-        "other_bits": None if quality is None else round(quality.other_bits, 5),
-        "general_bits": None if quality is None else round(quality.general_bits, 5),
-        "accuracy": None if quality is None else round(quality.accuracy, 4),
-        "interval": None if quality is None else f"{quality.accuracy_low:.3f}..{quality.accuracy_high:.3f}",
+        "other_bits": None if quality is None else _round(quality.other_bits, 5),
+        "general_bits": None if quality is None else _round(quality.general_bits, 5),
+        "accuracy": None if quality is None else _round(quality.accuracy, 4),
+        "interval": ""
+        if quality is None or quality.accuracy is None
+        else f"{quality.accuracy_low:.3f}..{quality.accuracy_high:.3f}",
         "full": row.is_full,
         "seconds": row.seconds,
         "refusal": row.refusal or "",
     }
+
+
+def _round(value: float | None, digits: int) -> float | None:
+    return None if value is None else round(value, digits)
 
 
 if __name__ == "__main__":

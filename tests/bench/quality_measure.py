@@ -1,7 +1,7 @@
 """Quality of a built model: bits-per-byte on report texts and accuracy on questions, in torch.
 
 The texts are the lab's `valid` files, which nothing calibrates or selects on. A row reads the first 128 KiB of each and
-200 questions; a row that a claim rests on reads all.
+200 questions; a row that a claim rests on reads all of the domain's text, which is what claims are about.
 """
 
 import math
@@ -20,7 +20,7 @@ from edgeprune.intake.load import LoadedModel
 from edgeprune.schema.events import NullProgress
 from tests.bench.quality_lab import CONTEXT_TOKENS
 
-__all__ = ["FULL", "PART", "QUICK", "Amount", "Quality", "bits_per_byte", "measure_quality", "wilson"]
+__all__ = ["CLAIM", "FULL", "PART", "QUICK", "Amount", "Quality", "bits_per_byte", "measure_quality", "wilson"]
 
 _Z = 1.96
 """Of the two-sided 95 % interval."""
@@ -31,10 +31,13 @@ class Amount(NamedTuple):
 
     text_bytes: int | None
     questions: int | None
+    is_domain_alone: bool = False
+    """No other text is read, and nothing is asked."""
 
 
 PART = Amount(128 * 1024, 200)
 FULL = Amount(None, None)
+CLAIM = Amount(None, 0, is_domain_alone=True)
 QUICK = Amount(8 * 1024, 8)
 
 
@@ -43,24 +46,28 @@ class Quality(NamedTuple):
 
     domain_bits: float
     """Bits-per-byte on the domain's report text."""
-    other_bits: float
-    general_bits: float
-    accuracy: float
+    other_bits: float | None = None
+    """None, as all that follows, where the domain alone was read."""
+    general_bits: float | None = None
+    accuracy: float | None = None
     """Share of the domain's questions answered right."""
-    accuracy_low: float
-    accuracy_high: float
-    question_count: int
+    accuracy_low: float | None = None
+    accuracy_high: float | None = None
+    question_count: int = 0
 
 
 def measure_quality(model: LoadedModel, lab: Path, *, domain: str, other: str, amount: Amount) -> Quality:
     """Everything a row tells of quality."""
+    text = lab / "text"
+    domain_bits = bits_per_byte(model, text / f"{domain}.valid.jsonl", amount)
+    if amount.is_domain_alone:
+        return Quality(domain_bits=domain_bits)
     questions = read_questions(lab / "choice" / f"{domain}.valid.jsonl")[: amount.questions]
     asked = AskedQuestions(model, questions, context_tokens=CONTEXT_TOKENS)
     accuracy = asked.ask(model, progress=NullProgress()).accuracy
     low, high = wilson(accuracy, len(questions))
-    text = lab / "text"
     return Quality(
-        domain_bits=bits_per_byte(model, text / f"{domain}.valid.jsonl", amount),
+        domain_bits=domain_bits,
         other_bits=bits_per_byte(model, text / f"{other}.valid.jsonl", amount),
         general_bits=bits_per_byte(model, text / "general.valid.jsonl", amount),
         accuracy=accuracy,

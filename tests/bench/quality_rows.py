@@ -29,7 +29,7 @@ from edgeprune.schema.base import Record
 from edgeprune.schema.events import NullProgress
 from edgeprune.schema.recipe import Recipe
 from tests.bench.quality_lab import CONTEXT_TOKENS, SEED, Domain, Told, results_folder
-from tests.bench.quality_measure import FULL, Amount, Quality, measure_quality
+from tests.bench.quality_measure import Amount, Quality, measure_quality
 from tests.bench.quality_sources import is_kept, source_hash
 from tests.bench.quality_speed import Speed, measure_speed
 
@@ -76,7 +76,7 @@ class Row(Record, frozen=True, kw_only=True):
     speed: Speed | None = None
     """None where it was not measured yet."""
     is_full: bool = False
-    """All of the report texts and questions were read."""
+    """All of the domain's report text was read."""
     seconds: float = 0.0
     recipe: Recipe | None = None
 
@@ -110,7 +110,7 @@ def make_row(
         variant: tells such a row from the technique's own.
     """
     name = "-".join(filter(None, (domain.name, technique, variant, f"{kept:g}")))
-    row = Row(domain=domain.name, technique=technique, variant=variant, kept=kept, is_full=amount == FULL)
+    row = Row(domain=domain.name, technique=technique, variant=variant, kept=kept, is_full=amount.text_bytes is None)
     plan = _planned(domain, technique, kept, name, recipe, may_make=only == "quality")
     if plan is None or plan.recipe is None:
         return row if plan is None else replace(row, refusal=plan.refusal, seconds=plan.seconds)
