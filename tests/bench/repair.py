@@ -1,6 +1,6 @@
 """What closed-form repair makes good of LoRP's loss on the lab model, at 4 of 16 blocks: no training, both domains.
 
-    python -m tests.bench.repair [--quick] [--domain medicine]
+    python -m tests.bench.repair [--quick] [--claims] [--domain medicine]
 
 LoRP's blocks are those its authors' code picks (`fixtures/depth.*.json`). Repairs are fitted to the domain's `calib`
 text; losses are on the first 128 KiB of its `valid` text (32 KiB with `--quick`), windows of 256 tokens, documents
@@ -48,6 +48,7 @@ def main() -> int:
     """Measure all rows."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--claims", action="store_true", help="the rows of the promise alone")
     parser.add_argument("--domain", choices=("medicine", "law"), action="append")
     arguments = parser.parse_args()
     lab = Path(os.environ.get("EDGEPRUNE_LAB", ""))
@@ -96,7 +97,7 @@ def _rows(
     windows, others = (cut_windows(encode(loaded.tokenizer, part), CONTEXT_TOKENS) for part in (first, rest))
     nats, scored = measure_loss(loaded, windows)
     nats_rest, scored_rest = (0.0, 0) if arguments.quick else measure_loss(loaded, others)
-    for rank, refit in ROWS:
+    for rank, refit in CLAIM if arguments.claims else ROWS:
         repairs = Drops(blocks=blocks).repaired(rank).repairs
         recipe = Recipe(
             model_hash=loaded.spec.model_hash,
