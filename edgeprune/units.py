@@ -12,6 +12,7 @@ from edgeprune.errors import UsageError
 __all__ = [
     "format_bytes",
     "format_fraction",
+    "format_joules",
     "format_rate",
     "format_seconds",
     "parse_bytes",
@@ -142,6 +143,18 @@ def format_seconds(seconds: float | None) -> str:
 def format_fraction(fraction: float | None) -> str:
     """Print a fraction as a percentage; `n/a` for None."""
     return "n/a" if fraction is None else f"{fraction * 100:.1f} %"
+
+
+def format_joules(joules: float | None) -> str:
+    """Print an energy with three significant digits; `n/a` for None."""
+    if joules is None:
+        return "n/a"
+    magnitude = abs(joules)
+    if magnitude >= 0.9995:
+        return f"{_three_digits(joules)} J"
+    if magnitude >= 0.9995e-3:
+        return f"{_three_digits(joules * 1e3)} mJ"
+    return f"{_three_digits(joules * 1e6)} uJ"
 
 
 def _three_digits(value: float) -> str:

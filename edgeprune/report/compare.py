@@ -119,6 +119,8 @@ def _row(
             found.append(_quantity("bundle_bytes", unit, seen.get(name), expected.get(name)))
         else:
             found.append(_quantity(name, unit, seen.get(name), expected.get(name)))
+    if measured is not None and measured.energy is not None:
+        found.append(_quantity("decode_j", "J", measured.energy.token_j, None))
     for name, bits in _texts(measured, predicted, dense_bits).items():
         found.append(_quantity(f"bits_per_byte.{name}", "bits", *bits))
     for accuracy in () if measured is None else measured.accuracy:

@@ -2,7 +2,7 @@
 
 from edgeprune.schema.measurement import Check
 from edgeprune.schema.report import Quantity, ReportRow, RunReport
-from edgeprune.units import format_bytes, format_fraction, format_seconds
+from edgeprune.units import format_bytes, format_fraction, format_joules, format_seconds
 
 __all__ = [
     "HEADINGS",
@@ -28,6 +28,7 @@ HEADINGS = {
     "time_to_first_token_s": "first token",
     "decode_s": "per token",
     "decode_p95_s": "per token p95",
+    "decode_j": "energy per token",
     "parameter_count": "parameters",
 }
 _SHORT_UNITS = ("bytes", "s", "x dense", "fraction")
@@ -52,6 +53,8 @@ def format_value(value: float | None, unit: str) -> str:
         return format_bytes(value)
     if unit == "s":
         return format_seconds(value)
+    if unit == "J":
+        return format_joules(value)
     if unit == "fraction":
         return format_fraction(value)
     if unit == "bits":

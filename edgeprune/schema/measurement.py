@@ -10,6 +10,7 @@ __all__ = [
     "AccuracyResult",
     "BundleMeasurement",
     "Check",
+    "EnergyResult",
     "LatencySamples",
     "MemoryStage",
     "TextResult",
@@ -63,6 +64,17 @@ class AccuracyResult(Record, frozen=True, kw_only=True):
     question_count: int
 
 
+class EnergyResult(Record, frozen=True, kw_only=True):
+    """Energy of decoding, as the machine's own meters count it."""
+
+    token_j: float
+    """Joules per token of the whole chips, their idle power and whatever else ran included."""
+    token_count: int
+    """Tokens it is the mean of."""
+    meters: tuple[str, ...]
+    """Counters in the sum: `package-0`, `dram` (RAPL), `gpu-0` (NVML)."""
+
+
 class BundleMeasurement(Record, frozen=True, kw_only=True):
     """Everything measured of one bundle; None where a measurement could not be made."""
 
@@ -89,6 +101,9 @@ class BundleMeasurement(Record, frozen=True, kw_only=True):
     has_degenerate_loop: bool | None
     failures: tuple[str, ...] = ()
     """Measurements that failed, one sentence each."""
+    energy: EnergyResult | None = None
+    """Of a decoded token, the lowest of the processes; None where no meter can be read, or another device is
+    emulated."""
 
 
 class Check(Record, frozen=True, kw_only=True):

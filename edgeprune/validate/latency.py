@@ -13,11 +13,13 @@ import msgspec
 import numpy as np
 
 from edgeprune.runtime.decode import Decoder
+from edgeprune.runtime.energy import open_energy_meter
 from edgeprune.runtime.isolate import run_isolated
 from edgeprune.runtime.session import import_onnxruntime, open_session
 from edgeprune.runtime.timing import summarize
 from edgeprune.schema.base import Record
-from edgeprune.schema.measurement import LatencySamples, MemoryStage
+from edgeprune.schema.measurement import EnergyResult, LatencySamples, MemoryStage
+from edgeprune.validate.energy import measure_energy
 from edgeprune.validate.memory import StageRecorder
 
 __all__ = ["SpeedAnswer", "SpeedRequest", "decode_lengths", "lowest_median_s", "measure_speed", "run_speed"]
@@ -45,6 +47,7 @@ class SpeedAnswer(Record, frozen=True, kw_only=True):
     decode: LatencySamples
     stages: tuple[MemoryStage, ...]
     is_cache_shared: bool
+    energy: EnergyResult | None = None
 
 
 def decode_lengths(context_tokens: int, decode_tokens: int) -> tuple[int, int]:
@@ -92,12 +95,14 @@ def measure_speed(request: SpeedRequest) -> SpeedAnswer:
         token = int(decoder.step(token).argmax())
         samples_s.append(time.perf_counter() - start_s)
     memory.end("decode")
+    meter = open_energy_meter(request.execution_provider)
     return SpeedAnswer(
         load_time_s=load_time_s,
         prefill_s=prefill_s,
         decode=summarize(samples_s),
         stages=memory.stages,
         is_cache_shared=decoder.is_cache_shared,
+        energy=None if meter is None else measure_energy(decoder, meter, start=prompt_count, count=decode_count),
     )
 
 

@@ -15,6 +15,7 @@ from edgeprune.schema.events import Event, Progress
 from edgeprune.schema.measurement import AccuracyResult, BundleMeasurement, TextResult
 from edgeprune.validate.accuracy import ChoiceRequest, run_accuracy
 from edgeprune.validate.bundle import OpenBundle
+from edgeprune.validate.energy import lowest_energy
 from edgeprune.validate.latency import SpeedAnswer, SpeedRequest, lowest_median_s, run_speed
 from edgeprune.validate.memory import floor_stage, largest, model_memory_bytes, peak_bytes
 from edgeprune.validate.sanity import SanityAnswer, SanityRequest, run_sanity
@@ -180,4 +181,5 @@ def summarize_findings(
         greedy_matched_count=None if found.sanity is None else found.sanity.greedy_matched_count,
         has_degenerate_loop=None if found.sanity is None else found.sanity.has_degenerate_loop,
         failures=tuple(failures),
+        energy=lowest_energy([answer.energy for answer in found.speed]),
     )

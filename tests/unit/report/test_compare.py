@@ -5,8 +5,9 @@ from msgspec.structs import replace
 
 from edgeprune.report.blocks import block_rows, vocabulary_text
 from edgeprune.report.compare import build_report
+from edgeprune.report.markdown import render_markdown
 from edgeprune.report.text import quantity_of
-from edgeprune.schema.measurement import TextResult
+from edgeprune.schema.measurement import EnergyResult, TextResult
 from edgeprune.schema.recipe import KeepTokens, Recipe, SiteEdit
 from edgeprune.schema.report import Quantity, RunReport
 from edgeprune.shapes import edit_shapes
@@ -132,3 +133,13 @@ def test_block_rows_say_what_was_removed() -> None:
     assert rows[0].kept_fraction == pytest.approx(1 - (64 * 64 - 16 * 128) / dense_count)
     assert (rows[2].kept_fraction, rows[2].bytes_kept_fraction) == (1.0, 1.0)
     assert vocabulary_text(SPEC, edited) == "300 of 512 tokens, tables int8_b32_a4"
+
+
+def test_energy_is_a_column_where_a_meter_was_read_and_absent_elsewhere() -> None:
+    energy = EnergyResult(token_j=0.0421, token_count=640, meters=("package-0",))
+    measured = [make_measurement("dense"), replace(make_measurement("recipe"), energy=energy)]
+    report = make_report(make_validation(measurements=tuple(measured)))
+    text = render_markdown(report)
+    assert "energy per token" in text
+    assert "42.1 mJ" in text
+    assert "energy per token" not in render_markdown(make_report())
