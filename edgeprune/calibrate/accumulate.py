@@ -24,13 +24,13 @@ PARTS = ("gram", "sum", "absolute", "sketches", "noise", "counts")
 class InputMoments:
     """Sums over the tokens that reach one input key."""
 
-    def __init__(self, width: int, *, seed: int) -> None:
-        """Start at zero for inputs of `width` features."""
+    def __init__(self, width: int, *, seed: int, with_gram: bool = True) -> None:
+        """Start at zero for inputs of `width` features; without a Gram where the inputs themselves are kept."""
         generator = torch.Generator().manual_seed(seed)
         self._omega = torch.randn(width, _SKETCH_COLUMNS, generator=generator)
         self._sketches = torch.zeros(2, width, _SKETCH_COLUMNS, dtype=torch.float64)
         self._half_tokens = [0, 0]
-        self._gram = torch.zeros(width, width, dtype=torch.float64)
+        self._gram = torch.zeros(width, width, dtype=torch.float64) if with_gram else None
         self._sum = torch.zeros(width, dtype=torch.float64)
         self._absolute = torch.zeros(width, dtype=torch.float64)
         self._noise = torch.zeros(2, -(-width // ACTIVATION_BLOCK), dtype=torch.float64)
@@ -38,7 +38,8 @@ class InputMoments:
 
     def add(self, inputs: Tensor, *, half: int, with_noise: bool) -> None:
         """Add a batch [rows, width] float32 that belongs to half 0 or 1 of the data."""
-        self._gram += inputs.T @ inputs
+        if self._gram is not None:
+            self._gram += inputs.T @ inputs
         self._sum += inputs.sum(dim=0)
         self._absolute += inputs.abs().sum(dim=0)
         self._sketches[half] += inputs.T @ (inputs @ self._omega)
@@ -49,6 +50,7 @@ class InputMoments:
 
     def parts(self) -> dict[str, Tensor]:
         """The sums by name, as `PARTS` lists them; `counts` [3] int64 are the tokens of the halves and of the noise."""
+        assert self._gram is not None
         return {
             "gram": self._gram,
             "sum": self._sum,
@@ -60,6 +62,7 @@ class InputMoments:
 
     def add_parts(self, parts: Mapping[str, Tensor]) -> None:
         """Add sums over other tokens, which must have been sketched with the same seed."""
+        assert self._gram is not None
         self._gram += parts["gram"]
         self._sum += parts["sum"]
         self._absolute += parts["absolute"]
@@ -71,7 +74,13 @@ class InputMoments:
 
     def take_gram(self) -> Tensor:
         """[width, width] float64, mean over tokens of x x^T; in place, since Grams are the largest thing held."""
+        assert self._gram is not None
         return self._gram.div_(self.token_count)
+
+    def release_gram(self) -> Tensor:
+        """The same, and it is no longer held here."""
+        gram, self._gram = self.take_gram(), None
+        return gram
 
     @property
     def mean(self) -> Tensor:

@@ -44,6 +44,11 @@ class BlockStream:
         }
         self._states = [_embedded(loaded, self._blocks[0], batch) for batch in batches]
 
+    @property
+    def states(self) -> list[Tensor]:
+        """Hidden states as they stand, batch by batch: [n, seq, hidden] float32."""
+        return self._states
+
     @torch.no_grad()
     def moments(self, position: int, site: nn.Module) -> tuple[Tensor, Tensor]:
         """Second moment [in, in] and mean [in], float64, of a site's input in the block that comes next."""

@@ -8,7 +8,7 @@ as label (empirical Fisher), and hooks at the outputs of the sites add up square
 so the backward pass costs about as much as the forward pass and holds activations only.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
 import torch
@@ -141,12 +141,13 @@ def as_stats(
     token_count: Tensor | None,
     general_token_count: Tensor | None,
     edits_hash: str,
+    grams: Mapping[str, Tensor] | None = None,
 ) -> CalibrationStats:
-    """Divide by the counts; the sums are used up. Arguments as of `capture`."""
+    """Divide by the counts; the sums are used up. Arguments as of `capture`; `grams` where they are kept elsewhere."""
     vocab_size = loaded.adapter.embedding(loaded.model).weight.shape[0]
     general = torch.zeros(0, tokens.shape[1], dtype=torch.int32) if general_tokens is None else general_tokens
     return CalibrationStats(
-        gram={key: moments.take_gram() for key, moments in sums.moments.items()},
+        gram={key: moments.take_gram() for key, moments in sums.moments.items()} if grams is None else grams,
         mean={key: moments.mean for key, moments in sums.moments.items()},
         mean_absolute={key: moments.mean_absolute for key, moments in sums.moments.items()},
         row_absolute=sums.row_absolute(),

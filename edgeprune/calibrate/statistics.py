@@ -13,6 +13,7 @@ Matrices are keyed by *input key*, the tensor that several sites share:
 
 import json
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -57,7 +58,7 @@ def input_key(site_name: str) -> str:
 class CalibrationStats:
     """Statistics of one model, dense or edited, on calibration text."""
 
-    gram: dict[str, Tensor]
+    gram: Mapping[str, Tensor]
     """By input key: [in, in] float64, mean over tokens of x x^T (uncentred)."""
     mean: dict[str, Tensor]
     """By input key: [in] float64, mean over tokens of x."""
@@ -162,5 +163,5 @@ class CalibrationStats:
         except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
             raise ModelError(f"{path} is not a readable statistics file ({error}); calibrate again.") from error
 
-    def _groups(self) -> dict[str, dict[str, Tensor]]:
+    def _groups(self) -> dict[str, Mapping[str, Tensor]]:
         return {name: getattr(self, name) for name in _GROUPS}

@@ -49,6 +49,14 @@ class WeightStore:
             return tensor
         return self._written(tensor.detach().float())
 
+    def keep_exactly(self, tensor: Tensor) -> Tensor:
+        """The same values of the same dtype on the pages of a file, whatever their number; nobody may write into it.
+
+        Raises:
+            DeviceError: the disk is full or cannot be written.
+        """
+        return self._written(tensor.detach())
+
     def keep_rounded(self, weight: Tensor, kernel: str) -> Tensor:
         """A matrix [out, in] that was rounded to a kernel, as the kernel stores it; small ones as they are.
 
