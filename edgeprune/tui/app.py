@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 from textual.app import App, SystemCommand
 from textual.binding import Binding, BindingType
 from textual.screen import Screen
-from textual.scrollbar import ScrollBar
+from textual.scrollbar import ScrollBar, ScrollBarRender
 from textual.widget import Widget
 
 from edgeprune.errors import EdgePruneError, UsageError
@@ -77,9 +77,9 @@ class EdgePruneApp(App[None]):
         self.theme = self.looks.theme
         if not self.looks.has_motion:
             self.animation_level = "none"
-        if self.looks.glyphs != "braille":
-            self.add_class("-plain")
-            ScrollBar.renderer = PlainScrollBar
+        is_plain = self.looks.glyphs != "braille"
+        self.set_class(is_plain, "-plain")
+        ScrollBar.renderer = PlainScrollBar if is_plain else ScrollBarRender  # of all apps of this process
         self.view = View()
         self.feed = Feed(sources, self.hear, is_calm=not self.looks.has_motion)
         self._first = first
@@ -142,6 +142,7 @@ class EdgePruneApp(App[None]):
         if self.view.run_folder is None or self.view.records.front is None:
             self.say("There is nothing to explain yet; a search must have ended (press s on screen 3).")
             return
+        self.say("Asking why this recipe was chosen and what else could have been.")
         self.feed.fetch(
             ExplainJob(path=self.view.run_folder),
             Explanation,

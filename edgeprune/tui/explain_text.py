@@ -20,18 +20,20 @@ def overview_text(explanation: Explanation | None, locks: tuple[Lock, ...]) -> s
 
 
 def cell_text(explanation: Explanation, site: str, block: int) -> str:
-    """One site, with what else could have been taken and what that would cost; its block after it."""
+    """The block, then the site with what else could have been taken and what that would cost."""
     found = next((entry for entry in explanation.blocks if entry.index == block), None)
     if found is None:
         return ""
     choice = next((entry for entry in found.sites if entry.name == site), None)
-    parts = [] if choice is None else [_choice_text(choice)]
-    return "\n".join([*parts, f"block {block}: {found.sentence}"])
+    if choice is None:
+        return f"block {block}: {found.sentence}"
+    return "\n".join([f"block {block}: {found.sentence}", *_choice_lines(choice)])
 
 
-def _choice_text(choice: Choice) -> str:
+def _choice_lines(choice: Choice) -> list[str]:
     lines = [f"{choice.name}: {choice.sentence}"]
     for entry in choice.alternatives[:SHOWN]:
         worse = "" if entry.margin_nats is None else f", worse by {entry.margin_nats:.2g} nats"
-        lines.append(f"  {entry.label}: {rounded(entry.disk_bytes, 'bytes')}{worse} {entry.reason}".rstrip())
-    return "\n".join(lines)
+        why = f": {entry.reason}" if entry.reason else ""
+        lines.append(f"  {entry.label}, {rounded(entry.disk_bytes, 'bytes')}{worse}{why}")
+    return lines

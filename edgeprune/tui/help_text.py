@@ -7,7 +7,8 @@ from textual.app import App
 __all__ = ["help_for"]
 
 _EVERYWHERE = (
-    "1 to 8, [ and ]   the screens; tab and shift+tab move between fields, esc leaves a field\n"
+    "1 to 8, [ and ]   the screens; tab and shift+tab move between panels and fields, esc leaves a field\n"
+    "/                 in a table: show only rows that have some letters\n"
     "i                 where the figures come from: record and field\n"
     "ctrl+p            every command; also themes (light and dark) and screenshots\n"
     "ctrl+q            close the app; jobs go on, the next start shows them again"

@@ -18,6 +18,7 @@ from edgeprune.tui import messages as told
 from edgeprune.tui.screens.base import EdgeScreen, panel
 from edgeprune.tui.sourced import Source, Sourced
 from edgeprune.tui.view_state import View, source
+from edgeprune.tui.widgets.field import Field
 from edgeprune.tui.widgets.figure import FigureLine, FigureList
 from edgeprune.tui.widgets.figure_table import Column, FigureTable, Row
 
@@ -66,7 +67,7 @@ class BundleScreen(EdgeScreen):
         with Horizontal(classes="row", id="prompt-row") as row:
             row.styles.height = 1
             yield Label("go on from", classes="label")
-            yield Input(placeholder="t, then a text and enter", id="prompt", select_on_focus=False)
+            yield Field(placeholder="t, then a text and enter", id="prompt", select_on_focus=False)
         yield panel("Compressed beside dense", scroll, id="chat-panel", classes="fill")
 
     def focus_main(self) -> None:

@@ -14,7 +14,7 @@ from edgeprune.tui import messages as told
 from edgeprune.tui.screens.base import EdgeScreen, panel
 from edgeprune.tui.sourced import Source
 from edgeprune.tui.view_state import View
-from edgeprune.tui.widgets.figure_table import Column, FigureTable, Row
+from edgeprune.tui.widgets.figure_table import Column, FigureTable, LongTable, Row
 from edgeprune.tui.widgets.stage_strip import StageStrip
 
 __all__ = ["JobsScreen"]
@@ -51,7 +51,7 @@ class JobsScreen(EdgeScreen):
 
     def body(self) -> Iterable[Widget]:
         """Two panels."""
-        table = FigureTable(
+        table = LongTable(
             id="jobs", help_text="All jobs, the newest first. Enter follows one, c cancels, r resumes, o its log."
         )
         yield panel("Jobs", table, id="job-panel", classes="fill")

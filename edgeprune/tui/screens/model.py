@@ -19,9 +19,10 @@ from edgeprune.schema.plan import PlanReport
 from edgeprune.tui import messages as told
 from edgeprune.tui.draft import budget_request, context_of
 from edgeprune.tui.screens.base import EdgeScreen, panel
-from edgeprune.tui.sourced import Source
+from edgeprune.tui.sourced import Kind, Source
 from edgeprune.tui.view_state import ModelOption, View, source
-from edgeprune.tui.widgets.figure_table import Column, FigureTable, Row
+from edgeprune.tui.widgets.field import Field
+from edgeprune.tui.widgets.figure_table import Column, FigureTable, LongTable, Row
 
 __all__ = ["ModelScreen"]
 
@@ -69,11 +70,11 @@ class ModelScreen(EdgeScreen):
         yield panel("At hand", table, id="at-hand")
         with Horizontal(classes="row", id="fields"):
             yield Label("folder or hub id", classes="label")
-            yield Input(placeholder="path, or org/name", id="path", select_on_focus=False)
+            yield Field(placeholder="path, or org/name", id="path", select_on_focus=False)
             yield Label("field", classes="label gap-left")
-            yield Input(placeholder="medicine, law, finance or a path", id="domain", select_on_focus=False)
+            yield Field(placeholder="medicine, law, finance or a path", id="domain", select_on_focus=False)
         yield panel(
-            "What fits", FigureTable(id="fit", help_text=_FIT_HELP, can_choose=False), id="fit-panel", classes="fill"
+            "What fits", LongTable(id="fit", help_text=_FIT_HELP, can_choose=False), id="fit-panel", classes="fill"
         )
 
     def focus_main(self) -> None:
@@ -95,11 +96,10 @@ class ModelScreen(EdgeScreen):
             box.border_title = f"What it would need on {view.plan.device_name}, context {view.plan.context_tokens}"
         elif view.fit is not None:
             table.show(_FIT_COLUMNS, _fit_rows(source(view, "fit"), view.fit, self.looks.marks), is_narrow=is_narrow)
-            room = source(view, "fit").take("budget.memory_bytes", "bytes")
-            within = "" if room.value is None else f" within {room.text}"
-            box.border_title = f"What fits {view.fit.device_name}{within}, context {view.fit.context_tokens}"
+            within = _within(source(view, "fit"))
+            box.border_title = f"What fits {view.fit.device_name} {within}, context {view.fit.context_tokens}"
         else:
-            table.show(_FIT_COLUMNS, [])
+            table.show(_FIT_COLUMNS, [], is_narrow=is_narrow)
             box.border_title = "What fits: press f for the catalogue, t for the chosen model"
 
     @on(FigureTable.RowSelected, "#models")
@@ -171,6 +171,7 @@ class ModelScreen(EdgeScreen):
             disk_bytes=None if disk is None else int(disk),
         )
         app.say("Asking which models fit; the catalogue is read from headers alone.")
+        self.query_one("#fit").focus()  # the answer is what is looked at next
         app.feed.fetch(
             FitJob(device=draft.device, budget=budget, context_tokens=context_of(draft)),
             FitReport,
@@ -193,6 +194,20 @@ class ModelScreen(EdgeScreen):
 
 
 _FIT_HELP = "Predicted from shapes and the device's profile. A range that reaches over a limit is called close."
+
+
+_LIMITS: tuple[tuple[str, Kind, str], ...] = (
+    ("memory_bytes", "bytes", "memory"),
+    ("latency_s", "seconds", "a token"),
+    ("disk_bytes", "bytes", "disk"),
+)
+
+
+def _within(at: Source) -> str:
+    """The limits that the answer is for: one left over from another day is seen."""
+    taken = [(at.take(f"budget.{field}", kind), name) for field, kind, name in _LIMITS]
+    set_ones = [f"{figure.text} {name}" for figure, name in taken if figure.value is not None]
+    return f"within {', '.join(set_ones)}" if set_ones else "in all its memory (3 sets limits)"
 
 
 def _model_row(view: View, entry: ModelOption) -> Row:
@@ -223,17 +238,17 @@ def _plan_rows(at: Source, report: PlanReport, marks: dict[str, str]) -> list[Ro
 
 def _fit_rows(at: Source, report: FitReport, marks: dict[str, str]) -> list[Row]:
     return [
-        _fit_row(at, f"models[{place}].rows[{index}]", model, row, marks, is_first=index == 0)
+        _fit_row(at, f"models[{place}].rows[{index}]", model, row, marks)
         for place, model in enumerate(report.models)
         if model.can_compress
         for index, row in enumerate(model.rows)
     ]
 
 
-def _fit_row(at: Source, base: str, model: FitModel, row: FitRow, marks: dict[str, str], *, is_first: bool) -> Row:
+def _fit_row(at: Source, base: str, model: FitModel, row: FitRow, marks: dict[str, str]) -> Row:
     cells = (
         marks[row.fits],
-        model.name if is_first else "",
+        model.name,
         row.precision,
         at.take(f"{base}.weights_bytes", "bytes"),
         at.take(f"{base}.peak_rss_bytes.value", "bytes"),

@@ -154,6 +154,9 @@ class SearchScreen(EdgeScreen):
         if self.app_.view.explanation is None:
             self.app_.explain_run()
         self.draw(self.app_.view)
+        heat = self.query_one("#heat", HeatMap)
+        if heat.heat is not None and (self._shows_why or not self.has_class("-narrow")):
+            heat.focus()  # the arrows choose which block and site is explained
 
     def action_lock_site(self) -> None:
         """Hold the site under the map's cursor to what it is."""

@@ -11,7 +11,7 @@ from textual.widgets import DataTable
 
 from edgeprune.tui.sourced import Sourced
 
-__all__ = ["Column", "FigureTable", "Row"]
+__all__ = ["Column", "FigureTable", "LongTable", "Row"]
 
 
 @dataclass(frozen=True)
@@ -39,16 +39,31 @@ class Row:
     """Drawn dim."""
 
 
+def _words(row: Row) -> str:
+    texts = (cell if isinstance(cell, str) else cell.text for cell in row.cells)
+    return "\n".join((row.key, *texts)).lower()
+
+
+def _noted(columns: tuple[Column, ...], note: str) -> tuple[Column, ...]:
+    """The first column that names rows tells what they are filtered by."""
+    place = next((place for place, column in enumerate(columns) if column.title), 0)
+    return tuple(
+        replace(column, title=f"{column.title} {note}") if index == place else column
+        for index, column in enumerate(columns)
+    )
+
+
 class FigureTable(DataTable[Text]):
     """A `DataTable` that is given whole contents and redraws only what changed."""
 
     help_text: ClassVar[str] = (
-        "A table. Arrows or j and k move, enter chooses the row, i tells where its figures are from."
+        "A table. Arrows or j and k move, enter chooses the row, / filters, i tells where its figures are from."
     )
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("enter", "select_cursor", "Choose", key_display="enter"),
         Binding("j", "cursor_down", show=False),
         Binding("k", "cursor_up", show=False),
+        Binding("slash", "filter", "Filter", key_display="/", show=False),
     ]
 
     def __init__(self, *, id: str | None = None, help_text: str = "", can_choose: bool = True) -> None:
@@ -56,6 +71,8 @@ class FigureTable(DataTable[Text]):
         super().__init__(id=id, cursor_type="row", zebra_stripes=False, cell_padding=1)
         self.columns_shown: tuple[Column, ...] = ()
         self.rows_shown: tuple[Row, ...] = ()
+        self.filter_text = ""
+        self._given: tuple[tuple[Column, ...], tuple[Row, ...]] = ((), ())
         self._can_choose = can_choose
         if help_text:
             self.help_text = help_text  # type: ignore[misc]
@@ -68,7 +85,26 @@ class FigureTable(DataTable[Text]):
         """Draw the table; the cursor stays on the row of the same key."""
         places = [place for place, column in enumerate(columns) if not (is_narrow and column.is_wide_only)]
         wanted = tuple(columns[place] for place in places)
-        cells = tuple(replace(row, cells=tuple(row.cells[place] for place in places)) for row in rows)
+        self._given = wanted, tuple(replace(row, cells=tuple(row.cells[place] for place in places)) for row in rows)
+        self._show_given()
+
+    def put_filter(self, text: str) -> None:
+        """Show only rows that have this text in a cell or in their key; empty shows all."""
+        if text.strip() != self.filter_text:
+            self.filter_text = text.strip()
+            self._show_given()
+
+    def action_filter(self) -> None:
+        """Ask for the text that rows must have."""
+        from edgeprune.tui.widgets.filter_line import FilterLine  # only once it is asked for
+
+        self.app.push_screen(FilterLine(self))
+
+    def _show_given(self) -> None:
+        wanted, cells = self._given
+        if self.filter_text:
+            wanted = _noted(wanted, f"/{self.filter_text}")
+            cells = tuple(row for row in cells if self.filter_text.lower() in _words(row))
         if wanted == self.columns_shown and cells == self.rows_shown:
             return
         key = self.key_at_cursor
@@ -111,3 +147,9 @@ class FigureTable(DataTable[Text]):
         if not 0 <= self.cursor_row < len(self.rows_shown):
             return []
         return [cell for cell in self.rows_shown[self.cursor_row].cells if isinstance(cell, Sourced)]
+
+
+class LongTable(FigureTable):
+    """A table that may grow beyond the screen, and says in the footer that it can be filtered."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("slash", "filter", "Filter", key_display="/")]

@@ -9,13 +9,14 @@ from textual.widgets import Input, Label
 
 from edgeprune.tui.sourced import Sourced
 from edgeprune.tui.terminal import Looks
+from edgeprune.tui.widgets.field import Field
 from edgeprune.tui.widgets.figure import Figure
 from edgeprune.tui.widgets.slider import Slider
 
 __all__ = ["LimitRow"]
 
 
-class LimitField(Input):
+class LimitField(Field):
     """A field that takes what is typed, and nothing while it only follows the slider."""
 
     help_text: ClassVar[str] = (

@@ -43,7 +43,7 @@ class StatusLine(Static):
 
     def show(self, view: View) -> None:
         """Draw what there is to say; a problem comes first."""
-        width = max(20, self.size.width)
+        width = max(20, self.size.width or self.app.size.width - 2)  # of the whole screen before it is laid out
         if view.sentence:
             mark, style = ("! ", "$text-error bold") if view.is_problem else ("", "$text-success")
             self.tooltip = view.sentence

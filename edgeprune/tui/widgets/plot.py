@@ -50,8 +50,11 @@ class Plot(Static, can_focus=True):
     def _draw(self) -> None:
         data, width, height = self.data, self.size.width, self.size.height
         self.set_class(data is None, "-empty")
+        if data is not None and not width:
+            return  # not laid out yet; it is drawn when its size comes
         if data is None or width < 20 or height < 4:
-            self.update(Content.assemble((self._empty, "$text-muted")))
+            words = self._empty if data is None else "no room for the plot"
+            self.update(Content.assemble((words, "$text-muted")))
             return
         beside = ticks(data.y)
         margin = max(len(text) for _, text in beside) + 1

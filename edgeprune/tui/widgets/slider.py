@@ -104,6 +104,8 @@ class Slider(Static, can_focus=True):
             self.post_message(self.Moved(self, self.stops[index]))
 
     def _draw(self) -> None:
+        if not self.size.width:
+            return  # not laid out yet; it is drawn when its size comes
         width = max(3, self.size.width)
         rail, handle = ("-", "O") if self._looks.glyphs == "ascii" else ("─", "█")
         if self.index is None:

@@ -61,7 +61,7 @@ class StageStrip(Static, can_focus=True):
         left = f"{format_seconds(running.remaining_s)} left" if running.remaining_s else "time left not known"
         share = running.done_fraction or 0.0
         tail = f" {share:4.0%}  {left}  {running.message}"
-        length = max(8, min(30, self.size.width - 50))
+        length = max(8, min(30, self.size.width - 60))
         full, empty = self._looks.bar
         count = round(share * length)
         return [
