@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from msgspec.structs import replace as edit_record
 
-from edgeprune.artifacts import atomic_folder, atomic_write, hash_file, write_record
+from edgeprune.artifacts import atomic_folder, atomic_write, hash_file, hash_parts, write_record
 from edgeprune.compress.kv_rounding import rounded_cache
 from edgeprune.errors import ExportError
 from edgeprune.export.card import bundle_card
@@ -162,9 +162,11 @@ def export_bundle(
             optimum=optimum,
         )
         atomic_write(partial / CARD_FILE, card.encode("utf-8"))
+        files = _files(partial)
         manifest = BundleManifest(
             label=label,
-            files=_files(partial),
+            files=files,
+            files_sha256=hash_parts(files),
             spec=spec,
             recipe=recipe,
             budget=budget,

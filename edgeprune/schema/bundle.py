@@ -81,6 +81,9 @@ class BundleManifest(Record, frozen=True, kw_only=True):
     """`dense`, `int8`, `int4` or `recipe`."""
     files: tuple[BundleFile, ...]
     """Every file except the manifest."""
+    files_sha256: str | None = None
+    """Of `files` itself (`artifacts.hash_parts`), so that a hash that was written over is told from a file that was
+    changed; None in bundles made before."""
     spec: ModelSpec
     recipe: Recipe
     budget: Budget | None

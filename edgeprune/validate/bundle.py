@@ -1,14 +1,15 @@
 """Opening a bundle: nothing of it is loaded before its manifest has vouched for every byte.
 
 Takes a bundle folder; gives its manifest and paths. Refused: a missing or malformed manifest, a newer schema, a file
-that is missing, of another size or another hash, a path or a link that leaves the folder, and a graph that names
-weights outside the files of the manifest.
+that is missing, of another size or another hash, hashes other than those the manifest was written with, a path or a
+link that leaves the folder, and a graph that names weights outside the files of the manifest.
 """
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from edgeprune.artifacts import hash_file, read_record, resolve_inside
+from edgeprune.artifacts import hash_file, hash_parts, read_record, resolve_inside
 from edgeprune.errors import ModelError
 from edgeprune.schema.bundle import BundleManifest
 from edgeprune.validate.external_data import external_locations
@@ -18,6 +19,7 @@ __all__ = ["MANIFEST_NAME", "MODEL_NAME", "OpenBundle", "open_bundle", "read_man
 MANIFEST_NAME = "edgeprune.json"
 MODEL_NAME = "model.onnx"
 EVALUATION_FOLDER = "eval"
+_SHA256 = re.compile("[0-9a-f]{64}")
 
 _MANIFEST_LIMIT_BYTES = 64_000_000
 """A manifest of a model with 1,000 blocks has about 3 MB; a larger one is not read into memory."""
@@ -59,6 +61,9 @@ def open_bundle(folder: Path) -> OpenBundle:
         if needed not in listed:
             raise ModelError(f"{manifest_path} does not list {needed}; export the bundle again.")
     for entry in manifest.files:
+        _refuse_links(folder, entry.path)
+    _check_hashes(manifest, manifest_path)
+    for entry in manifest.files:
         _verify(folder, entry.path, size_bytes=entry.size_bytes, sha256=entry.sha256)
     weights_bytes = 0
     for location in external_locations(folder / MODEL_NAME):
@@ -92,7 +97,6 @@ def read_manifest(folder: Path) -> BundleManifest:
 
 
 def _verify(folder: Path, relative: str, *, size_bytes: int, sha256: str) -> None:
-    _refuse_links(folder, relative)
     path = folder / relative
     if not path.is_file():
         raise ModelError(f"{path} is missing, though its manifest lists it; export or copy the bundle again.")
@@ -100,7 +104,28 @@ def _verify(folder: Path, relative: str, *, size_bytes: int, sha256: str) -> Non
     if size != size_bytes:
         raise ModelError(f"{path} has {size} bytes, its manifest says {size_bytes}; export or copy the bundle again.")
     if hash_file(path) != sha256:
-        raise ModelError(f"{path} is not the file its manifest describes (sha256 differs); copy the bundle again.")
+        raise ModelError(
+            f"{path} was changed since the bundle was made: it has as many bytes as then, but another sha256; copy the "
+            "bundle again."
+        )
+
+
+def _check_hashes(manifest: BundleManifest, path: Path) -> None:
+    """Hashes that are none, or not those the manifest was written with, vouch for nothing.
+
+    Raises:
+        ModelError: names the first such file, or the list.
+    """
+    for entry in manifest.files:
+        if not _SHA256.fullmatch(entry.sha256):
+            raise ModelError(
+                f"{path} gives {entry.path} the hash {entry.sha256[:80]!r}, which is no sha256; export it again."
+            )
+    if manifest.files_sha256 is not None and manifest.files_sha256 != hash_parts(manifest.files):
+        raise ModelError(
+            f"{path} lists other sizes or hashes than it was written with, so it vouches for no file; export or copy "
+            "the bundle again."
+        )
 
 
 def _refuse_links(folder: Path, relative: str) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeprune.artifacts import write_arrays, write_record
+from edgeprune.artifacts import hash_parts, write_arrays, write_record
 from edgeprune.runtime.probe_graph import Graph
 from edgeprune.runtime.probe_graph_wire import ArrayRange, Node, TypedValue, model_bytes, tensor_bytes
 from edgeprune.schema.budget import Budget, Workload
@@ -214,7 +214,7 @@ def rehash(folder: Path, manifest: BundleManifest) -> None:
         )
         for path in paths
     )
-    write_record(folder / "edgeprune.json", replace(manifest, files=files))
+    write_record(folder / "edgeprune.json", replace(manifest, files=files, files_sha256=hash_parts(files)))
 
 
 def _sample(decoder: TinyDecoder, length: int, rng: np.random.Generator) -> NDArray[np.int64]:
