@@ -25,6 +25,7 @@ from edgeprune.calibrate.nearest import rounded
 from edgeprune.calibrate.statistics import input_key
 from edgeprune.compress.factored import FactoredLinear
 from edgeprune.compress.passes import Work, check_finite, linear
+from edgeprune.intake.stored.store import keep_rounded
 from edgeprune.schema.kernel import FLOAT32, parse_kernel
 from edgeprune.schema.model import BlockSpec
 from edgeprune.schema.recipe import Recipe
@@ -64,7 +65,7 @@ class RoundWeights:
                 if site.name in kernels:
                     gram = grams.get(input_key(site.name)) if site.name in integers else None
                     module = _round_site(site.name, adapter.site(block, site.role), kernels[site.name], gram)
-                    adapter.set_site(block, site.role, module)
+                    adapter.set_site(block, site.role, keep_rounded(block, module, kernels[site.name]))
             if stream is not None:
                 stream.advance(position)
         if recipe.table_kernel != FLOAT32:

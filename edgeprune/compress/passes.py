@@ -17,12 +17,14 @@ from torch import Tensor, nn
 
 from edgeprune.artifacts import hash_parts
 from edgeprune.calibrate.capture import capture
+from edgeprune.calibrate.capture_by_block import capture_by_block
 from edgeprune.calibrate.statistics import CalibrationStats
 from edgeprune.compress.factored import FactoredLinear
 from edgeprune.compress.pivoted import PivotedLinear
 from edgeprune.errors import ModelError
 from edgeprune.intake.adapters.repair import repair_of
 from edgeprune.intake.load import LoadedModel
+from edgeprune.intake.stored.store import store_of
 from edgeprune.runtime.executor import Executor
 from edgeprune.schema.events import Event, Progress
 from edgeprune.schema.model import ModelSpec
@@ -58,20 +60,33 @@ class Work:
     is_stale: bool = field(default=False)
     """True when the sites' inputs have changed since the statistics were measured."""
 
-    def refresh(self) -> None:
-        """Measure the statistics again where they are stale."""
+    def refresh(self, recipe: Recipe) -> None:
+        """Measure the statistics again where they are stale; of a model in files, those the recipe needs."""
         if not self.is_stale:
             return
-        measured = capture(
-            self.loaded,
-            self.stats.tokens,
-            general_tokens=self.stats.general_tokens,
-            token_count=self.stats.token_count,
-            general_token_count=self.stats.general_token_count,
-            edits_hash=hash_parts(self.applied),
-            # The passes weigh inputs only; gradients price edits, and those are chosen already.
-            gradient_tokens=0,
-        )
+        old, edits_hash, store = self.stats, hash_parts(self.applied), store_of(self.loaded.model)
+        if store is not None:
+            measured = capture_by_block(
+                self.loaded,
+                old.tokens,
+                store=store,
+                blocks=_weighed_blocks(recipe),
+                general_tokens=old.general_tokens,
+                token_count=old.token_count,
+                general_token_count=old.general_token_count,
+                edits_hash=edits_hash,
+            )
+        else:
+            measured = capture(
+                self.loaded,
+                old.tokens,
+                general_tokens=old.general_tokens,
+                token_count=old.token_count,
+                general_token_count=old.general_token_count,
+                edits_hash=edits_hash,
+                # The passes weigh inputs only; gradients price edits, and those are chosen already.
+                gradient_tokens=0,
+            )
         # What an output is worth is still told by the dense model's gradients.
         self.stats = replace(measured, output_gram=self.stats.output_gram)
         self.is_stale = False
@@ -79,6 +94,12 @@ class Work:
     def position(self, block_index: int) -> int:
         """Where the block with that source index stands now."""
         return list(self.loaded.block_indices).index(block_index)
+
+
+def _weighed_blocks(recipe: Recipe) -> set[int]:
+    """Source indices of the blocks whose edits are fitted to their inputs."""
+    ranked = {int(edit.name.split(".")[1]) for edit in recipe.sites if edit.rank is not None}
+    return ranked | {edit.block for edit in recipe.keep_channels} | {edit.block for edit in recipe.keep_groups}
 
 
 class Pass(Protocol):
@@ -124,10 +145,10 @@ def run_passes(work: Work, passes: Iterable[Pass], recipe: Recipe) -> None:
     for number, (step, after) in enumerate(todo):
         work.progress.raise_if_cancelled()
         if step.reads_stats:
-            work.refresh()
+            work.refresh(recipe)
         step.apply(work, recipe)
         before = work.loaded.spec
-        # Token ids of the edited vocabulary are the tokens pass's to know; shapes are not its to choose.
+        # Ids and files of the edited vocabulary are the tokens pass's to know; shapes are not its to choose.
         spec = edit_record(
             edit_shapes(work.dense, after),
             bos_token_id=before.bos_token_id,

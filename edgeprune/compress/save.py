@@ -14,13 +14,13 @@ config.json is the model's configuration plus an `edgeprune` block:
     recipe           `Recipe` that made it
 """
 
+import functools
 import json
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import torch
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from edgeprune.artifacts import atomic_folder
@@ -31,6 +31,8 @@ from edgeprune.compress.pivoted import PivotedLinear
 from edgeprune.compress.tokenizer_files import tokenizer_files
 from edgeprune.errors import DeviceError
 from edgeprune.intake.load import LoadedModel
+from edgeprune.intake.stored.weight import StoredWeight, read_rows
+from edgeprune.intake.stored.write import Pending, write_tensors
 from edgeprune.schema.recipe import Recipe
 
 __all__ = ["CONFIG_KEY", "FORMAT_VERSION", "WEIGHTS_FILE", "parameter_names", "row_orders", "save_hf"]
@@ -56,11 +58,12 @@ def save_hf(loaded: LoadedModel, recipe: Recipe, folder: Path) -> None:
     check_shapes(loaded, where="before saving")
     source_dtype = getattr(torch, loaded.spec.source_dtype)
     tensors = {
-        name: _smallest(parameter.detach(), source_dtype) for name, parameter in parameter_names(loaded.model).items()
+        name: _pending(parameter.detach(), source_dtype) for name, parameter in parameter_names(loaded.model).items()
     }
     for name, module in row_orders(loaded.model).items():
-        assert module.order is not None, name
-        tensors[name] = module.order.to(torch.int32)
+        order = module.order
+        assert order is not None, name
+        tensors[name] = Pending(torch.int32, tuple(order.shape), functools.partial(order.to, torch.int32))
     files = {
         "config.json": _json(_config(loaded, recipe)),
         "generation_config.json": _json(_generation_config(loaded)),
@@ -69,8 +72,8 @@ def save_hf(loaded: LoadedModel, recipe: Recipe, folder: Path) -> None:
     }
     with atomic_folder(folder) as partial:
         try:
-            save_file(tensors, partial / WEIGHTS_FILE, metadata={"format": "pt"})
-        except Exception as error:  # safetensors raises its own class for a full disk, with the reason as text only
+            write_tensors(partial / WEIGHTS_FILE, tensors, metadata={"format": "pt"})
+        except OSError as error:
             raise DeviceError(f"{folder / WEIGHTS_FILE} cannot be written ({error}); free space and run again.") from (
                 error
             )
@@ -99,13 +102,18 @@ def row_orders(model: nn.Module) -> dict[str, PivotedLinear]:
     }
 
 
-def _smallest(tensor: Tensor, source_dtype: torch.dtype) -> Tensor:
-    """The tensor in the smallest dtype that loses nothing."""
+def _pending(tensor: Tensor, source_dtype: torch.dtype) -> Pending:
+    """The tensor in the smallest dtype that loses nothing, made when it is written."""
+    dtype = _smallest_dtype(tensor, source_dtype)
+    return Pending(dtype, tuple(tensor.shape), lambda: tensor.to(dtype))
+
+
+def _smallest_dtype(tensor: Tensor, source_dtype: torch.dtype) -> torch.dtype:
+    values = read_rows(tensor, slice(None)) if isinstance(tensor, StoredWeight) else tensor
     for dtype in (source_dtype, torch.float16):
-        stored = tensor.to(dtype)
-        if torch.equal(stored.to(torch.float32), tensor):
-            return stored.contiguous()
-    return tensor.contiguous()
+        if torch.equal(values.to(dtype).to(torch.float32), values):
+            return dtype
+    return torch.float32
 
 
 def _config(loaded: LoadedModel, recipe: Recipe) -> dict[str, Any]:

@@ -225,7 +225,7 @@ def test_an_interrupted_save_leaves_the_old_folder(
     def full(*_args: object, **_kwargs: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(module, "save_file", full)
+    monkeypatch.setattr(module, "write_tensors", full)
     loaded, stats = tiny_llama
     recipe = no_edit(loaded)
     with pytest.raises(DeviceError, match="free space"):
