@@ -6,13 +6,21 @@ import click
 
 from edgeprune.cli.diagnostics import TerminalProgress, note
 from edgeprune.cli.job_text import detach_option, hand_over, place_output
-from edgeprune.cli.options import budget_options, context_option, json_option, runtime_options, text_options
+from edgeprune.cli.options import (
+    budget_options,
+    context_option,
+    form_options,
+    json_option,
+    runtime_options,
+    text_options,
+)
 from edgeprune.cli.output import table, write_record_json, write_text
 from edgeprune.jobs.exit_code import exit_code_of
 from edgeprune.schema.budget import BudgetRequest
 from edgeprune.schema.choice import ChoiceReport, ChoiceRequest, ChoiceRow, DeviceChoice
 from edgeprune.schema.estimate import Estimate
 from edgeprune.schema.jobs import ChooseJob
+from edgeprune.schema.recipe import RoundingMethod
 from edgeprune.units import format_bytes, format_seconds
 
 __all__ = ["command"]
@@ -27,6 +35,7 @@ __all__ = ["command"]
 @budget_options
 @context_option
 @text_options
+@form_options
 @runtime_options
 @click.option(
     "-o", "--output", type=click.Path(path_type=Path), help="Folder to write (default edgeprune-runs/choice)."
@@ -46,6 +55,9 @@ def command(
     evaluation: tuple[Path, ...],
     questions: Path | None,
     seed: int,
+    kv_bits: str | None,
+    rounding: RoundingMethod,
+    uniform_kv: bool,
     threads: int | None,
     ep: str,
     output: Path | None,
@@ -74,6 +86,9 @@ def command(
         quick=quick,
         evaluations=evaluations,
         measure_count=measure,
+        kv_bits=8 if kv_bits == "8" else 32,
+        rounding=rounding,
+        uniform_kv=uniform_kv,
     )
     if detaches:
         runs, name = place_output(output)

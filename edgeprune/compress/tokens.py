@@ -20,6 +20,7 @@ from torch import Tensor
 from edgeprune.calibrate.statistics import CalibrationStats
 from edgeprune.calibrate.vocabulary import can_trim, mandatory_count, token_order, trim_tokenizer_json
 from edgeprune.compress.passes import Work
+from edgeprune.compress.tokenizer_files import tokenizer_files
 from edgeprune.errors import UsageError
 from edgeprune.intake.load import LoadedModel
 from edgeprune.schema.recipe import Recipe
@@ -132,7 +133,10 @@ class TrimVocabulary:
             eos_token_ids=tuple(new_ids[token] for token in loaded.spec.eos_token_ids if token in new_ids),
             pad_token_id=_renumbered(loaded.spec.pad_token_id, new_ids),
         )
-        work.loaded = replace(loaded, tokenizer=tokenizer, spec=spec)
+        edited = replace(loaded, tokenizer=tokenizer, spec=spec)
+        written = tokenizer_files(edited, is_trimmed=True)
+        spec = edit_record(spec, tokenizer_bytes=sum(map(len, written.values())))
+        work.loaded = replace(edited, spec=spec)
 
 
 def _special_ids(loaded: LoadedModel) -> set[int]:

@@ -19,6 +19,7 @@ from edgeprune.pipeline.choose_devices import PlacedDevice, named_devices, place
 from edgeprune.pipeline.choose_rows import Measured, predicted_rows, with_measurements
 from edgeprune.pipeline.host import check_needs, predict_needs
 from edgeprune.pipeline.opening import open_new_run
+from edgeprune.pipeline.settings import searched_scores
 from edgeprune.pipeline.solve import solve_request
 from edgeprune.pipeline.stages import STAGES
 from edgeprune.pipeline.table import Run, run_stages
@@ -118,7 +119,7 @@ def _search(model: ChoiceModel, request: ChoiceRequest, devices: Sequence[Placed
             request.budget,
             device=device.profile,
             spec=model.spec,
-            scores=scores,
+            scores=searched_scores(run, scores),
             arrays=arrays,
             workload=model.workload,
             seed=request.seed,

@@ -19,6 +19,7 @@ from edgeprune.schema.choice import ChoiceRequest, ModelStatus
 from edgeprune.schema.device import DeviceProfile
 from edgeprune.schema.model import ModelSpec
 from edgeprune.schema.run import RunRequest
+from edgeprune.shapes import with_kv_bits
 
 __all__ = ["ChoiceModel", "bounded", "check_request", "limits_on", "read_models"]
 
@@ -87,6 +88,8 @@ def read_models(request: ChoiceRequest, output: Path) -> tuple[list[ModelStatus]
         if any(model.spec.model_hash == spec.model_hash for model in found):
             raise UsageError(f"{given} is the same model as another candidate; give each candidate once.")
         name = f"{spec.name}-{spec.model_hash[:8]}"
+        # What a search prices: the cache is as the request has it.
+        spec = replace(spec, blocks=with_kv_bits(spec.blocks, request.kv_bits))
         found.append(ChoiceModel(given=given, request=completed, spec=spec, name=name, folder=RunFolder(output / name)))
     if not found:
         raise UnsupportedArchitectureError(
@@ -114,6 +117,9 @@ def _texts(request: ChoiceRequest) -> RunRequest:
         execution_provider=request.execution_provider,
         seed=request.seed,
         quick=request.quick,
+        kv_bits=request.kv_bits,
+        rounding=request.rounding,
+        uniform_kv=request.uniform_kv,
     )
     if request.evaluations is not None:
         run = replace(run, evaluations=request.evaluations)

@@ -5,6 +5,7 @@ from typing import Literal
 from edgeprune.schema.base import SCHEMA_VERSION, Basis, Record, Verdict
 from edgeprune.schema.budget import Budget, BudgetRequest
 from edgeprune.schema.estimate import Cost
+from edgeprune.schema.recipe import RoundingMethod
 
 __all__ = ["ChoiceReport", "ChoiceRequest", "ChoiceRow", "DeviceChoice", "ModelStatus", "StatusKind"]
 
@@ -36,6 +37,10 @@ class ChoiceRequest(Record, frozen=True, kw_only=True):
     """Recipes really built for each measured model to correct its search; None takes the default of `run`."""
     measure_count: int = 2
     """Models that are exported and measured here, the best predicted ones first."""
+    kv_bits: Literal[8, 32] = 32
+    rounding: RoundingMethod = "gptq"
+    uniform_kv: bool = False
+    """These three as in `RunRequest`, for every model."""
 
 
 class ModelStatus(Record, frozen=True, kw_only=True):

@@ -93,6 +93,9 @@ def run_job(draft: Draft) -> RunJob:
             questions=questions,
             locks=draft.locks,
             evaluations=_whole(draft.evaluations or "12", "recipes to build", least=0),
+            kv_bits=draft.kv_bits,
+            rounding=draft.rounding,
+            uniform_kv=draft.uniform_kv,
         )
     )
 
@@ -116,6 +119,9 @@ def draft_of(request: RunRequest) -> Draft:
         context="" if request.context_tokens is None else str(request.context_tokens),
         locks=request.locks,
         evaluations=str(request.evaluations),
+        kv_bits=request.kv_bits,
+        rounding=request.rounding,
+        uniform_kv=request.uniform_kv,
     )
 
 

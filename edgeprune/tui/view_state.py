@@ -18,6 +18,7 @@ from edgeprune.schema.measurement import ValidationReport
 from edgeprune.schema.meters import Meters
 from edgeprune.schema.model import ModelSpec
 from edgeprune.schema.plan import PlanReport
+from edgeprune.schema.recipe import RoundingMethod
 from edgeprune.schema.report import RunReport
 from edgeprune.schema.run import RunManifest
 from edgeprune.tui.sourced import Source
@@ -72,6 +73,10 @@ class Draft:
     context: str = ""
     locks: tuple[Lock, ...] = ()
     evaluations: str = "12"
+    kv_bits: Literal[8, 32] = 32
+    rounding: RoundingMethod = "gptq"
+    uniform_kv: bool = False
+    """The form of what is chosen, as `RunRequest` has it; no screen asks, a run that is opened brings its own."""
 
     def limit(self, quantity: str) -> str:
         """The text of one limit; empty when it is not limited."""

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from msgspec.structs import replace
 
 from edgeprune.errors import UsageError
 from edgeprune.schema.budget import Limit
@@ -79,6 +80,14 @@ def test_a_draft_of_a_recorded_request_asks_for_the_same_again() -> None:
     assert again.budget == request.budget
     assert again.evaluations == request.evaluations
     assert [Path(path).name for path in again.domain] == [Path(path).name for path in request.domain]
+
+
+def test_a_draft_keeps_the_form_of_the_run_it_came_from() -> None:
+    request = msgspec.json.decode(recorded("run/manifest.json"), type=RunManifest).request
+    assert (request.kv_bits, request.rounding, request.uniform_kv) == (32, "gptq", False)
+    other = replace(request, kv_bits=8, rounding="nearest", uniform_kv=True)
+    again = run_job(draft_of(other)).request
+    assert (again.kv_bits, again.rounding, again.uniform_kv) == (8, "nearest", True)
 
 
 def test_a_model_without_texts_of_its_domain_is_refused() -> None:

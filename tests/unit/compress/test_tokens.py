@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from edgeprune.compress.apply import compress_model
+from edgeprune.compress.tokenizer_files import tokenizer_files
 from edgeprune.compress.tokens import kept_token_ids, remap_windows, trimmed_tokenizer
 from edgeprune.errors import UsageError
 from edgeprune.schema.events import NullProgress
@@ -51,6 +52,8 @@ def test_rows_and_special_ids_follow_their_tokens(tiny: Tiny) -> None:
     assert edited.model.config.eos_token_id == end
     assert edited.model.generation_config.eos_token_id == end
     assert edited.adapter.is_tied(edited.model) == loaded.spec.is_tied
+    written = tokenizer_files(edited, is_trimmed=True)
+    assert edited.spec.tokenizer_bytes == sum(map(len, written.values())) < loaded.spec.tokenizer_bytes
 
 
 def test_logits_of_kept_tokens_do_not_change(tiny: Tiny) -> None:
