@@ -137,7 +137,7 @@ def repairs(loaded: LoadedModel, kernel: str = "fp32") -> Recipe:
     )
 
 
-def export(loaded: LoadedModel, recipe: Recipe, folder: Path) -> Exported:
+def export(loaded: LoadedModel, recipe: Recipe, folder: Path, *, workload: Workload = WORKLOAD) -> Exported:
     generator = torch.Generator().manual_seed(0)
     windows = torch.randint(0, 512, (16, 32), generator=generator, dtype=torch.int32)
     stats = capture(loaded, windows, gradient_tokens=0)
@@ -147,7 +147,7 @@ def export(loaded: LoadedModel, recipe: Recipe, folder: Path) -> Exported:
         recipe,
         folder=folder,
         label="recipe",
-        workload=WORKLOAD,
+        workload=workload,
         texts=[EvaluationText(name="domain", documents=[TINY_TEXT.strip()])],
         choices=[],
         budget=None,
