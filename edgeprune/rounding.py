@@ -58,11 +58,7 @@ def round_weight(weight: NDArray[np.float32], kernel: str) -> RoundedWeight:
         raise UsageError(f"Kernel {kernel} stores floats, which have no integers; use an int4, int8 or dynamic kernel.")
     weight = np.asarray(weight, dtype=np.float32)
     pieces = [_round_rows(weight[at : at + _ROWS_AT_ONCE], parsed) for at in range(0, len(weight), _ROWS_AT_ONCE)]
-    return RoundedWeight(
-        values=np.concatenate([piece.values for piece in pieces]),
-        scales=np.concatenate([piece.scales for piece in pieces]),
-        dequantized=np.concatenate([piece.dequantized for piece in pieces]),
-    )
+    return _joined(pieces)
 
 
 def stored_integers(weight: NDArray[np.float32], kernel: str) -> RoundedWeight:
@@ -75,8 +71,41 @@ def stored_integers(weight: NDArray[np.float32], kernel: str) -> RoundedWeight:
     Raises:
         UsageError: the kernel is unknown or stores floats.
     """
-    parsed = parse_kernel(kernel)
     weight = np.asarray(weight, dtype=np.float32)
+    pieces = [_stored_rows(weight[at : at + _ROWS_AT_ONCE], kernel) for at in range(0, len(weight), _ROWS_AT_ONCE)]
+    return _joined(pieces)
+
+
+def dequantized(weight: NDArray[np.float32], kernel: str) -> NDArray[np.float32]:
+    """W [out, in] float32 as the kernel computes with it, for float kernels too."""
+    parsed = parse_kernel(kernel)
+    if parsed.kind != "float":
+        return round_weight(weight, kernel).dequantized
+    weight = np.asarray(weight, dtype=np.float32)
+    if parsed.bits == 32:
+        return weight
+    # Values beyond the largest float16 stay finite: an infinite weight would be worse than a clipped one.
+    limit = float(np.finfo(np.float16).max)
+    half: NDArray[np.float32] = np.clip(weight, -limit, limit).astype(np.float16).astype(np.float32)
+    return half
+
+
+def rounding_key(kernel: str) -> str:
+    """Names kernels that round weights alike: accuracy levels change the activations only."""
+    parsed = parse_kernel(kernel)
+    return kernel if parsed.kind != "matmul_nbits" else f"int{parsed.bits}_b{parsed.block_size}"
+
+
+def _joined(pieces: list[RoundedWeight]) -> RoundedWeight:
+    return RoundedWeight(
+        values=np.concatenate([piece.values for piece in pieces]),
+        scales=np.concatenate([piece.scales for piece in pieces]),
+        dequantized=np.concatenate([piece.dequantized for piece in pieces]),
+    )
+
+
+def _stored_rows(weight: NDArray[np.float32], kernel: str) -> RoundedWeight:
+    parsed = parse_kernel(kernel)
     rounded = round_weight(weight, kernel)
     rows, columns = weight.shape
     width = columns if parsed.block_size is None else parsed.block_size
@@ -101,26 +130,6 @@ def stored_integers(weight: NDArray[np.float32], kernel: str) -> RoundedWeight:
         return array.reshape(rows, blocks * width)[:, :columns]
 
     return _rounded(flat(values), scales.reshape(rows, blocks), flat(product))
-
-
-def dequantized(weight: NDArray[np.float32], kernel: str) -> NDArray[np.float32]:
-    """W [out, in] float32 as the kernel computes with it, for float kernels too."""
-    parsed = parse_kernel(kernel)
-    if parsed.kind != "float":
-        return round_weight(weight, kernel).dequantized
-    weight = np.asarray(weight, dtype=np.float32)
-    if parsed.bits == 32:
-        return weight
-    # Values beyond the largest float16 stay finite: an infinite weight would be worse than a clipped one.
-    limit = float(np.finfo(np.float16).max)
-    half: NDArray[np.float32] = np.clip(weight, -limit, limit).astype(np.float16).astype(np.float32)
-    return half
-
-
-def rounding_key(kernel: str) -> str:
-    """Names kernels that round weights alike: accuracy levels change the activations only."""
-    parsed = parse_kernel(kernel)
-    return kernel if parsed.kind != "matmul_nbits" else f"int{parsed.bits}_b{parsed.block_size}"
 
 
 def _round_rows(weight: NDArray[np.float32], kernel: Kernel) -> RoundedWeight:
