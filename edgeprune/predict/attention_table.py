@@ -1,12 +1,14 @@
 """Time of one attention node (GroupQueryAttention with rotary inside), from the points measured on the device.
 
 Time is linear in past tokens between measured lengths, and proportional to heads * head_dim at equal lengths beyond
-the measured configuration nearest to the asked one (scores and values are read and multiplied once a head).
+the measured configuration nearest to the asked one (scores and values are read and multiplied once a head). With an
+8-bit cache a configuration that was timed with both is slower or faster by a factor of its own, which others take over;
+where no 8-bit cache was timed, the time is that of the float cache in a wider range.
 """
 
 import math
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
 
 from edgeprune.predict.interval import Interval, spread
@@ -15,8 +17,11 @@ from edgeprune.schema.device import AttentionTime
 __all__ = ["AttentionTable"]
 
 ATTENTION_SPREAD = 0.2
+UNTIMED_CACHE_SPREAD = 0.5
+"""Of an 8-bit cache on a device that timed none: the lab's bundle took 1.13 times as long a token (bench/kv.py)."""
 
 _Config = tuple[int, int, int]
+_Curves = dict[_Config, dict[int, list[tuple[float, float]]]]
 
 
 class AttentionTable:
@@ -24,33 +29,59 @@ class AttentionTable:
 
     def __init__(self, times: Sequence[AttentionTime]) -> None:
         """Index the points by head layout and rows."""
-        self._curves: dict[_Config, dict[int, list[tuple[float, float]]]] = defaultdict(lambda: defaultdict(list))
-        for point in times:
-            config = (point.num_heads, point.num_kv_heads, point.head_dim)
-            self._curves[config][point.rows].append((float(point.past_tokens), point.time_s))
-        for by_rows in self._curves.values():
-            for curve in by_rows.values():
-                curve.sort()
+        self._curves = _curves(point for point in times if point.kv_bits != 8)
+        self._int8_curves = _curves(point for point in times if point.kv_bits == 8)
+
+    @property
+    def has_int8_cache(self) -> bool:
+        """Whether an 8-bit cache was timed, so that its times rest on measurements."""
+        return bool(self._int8_curves)
 
     def time_s(
-        self, *, rows: int, past_tokens: int, num_heads: int, num_kv_heads: int, head_dim: int
+        self, *, rows: int, past_tokens: int, num_heads: int, num_kv_heads: int, head_dim: int, kv_bits: int = 32
     ) -> Interval | None:
         """Seconds of one node; None when attention was never timed."""
         if not self._curves:
             return None
         width = num_heads * head_dim
-        config = min(
-            self._curves,
-            key=lambda known: (
-                abs(math.log(known[0] * known[2] / width))
-                + 0.25 * abs(math.log(known[1] * num_heads / (known[0] * num_kv_heads))),
-                known,
-            ),
-        )
-        by_rows = self._curves[config]
-        curve = [(float(known), _at(by_rows[known], float(past_tokens))) for known in sorted(by_rows)]
-        value = _at(curve, float(rows)) * width / (config[0] * config[2])
-        return spread(value, ATTENTION_SPREAD)
+        config = _nearest(self._curves, width, num_heads, num_kv_heads)
+        value = _read(self._curves[config], rows, past_tokens) * width / (config[0] * config[2])
+        if kv_bits != 8:
+            return spread(value, ATTENTION_SPREAD)
+        both = {known: curve for known, curve in self._int8_curves.items() if known in self._curves}
+        if not both:
+            return spread(value, UNTIMED_CACHE_SPREAD)
+        timed = _nearest(both, width, num_heads, num_kv_heads)
+        factor = _read(both[timed], rows, past_tokens) / _read(self._curves[timed], rows, past_tokens)
+        return spread(value * factor, ATTENTION_SPREAD)
+
+
+def _curves(times: Iterable[AttentionTime]) -> _Curves:
+    curves: _Curves = defaultdict(lambda: defaultdict(list))
+    for point in times:
+        config = (point.num_heads, point.num_kv_heads, point.head_dim)
+        curves[config][point.rows].append((float(point.past_tokens), point.time_s))
+    for by_rows in curves.values():
+        for curve in by_rows.values():
+            curve.sort()
+    return curves
+
+
+def _nearest(curves: _Curves, width: int, num_heads: int, num_kv_heads: int) -> _Config:
+    return min(
+        curves,
+        key=lambda known: (
+            abs(math.log(known[0] * known[2] / width))
+            + 0.25 * abs(math.log(known[1] * num_heads / (known[0] * num_kv_heads))),
+            known,
+        ),
+    )
+
+
+def _read(by_rows: Mapping[int, list[tuple[float, float]]], rows: int, past_tokens: int) -> float:
+    """Seconds of the configuration itself at these lengths."""
+    curve = [(float(known), _at(by_rows[known], float(past_tokens))) for known in sorted(by_rows)]
+    return _at(curve, float(rows))
 
 
 def _at(curve: list[tuple[float, float]], x: float) -> float:

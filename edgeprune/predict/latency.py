@@ -19,7 +19,6 @@ __all__ = ["Chunk", "LatencyModel", "decode_chunk", "prefill_chunks"]
 
 OVERHEAD_SPREAD = 0.3
 """Fixed costs are a few microseconds; two profiles agree within about a third."""
-FLOAT_BYTES = 4
 REORDER_LOOKUP = 6.0
 REORDER_ELEMENT = 0.5
 REORDER_SPREAD = 0.5
@@ -107,9 +106,10 @@ class LatencyModel:
                 num_heads=block.num_heads,
                 num_kv_heads=block.num_kv_heads,
                 head_dim=block.head_dim,
+                kv_bits=block.kv_bits,
             )
             if time is None and rows == 1:
-                kv_bytes = 2 * block.num_kv_heads * block.head_dim * past * FLOAT_BYTES
+                kv_bytes = 2 * block.num_kv_heads * block.head_dim * past * block.kv_bits // 8
                 time = self._roofline.time_s(kv_bytes, node_count=1)
             total = add(total, time)
         return total

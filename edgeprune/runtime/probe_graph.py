@@ -101,6 +101,7 @@ def attention_graph(
     head_dim: int,
     max_positions: int,
     is_packed: bool = True,
+    kv_bits: int = 32,
     rotary_base: float = 10000.0,
 ) -> Graph:
     """`node_count` GroupQueryAttention nodes with rotary embedding inside, all reading the same new tokens.
@@ -108,7 +109,8 @@ def attention_graph(
     Inputs: `qkv` [1, rows, (num_heads + 2 num_kv_heads) head_dim], or `q`, `k`, `v` apart; `past_key_<i>` and
     `past_value_<i>` [1, num_kv_heads, past, head_dim]; `seqlens_k` [1] int32 (tokens in the cache after this run,
     minus one); `total_sequence_length` [1] int32. Outputs: `y_<i>`, `present_key_<i>`, `present_value_<i>`; bound to
-    the memory of the past they are updated in place.
+    the memory of the past they are updated in place. With `kv_bits` 8 past and present are int8 with one scale a
+    channel, as bundles with an 8-bit cache have them.
     """
     angles = np.outer(np.arange(max_positions), rotary_base ** (-np.arange(0, head_dim, 2) / head_dim))
     arrays = {"cos": np.cos(angles).astype(np.float32), "sin": np.sin(angles).astype(np.float32)}
@@ -125,18 +127,23 @@ def attention_graph(
     inputs += [TypedValue("seqlens_k", "int32", [1]), TypedValue("total_sequence_length", "int32", [1])]
     outputs = []
     nodes = []
+    cached, attributes, scales = "float32", dict[str, int | float | str](), list[str]()
+    if kv_bits == 8:
+        cached, scales = "int8", ["", "", "", "scale", "scale"]  # between them positions, a bias and sinks
+        attributes = {"k_quant_type": "PER_CHANNEL", "v_quant_type": "PER_CHANNEL", "kv_cache_bit_width": 8}
+        arrays["scale"] = np.full((1, num_kv_heads, 1, head_dim), 1 / 32, dtype=np.float32)
     names = ["qkv", "", ""] if is_packed else ["q", "k", "v"]
     for i in range(node_count):
         past, present = [f"past_key_{i}", f"past_value_{i}"], [f"present_key_{i}", f"present_value_{i}"]
-        inputs += [TypedValue(name, "float32", [1, num_kv_heads, "past", head_dim]) for name in past]
+        inputs += [TypedValue(name, cached, [1, num_kv_heads, "past", head_dim]) for name in past]
         outputs.append(TypedValue(f"y_{i}", "float32", [1, "rows", num_heads * head_dim]))
-        outputs += [TypedValue(name, "float32", [1, num_kv_heads, "present", head_dim]) for name in present]
+        outputs += [TypedValue(name, cached, [1, num_kv_heads, "present", head_dim]) for name in present]
         nodes.append(
             Node(
                 "GroupQueryAttention",
-                [*names, *past, "seqlens_k", "total_sequence_length", "cos", "sin"],
+                [*names, *past, "seqlens_k", "total_sequence_length", "cos", "sin", *scales],
                 [f"y_{i}", *present],
-                {"num_heads": num_heads, "kv_num_heads": num_kv_heads, "do_rotary": 1},
+                {"num_heads": num_heads, "kv_num_heads": num_kv_heads, "do_rotary": 1} | attributes,
                 "com.microsoft",
             )
         )

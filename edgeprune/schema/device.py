@@ -123,6 +123,8 @@ class AttentionTime(Record, frozen=True, kw_only=True):
     num_kv_heads: int
     head_dim: int
     time_s: float
+    kv_bits: int = 32
+    """Bits of a cached key or value."""
 
 
 class KernelMemory(Record, frozen=True, kw_only=True):

@@ -46,6 +46,9 @@ def test_a_quick_profile_has_everything_the_predictor_reads(tmp_path: Path) -> N
     assert {(96, 160, 1), (96, 160, 128)} <= timed
     assert all(time.time_s > 0.0 for time in (*profile.kernel_times, *profile.attention_times))
     assert (4, 2, 32) in {(time.num_heads, time.num_kv_heads, time.head_dim) for time in profile.attention_times}
+    own = {bits: [time for time in profile.attention_times if time.kv_bits == bits] for bits in (32, 8)}
+    assert [(time.rows, time.past_tokens) for time in own[8]] == [(1, 127), (1, 511), (128, 0)]
+    assert {(time.num_heads, time.num_kv_heads, time.head_dim) for time in own[8]} == {(4, 2, 32)}
     assert profile.overhead is not None
     assert profile.overhead.node_s is not None
     assert profile.overhead.node_bytes is not None

@@ -56,12 +56,30 @@ def causal_attention(q: Array, k: Array, v: Array) -> Array:
     return weights / weights.sum(axis=-1, keepdims=True) @ v
 
 
+STEPS = 32
+"""Of the probe's 8-bit cache to one."""
+
+
+def eighths(x: Array) -> Array:
+    """int8 as the probe's cache stores it."""
+    return np.rint(x.astype(np.float32) * STEPS).clip(-128, 127).astype(np.int8)
+
+
 @pytest.mark.parametrize("is_packed", [True, False])
 @pytest.mark.parametrize(("past_count", "rows"), [(0, 6), (5, 1)])
-def test_attention_graph_is_grouped_causal_rotary_attention(is_packed: bool, past_count: int, rows: int) -> None:
+@pytest.mark.parametrize("kv_bits", [32, 8])
+def test_attention_graph_is_grouped_causal_rotary_attention(
+    is_packed: bool, past_count: int, rows: int, kv_bits: int
+) -> None:
     heads, kv_heads, dim, room = 4, 2, 32, 16
     graph = attention_graph(
-        1, num_heads=heads, num_kv_heads=kv_heads, head_dim=dim, max_positions=room, is_packed=is_packed
+        1,
+        num_heads=heads,
+        num_kv_heads=kv_heads,
+        head_dim=dim,
+        max_positions=room,
+        is_packed=is_packed,
+        kv_bits=kv_bits,
     )
     rng = np.random.default_rng(2)
     total = past_count + rows
@@ -71,7 +89,8 @@ def test_attention_graph_is_grouped_causal_rotary_attention(is_packed: bool, pas
         buffer[:, :, :past_count] = rng.standard_normal((1, kv_heads, past_count, dim))
     flat = [x.transpose(1, 0, 2).reshape(1, rows, -1) for x in (q, k, v)]
     feeds = {"qkv": np.concatenate(flat, axis=-1)} if is_packed else dict(zip("qkv", flat, strict=True))
-    feeds |= {"past_key_0": past[0], "past_value_0": past[1]}
+    cached = [eighths(buffer) for buffer in past] if kv_bits == 8 else past
+    feeds |= {"past_key_0": cached[0], "past_value_0": cached[1]}
     feeds |= {
         "seqlens_k": np.array([total - 1], np.int32),
         "total_sequence_length": np.array([total], np.int32),
@@ -81,6 +100,9 @@ def test_attention_graph_is_grouped_causal_rotary_attention(is_packed: bool, pas
     positions = np.arange(past_count, total)
     keys = np.concatenate([past[0][0, :, :past_count], rotate(k, positions)], axis=1)
     values = np.concatenate([past[1][0, :, :past_count], v], axis=1)
+    if kv_bits == 8:
+        # Every key, rotated before, and every value is read back from 8 bits, the new ones too.
+        keys, values = eighths(keys) / STEPS, eighths(values) / STEPS
     shared = heads // kv_heads
     want = causal_attention(rotate(q, positions), np.repeat(keys, shared, 0), np.repeat(values, shared, 0))
     np.testing.assert_allclose(got[0], want.transpose(1, 0, 2).reshape(rows, -1), rtol=2e-5, atol=2e-5)
