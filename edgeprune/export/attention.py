@@ -2,7 +2,8 @@
 
 mobius splits such a matrix into three linear layers; this module keeps it whole and splits the product. The fusion
 that follows turns `Attention` into GroupQueryAttention; `pack_split_attention` then gives that operator the product
-itself (it accepts query, key and value packed in one tensor), and the Split disappears.
+itself (it accepts query, key and value packed in one tensor), and the Split disappears. Three sites that were packed
+into one product (`edgeprune.export.packed`) are joined to it the same way.
 """
 
 from typing import Any
@@ -64,4 +65,7 @@ def pack_split_attention(graph: ir.Graph) -> None:
         node.replace_input_with(1, None)
         node.replace_input_with(2, None)
         if not any(output.uses() for output in split.outputs):
+            sizes = split.inputs[1] if len(split.inputs) > 1 else None
             graph.remove(split, safe=True)
+            if sizes is not None and sizes.is_initializer() and sizes.name is not None and not sizes.uses():
+                graph.initializers.pop(sizes.name)

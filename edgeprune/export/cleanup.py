@@ -19,11 +19,11 @@ OPSET = 21
 """Default-domain operator set written into the graph; onnxruntime 1.23, the oldest supported, knows it."""
 
 
-def clean_graph(model: ir.Model, spec: ModelSpec) -> None:
-    """Bring a built graph into the bundle's form, in place."""
+def clean_graph(model: ir.Model, spec: ModelSpec, *, last_logits: bool = False) -> None:
+    """Bring a built graph into the bundle's form, in place; `last_logits`: of the last position alone."""
     graph = model.graph
     _drop_unused_caches(graph, spec)
-    _name_dimensions(graph, spec)
+    _name_dimensions(graph, spec, last_logits=last_logits)
     _plain_norms(graph)
     model.functions.clear()
     _drop_notes(model)
@@ -86,7 +86,7 @@ def _pair_position(value: ir.Value) -> int | None:
     return int(rest.split(".")[0]) if stem in ("past_key_values", "present") else None
 
 
-def _name_dimensions(graph: ir.Graph, spec: ModelSpec) -> None:
+def _name_dimensions(graph: ir.Graph, spec: ModelSpec, *, last_logits: bool) -> None:
     for value in graph.inputs:
         name = value.name or ""
         if name.startswith("past_key_values."):
@@ -103,7 +103,7 @@ def _name_dimensions(graph: ir.Graph, spec: ModelSpec) -> None:
             value.shape = ir.Shape(["batch_size", block.num_kv_heads, "total_sequence_length", block.head_dim])
             value.type = ir.TensorType(ir.DataType.FLOAT)
         else:
-            value.shape = ir.Shape(["batch_size", "sequence_length", spec.vocab_size])
+            value.shape = ir.Shape(["batch_size", 1 if last_logits else "sequence_length", spec.vocab_size])
             value.type = ir.TensorType(ir.DataType.FLOAT)
 
 

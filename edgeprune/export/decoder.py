@@ -14,11 +14,12 @@ from onnxscript import nn
 
 from edgeprune.errors import ExportError
 from edgeprune.export.matrices import Site
+from edgeprune.export.packed import PACKED_ROLES, PackedSites
 from edgeprune.export.tables import EmbeddingTable, HeadTable
-from edgeprune.intake.adapters.wiring import AttentionWiring, BlockWiring, DecoderWiring, NormWiring
+from edgeprune.intake.adapters.wiring import AttentionWiring, BlockWiring, DecoderWiring, NormWiring, RotaryTable
 from edgeprune.schema.model import BlockSpec, SiteRole
 
-__all__ = ["ACTIVATIONS", "Norm", "WiredBlock", "WiredDecoder"]
+__all__ = ["ACTIVATIONS", "Norm", "WiredBlock", "WiredDecoder", "takes_packed"]
 
 _Pair = tuple[ir.Value, ir.Value]
 
@@ -55,9 +56,19 @@ class Norm(nn.Module):
 
 
 class _Attention(nn.Module):
-    def __init__(self, wiring: AttentionWiring, block: BlockSpec, sites: Mapping[SiteRole, Site], context: int) -> None:
+    def __init__(
+        self,
+        wiring: AttentionWiring,
+        block: BlockSpec,
+        sites: Mapping[SiteRole, Site],
+        packed: PackedSites | None,
+        context: int,
+    ) -> None:
         super().__init__()
-        self.q, self.k, self.v, self.o = (sites[role] for role in ("q", "k", "v", "o"))
+        self.packed = packed
+        self.o = sites["o"]
+        if packed is None:
+            self.q, self.k, self.v = (sites[role] for role in PACKED_ROLES)
         self.query_norm = None if wiring.query_norm is None else Norm(wiring.query_norm)
         self.key_norm = None if wiring.key_norm is None else Norm(wiring.key_norm)
         self.wiring = wiring
@@ -77,21 +88,25 @@ class _Attention(nn.Module):
     def forward(
         self, op: Any, x: ir.Value, lengths: _Lengths, tables: Mapping[str, _Pair], past: _Pair
     ) -> tuple[ir.Value, _Pair]:
-        query, key, value = self.q(op, x), self.k(op, x), self.v(op, x)
-        if self.query_norm is not None:
-            query = self._by_head(op, query, self.query_norm)
-        if self.key_norm is not None:
-            key = self._by_head(op, key, self.key_norm)
-        inputs = [query, key, value, *past, lengths.last_position, lengths.total]
+        table = None if self.wiring.rotary is None else tables[self.wiring.rotary]
+        is_rotated_inside = table is not None and _rotates_inside(_columns(table), self.block.head_dim)
+        inputs: list[ir.Value | None] = [*past, lengths.last_position, lengths.total]
+        if self.packed is not None:
+            inputs = [self.packed(op, x), None, None, *inputs]
+        else:
+            query, key, value = self.q(op, x), self.k(op, x), self.v(op, x)
+            if self.query_norm is not None:
+                query = self._by_head(op, query, self.query_norm)
+            if self.key_norm is not None:
+                key = self._by_head(op, key, self.key_norm)
+            if table is not None and not is_rotated_inside:
+                query = self._rotate(op, query, self.block.num_heads, lengths, table)
+                key = self._rotate(op, key, self.block.num_kv_heads, lengths, table)
+            inputs = [query, key, value, *inputs]
         attributes = dict(self.attributes)
-        if self.wiring.rotary is not None:
-            table = tables[self.wiring.rotary]
-            if _rotates_inside(table, self.block.head_dim):
-                inputs += table
-                attributes |= {"do_rotary": 1, "rotary_interleaved": 0}
-            else:
-                inputs[0] = self._rotate(op, query, self.block.num_heads, lengths, table)
-                inputs[1] = self._rotate(op, key, self.block.num_kv_heads, lengths, table)
+        if table is not None and is_rotated_inside:
+            inputs += table
+            attributes |= {"do_rotary": 1, "rotary_interleaved": 0}
         output, present_key, present_value = op.GroupQueryAttention(
             *inputs, **attributes, _domain="com.microsoft", _outputs=3
         )
@@ -123,6 +138,14 @@ class _Mlp(nn.Module):
         return self.down(op, op.Mul(_activate(op, self.gate(op, x), self.activation), self.up(op, x)))
 
 
+def takes_packed(wiring: BlockWiring, block: BlockSpec, rotary: Mapping[str, RotaryTable]) -> bool:
+    """Whether nothing stands between query and key and the attention of a block."""
+    attention = wiring.attention
+    if attention is None or attention.query_norm is not None or attention.key_norm is not None:
+        return False
+    return attention.rotary is None or _rotates_inside(rotary[attention.rotary][0].shape[1], block.head_dim)
+
+
 class WiredBlock(nn.Module):
     """One block, in its parts that are left."""
 
@@ -132,16 +155,17 @@ class WiredBlock(nn.Module):
         block: BlockSpec,
         sites: Mapping[SiteRole, Site],
         *,
+        packed: PackedSites | None,
         repair: Site | None,
         activation: str,
         context_tokens: int,
     ) -> None:
-        """Take the facts, the sites by role and the operator on the block's input."""
+        """Take the facts, the sites by role, three of them perhaps packed, and the operator on the block's input."""
         super().__init__()
         self.repair = repair
         self.is_parallel = wiring.is_parallel
         attention = wiring.attention
-        self.attention = None if attention is None else _Attention(attention, block, sites, context_tokens)
+        self.attention = None if attention is None else _Attention(attention, block, sites, packed, context_tokens)
         self.mlp = _Mlp(sites, activation) if block.has_mlp else None
         self.attention_norm, self.attention_out_norm, self.mlp_norm, self.mlp_out_norm = (
             None if norm is None else Norm(norm)
@@ -239,9 +263,9 @@ def _columns(table: _Pair) -> int:
     return int(shape.numpy()[1])
 
 
-def _rotates_inside(table: _Pair, head_dim: int) -> bool:
+def _rotates_inside(columns: int, head_dim: int) -> bool:
     """Whether GroupQueryAttention takes a table: its kernel wants a multiple of 8 columns (seen in 1.31)."""
-    return _columns(table) % 8 == 0 and head_dim % 16 == 0
+    return columns % 8 == 0 and head_dim % 16 == 0
 
 
 def _activate(op: Any, x: ir.Value, name: str) -> ir.Value:

@@ -10,7 +10,7 @@ file writer one matrix at a time. Torch eager is the oracle (`edgeprune.export.p
 import contextlib
 import dataclasses
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,15 +22,16 @@ from onnxscript import nn
 from edgeprune.errors import ExportError
 from edgeprune.export.attention import FusedAttention, pack_split_attention
 from edgeprune.export.cleanup import clean_graph, name_parts
-from edgeprune.export.decoder import Norm, WiredBlock, WiredDecoder
+from edgeprune.export.decoder import Norm, WiredBlock, WiredDecoder, takes_packed
 from edgeprune.export.matrices import Site, StoredArray, to_array
+from edgeprune.export.packed import PACKED_ROLES, PackedSites, pack_attention
 from edgeprune.export.part_layers import add_repair, remove_attention, remove_mlp
 from edgeprune.export.tables import EmbeddingTable, HeadTable
 from edgeprune.intake.adapters.repair import repair_of
 from edgeprune.intake.adapters.wired import WiredAdapter
 from edgeprune.intake.load import LoadedModel
 from edgeprune.schema.kernel import FLOAT32
-from edgeprune.schema.model import BlockSpec
+from edgeprune.schema.model import BlockSpec, SiteRole
 
 __all__ = ["Graph", "build_graph"]
 
@@ -41,7 +42,7 @@ class Graph:
 
     model: ir.Model
     """Every initializer that `arrays` names has a shape and a type, but no value yet."""
-    sites: tuple[Site, ...]
+    sites: tuple[Site | PackedSites, ...]
     embedding: EmbeddingTable
     head: HeadTable
     is_tied: bool
@@ -66,17 +67,27 @@ class _Layout:
     backbone: str
     blocks: str
     embedding: str
-    sites: dict[str, tuple[str, str]]
+    sites: dict[SiteRole, tuple[str, str]]
     parts: dict[str, str]
     """Attributes of a block: `attention`, `norm` before it, `mlp`, `mlp_norm` before that."""
 
 
-_MLP = {"gate": ("mlp", "gate_proj"), "up": ("mlp", "up_proj"), "down": ("mlp", "down_proj")}
+_MLP: dict[SiteRole, tuple[str, str]] = {
+    "gate": ("mlp", "gate_proj"),
+    "up": ("mlp", "up_proj"),
+    "down": ("mlp", "down_proj"),
+}
+_ATTENTION: dict[SiteRole, tuple[str, str]] = {
+    "q": ("self_attn", "q_proj"),
+    "k": ("self_attn", "k_proj"),
+    "v": ("self_attn", "v_proj"),
+    "o": ("self_attn", "o_proj"),
+}
 _LLAMA = _Layout(
     backbone="model",
     blocks="layers",
     embedding="embed_tokens",
-    sites={role: ("self_attn", f"{role}_proj") for role in "qkvo"} | _MLP,
+    sites=_ATTENTION | _MLP,
     parts={"attention": "self_attn", "norm": "input_layernorm", "mlp": "mlp", "mlp_norm": "post_attention_layernorm"},
 )
 _GPT2 = _Layout(
@@ -89,19 +100,21 @@ _GPT2 = _Layout(
 _LAYOUTS = {"llama": _LLAMA, "mistral": _LLAMA, "qwen2": _LLAMA, "qwen3": _LLAMA, "gpt2": _GPT2}
 
 
-def build_graph(loaded: LoadedModel, *, context_tokens: int) -> Graph:
+def build_graph(loaded: LoadedModel, *, context_tokens: int, last_logits: bool = False) -> Graph:
     """Build the graph of an edited model.
 
     Args:
         loaded: the model as compression left it, float32; its spec says kernels and ranks.
         context_tokens: rows of rotary and position tables.
+        last_logits: give the logits after the last token of a prompt alone, [batch, 1, vocab]: the head is then no
+            part of a prompt's time, and scoring a text takes a run a token.
 
     Raises:
         ExportError: the family has no layout here, mobius refuses the model, or a weight finds no place.
     """
     spec = loaded.spec
     if isinstance(loaded.adapter, WiredAdapter):
-        return _build_wired(loaded, loaded.adapter, context_tokens)
+        return _build_wired(loaded, loaded.adapter, context_tokens, last_logits)
     layout = _LAYOUTS.get(spec.model_type)
     if layout is None:
         raise ExportError(
@@ -110,31 +123,40 @@ def build_graph(loaded: LoadedModel, *, context_tokens: int) -> Graph:
         )
     config = _mobius_config(loaded, context_tokens)
     module = mobius.registry.get(spec.model_type)(config)
-    sites, embedding, head = _edit_tree(module, loaded, layout, context_tokens)
+    sites, embedding, head = _edit_tree(module, loaded, layout, context_tokens, last_logits)
     model = _build(module, config, spec.name)
     pack_split_attention(model.graph)
-    clean_graph(model, spec)
+    clean_graph(model, spec, last_logits=last_logits)
     plain = tuple(_plain_weights(model.graph, loaded, module, context_tokens))
     name_parts(model.graph, dict(_weight_names(loaded, sites, embedding, head, plain)))
     return Graph(model=model, sites=tuple(sites), embedding=embedding, head=head, is_tied=spec.is_tied, plain=plain)
 
 
-def _build_wired(loaded: LoadedModel, adapter: WiredAdapter, context_tokens: int) -> Graph:
+def _build_wired(loaded: LoadedModel, adapter: WiredAdapter, context_tokens: int, last_logits: bool) -> Graph:
     """The graph of a family that is wired by its adapter's facts."""
     spec = loaded.spec
     wiring = adapter.wiring(loaded.model, context_tokens=context_tokens)
     blocks: list[WiredBlock] = []
-    sites: list[Site] = []
+    sites: list[Site | PackedSites] = []
     for facts, block, source in zip(wiring.blocks, spec.blocks, adapter.blocks(loaded.model), strict=True):
         made = {site.role: Site(adapter.site(source, site.role), site.kernel, name=site.name) for site in block.sites}
         operator = repair_of(source)
         repair = None if operator is None else Site(operator, FLOAT32, name=f"blocks.{block.index}.repair")
-        sites += [*made.values(), *([] if repair is None else [repair])]
+        packed = pack_attention(made, block_index=block.index) if takes_packed(facts, block, wiring.rotary) else None
+        sites += [*_stored(made, packed), *([] if repair is None else [repair])]
         blocks.append(
-            WiredBlock(facts, block, made, repair=repair, activation=wiring.activation, context_tokens=context_tokens)
+            WiredBlock(
+                facts,
+                block,
+                made,
+                packed=packed,
+                repair=repair,
+                activation=wiring.activation,
+                context_tokens=context_tokens,
+            )
         )
     embedding = EmbeddingTable(adapter.embedding(loaded.model).weight, spec.table_kernel)
-    head = HeadTable(adapter.head(loaded.model).weight, spec.table_kernel)
+    head = HeadTable(adapter.head(loaded.model).weight, spec.table_kernel, last_only=last_logits)
     module = WiredDecoder(wiring, blocks, embedding, head)
     first = spec.attention_blocks[0]
     config = mobius.CausalLMConfig(
@@ -148,7 +170,7 @@ def _build_wired(loaded: LoadedModel, adapter: WiredAdapter, context_tokens: int
         dtype=ir.DataType.FLOAT,
     )
     model = _build(module, config, spec.name)
-    clean_graph(model, spec)
+    clean_graph(model, spec, last_logits=last_logits)
     plain = tuple(_wired_weights(module))
     names = dict(_weight_names(loaded, sites, embedding, head, ()))
     for position, block in enumerate(spec.blocks):
@@ -213,33 +235,38 @@ def _mobius_config(loaded: LoadedModel, context_tokens: int) -> Any:
 
 
 def _edit_tree(
-    module: nn.Module, loaded: LoadedModel, layout: _Layout, context_tokens: int
-) -> tuple[list[Site], EmbeddingTable, HeadTable]:
+    module: nn.Module, loaded: LoadedModel, layout: _Layout, context_tokens: int, last_logits: bool
+) -> tuple[list[Site | PackedSites], EmbeddingTable, HeadTable]:
     spec, adapter = loaded.spec, loaded.adapter
     backbone = getattr(module, layout.backbone)
-    sites: list[Site] = []
+    sites: list[Site | PackedSites] = []
     blocks = zip(getattr(backbone, layout.blocks), spec.blocks, adapter.blocks(loaded.model), strict=True)
     for target, block, source in blocks:
         made = {site.role: Site(adapter.site(source, site.role), site.kernel, name=site.name) for site in block.sites}
-        sites.extend(made.values())
+        # A norm of its own on queries and keys stands between the product and attention.
+        is_normed = getattr(getattr(target, "self_attn", None), "q_norm", None) is not None
+        packed = None if is_normed else pack_attention(made, block_index=block.index)
+        sites += _stored(made, packed)
+        modules: dict[SiteRole, nn.Module] = {**made}
+        if packed is not None:
+            modules |= packed.stand_ins()
         if "qkv" in made:
-            target.attn = FusedAttention(
-                made.pop("qkv"), made.pop("o"), num_heads=block.num_heads, head_dim=block.head_dim
-            )
-        for role, site_module in made.items():
-            parent, name = layout.sites[role]
-            setattr(getattr(target, parent), name, site_module)
+            target.attn = FusedAttention(made["qkv"], made["o"], num_heads=block.num_heads, head_dim=block.head_dim)
+        for role, (parent, name) in layout.sites.items():
+            if role in modules:
+                setattr(getattr(target, parent), name, modules[role])
         if not block.has_attention:
             remove_attention(target, **layout.parts)
         elif not block.has_mlp:
             remove_mlp(target, **layout.parts)
         operator = repair_of(source)
         if operator is not None:
-            sites.append(Site(operator, FLOAT32, name=f"blocks.{block.index}.repair"))
-            add_repair(target, sites[-1])
+            repair = Site(operator, FLOAT32, name=f"blocks.{block.index}.repair")
+            sites.append(repair)
+            add_repair(target, repair)
         _set_heads(target, block)
     embedding = EmbeddingTable(adapter.embedding(loaded.model).weight, spec.table_kernel)
-    head = HeadTable(adapter.head(loaded.model).weight, spec.table_kernel)
+    head = HeadTable(adapter.head(loaded.model).weight, spec.table_kernel, last_only=last_logits)
     setattr(backbone, layout.embedding, embedding)
     module.lm_head = head
     if spec.position_kind == "rotary":
@@ -251,6 +278,13 @@ def _edit_tree(
     return sites, embedding, head
 
 
+def _stored(made: Mapping[SiteRole, Site], packed: PackedSites | None) -> list[Site | PackedSites]:
+    """What holds the weights of a block, in the order of its sites."""
+    if packed is None:
+        return [*made.values()]
+    return [packed, *(site for role, site in made.items() if role not in PACKED_ROLES)]
+
+
 def _set_heads(target: nn.Module, block: BlockSpec) -> None:
     attention = getattr(target, "self_attn", None)
     if attention is not None:
@@ -260,7 +294,7 @@ def _set_heads(target: nn.Module, block: BlockSpec) -> None:
 
 def _weight_names(
     loaded: LoadedModel,
-    sites: list[Site],
+    sites: list[Site | PackedSites],
     embedding: EmbeddingTable,
     head: HeadTable,
     plain: tuple[tuple[ir.Value, torch.Tensor], ...],
@@ -287,7 +321,7 @@ def _plain_weights(
     ours = {
         id(parameter)
         for part in module.modules()
-        if isinstance(part, (Site, EmbeddingTable, HeadTable))
+        if isinstance(part, (Site, PackedSites, EmbeddingTable, HeadTable))
         for parameter in part.parameters()
     }
     tensors = loaded.model.state_dict()

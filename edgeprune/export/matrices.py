@@ -1,14 +1,14 @@
-"""Graph modules of one weight matrix under each kernel, and of a site made of one or two such matrices.
+"""Graph modules of a weight matrix under each kernel, and of a site made of one or two such matrices.
 
 A site in the pivot form is MatMul, MatMul and Concat, and where its rows have another order a Gather between two
 Transposes: the pivot rows' outputs, the others made from them, both joined and put in order.
 
 Takes W [out, in] float32 from torch; emits the operators that multiply by it and hands over the arrays to store. The
-kernel is chosen when the graph is built, so no pass has to find and replace a MatMul afterwards, and q, k and v stay
-three sites: packing them into one MatMul would force one kernel and one rank on all three.
+kernel is chosen when the graph is built, so no pass has to find and replace a MatMul afterwards. Matrices of one kernel
+that read the same input may stand in one product, one below the other (`edgeprune.export.packed`).
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -35,15 +35,16 @@ def to_array(tensor: torch.Tensor) -> NDArray[np.float32]:
 
 
 class Matrix(nn.Module):
-    """y = W x for one matrix under one kernel."""
+    """y = W x for one matrix under one kernel, or for several of one width, one below the other."""
 
-    def __init__(self, weight: torch.Tensor, kernel: str, *, what: str) -> None:
-        """Take W [out, in] and the kernel that stores it; `what` names the matrix in messages."""
+    def __init__(self, weights: torch.Tensor | Sequence[torch.Tensor], kernel: str, *, what: str) -> None:
+        """Take W [out, in], or its parts, and the kernel that stores it; `what` names the matrix in messages."""
         super().__init__()
-        self.source = weight
+        self.sources = (weights,) if isinstance(weights, torch.Tensor) else tuple(weights)
         self.what = what
         self.kernel: Kernel = parse_kernel(kernel)
-        self.out_features, self.in_features = weight.shape
+        self.in_features = self.sources[0].shape[1]
+        self.out_features = sum(len(weight) for weight in self.sources)
         if self.kernel.kind == "float":
             dtype = ir.DataType.FLOAT if self.kernel.bits == 32 else ir.DataType.FLOAT16
             self.weight = nn.Parameter([self.in_features, self.out_features], dtype)
@@ -79,19 +80,29 @@ class Matrix(nn.Module):
 
     def arrays(self) -> Iterator[StoredArray]:
         """The bytes of this matrix, made when they are asked for."""
-        weight = to_array(self.source)
         if self.kernel.kind == "float":
             dtype = np.float32 if self.kernel.bits == 32 else np.float16
-            yield np.ascontiguousarray(weight.T, dtype=dtype), (self.weight,)
+            columns = np.empty((self.in_features, self.out_features), dtype)
+            at = 0
+            for part in self.sources:
+                columns[:, at : at + len(part)] = to_array(part).T
+                at += len(part)
+            yield columns, (self.weight,)
             return
-        rounded = rounded_exactly(weight, self.kernel.name, what=self.what)
+        parts = [self._rounded(part) for part in self.sources]
+        integers = np.concatenate([values for values, _ in parts])
         if self.kernel.kind == "dynamic_int8":
-            yield np.ascontiguousarray(rounded.values.T), (self.values,)
+            yield np.ascontiguousarray(integers.T), (self.values,)
         else:
             assert self.kernel.block_size is not None
-            packed = pack_blocks(rounded.values, bits=self.kernel.bits, block_size=self.kernel.block_size)
+            packed = pack_blocks(integers, bits=self.kernel.bits, block_size=self.kernel.block_size)
             yield packed, (self.values,)
-        yield rounded.scales.reshape(-1), (self.scales,)
+        yield np.concatenate([scales for _, scales in parts]), (self.scales,)
+
+    def _rounded(self, weight: torch.Tensor) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
+        """Integers [out, in] and all scales of one part; its float values are not held while the next is made."""
+        rounded = rounded_exactly(to_array(weight), self.kernel.name, what=self.what)
+        return rounded.values, rounded.scales.reshape(-1)
 
 
 class Site(nn.Module):

@@ -23,6 +23,8 @@ from edgeprune.schema.kernel import Kernel, parse_kernel
 
 __all__ = ["EmbeddingTable", "HeadTable"]
 
+_TO_THE_END = 2**31 - 1
+
 
 class EmbeddingTable(nn.Module):
     """Rows of the vocabulary table by token id, [batch, sequence] int64 -> [batch, sequence, hidden] float32."""
@@ -96,9 +98,13 @@ class EmbeddingTable(nn.Module):
 class HeadTable(nn.Module):
     """Logits, [batch, sequence, hidden] -> [batch, sequence, vocab] float32."""
 
-    def __init__(self, weight: torch.Tensor, kernel: str) -> None:
-        """Take the table [vocab, hidden]; tied or not decides only who stores the bytes."""
+    def __init__(self, weight: torch.Tensor, kernel: str, *, last_only: bool = False) -> None:
+        """Take the table [vocab, hidden]; tied or not decides only who stores the bytes.
+
+        With `last_only` a prompt's logits are those after its last token, [batch, 1, vocab].
+        """
         super().__init__()
+        self.last_only = last_only
         self.kernel: Kernel = parse_kernel(kernel)
         self.source = weight
         if self.kernel.kind == "float":
@@ -113,6 +119,8 @@ class HeadTable(nn.Module):
 
     def forward(self, op: Any, hidden_states: ir.Value) -> ir.Value:
         """Emit the product with the table's transpose."""
+        if self.last_only:
+            hidden_states = op.Slice(hidden_states, [-1], [_TO_THE_END], [1])
         if self.kernel.kind == "float":
             weight = self.weight if self.kernel.bits == 32 else op.Cast(self.weight, to=ir.DataType.FLOAT)
             return op.FusedMatMul(hidden_states, weight, transB=1, _domain="com.microsoft")
