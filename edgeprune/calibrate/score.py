@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from edgeprune.calibrate.cache_scores import cache_option
 from edgeprune.calibrate.channel_scores import (
     SCORED,
     channel_errors_on,
@@ -95,7 +96,10 @@ def score_model(
     if elsewhere is not None:
         elsewhere.arrays[f"kernel_loss/{TABLE}"] = table_losses(loaded, kernels, elsewhere.selection, progress=progress)
         arrays |= elsewhere.prefixed()
+    cache = cache_option(loaded, stats.tokens, domain, progress=progress, general=text)
     notes += [correction.note for correction in corrections]
+    if cache is None:
+        notes.append("cache: the attention of this family cannot be watched, so no 8-bit cache was measured.")
     if not vocabulary:
         notes.append("vocabulary: only byte-level BPE tokenizers can be trimmed, so no token set was scored.")
     scores = Scores(
@@ -111,6 +115,7 @@ def score_model(
         depth=depth,
         representation_locality=representation_locality(similarity),
         vocabulary=vocabulary,
+        cache=cache,
         notes=tuple(notes),
     )
     return scores, arrays

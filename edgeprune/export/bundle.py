@@ -17,7 +17,7 @@ import numpy as np
 from msgspec.structs import replace as edit_record
 
 from edgeprune.artifacts import atomic_folder, atomic_write, hash_file, hash_parts, write_record
-from edgeprune.compress.kv_rounding import rounded_cache
+from edgeprune.calibrate.kv_rounding import rounded_cache
 from edgeprune.errors import ExportError
 from edgeprune.export.card import bundle_card
 from edgeprune.export.cleanup import OPSET

@@ -10,7 +10,7 @@ import numpy as np
 import onnx_ir as ir
 
 from edgeprune.calibrate.corpus import encode, pack_windows, separator_token
-from edgeprune.compress.kv_rounding import CacheScales, measure_cache_scales
+from edgeprune.calibrate.kv_rounding import CacheScales, measure_cache_scales
 from edgeprune.errors import CalibrationError, ExportError
 from edgeprune.intake.load import LoadedModel
 

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "GENERAL_PREFIX",
+    "CacheOption",
     "CalibrationSummary",
     "DepthOption",
     "ScoreArrays",
@@ -86,6 +87,17 @@ class VocabularyOption(Record, frozen=True, kw_only=True):
     """Bytes of the trimmed tokenizer.json as a bundle holds it; None where it was not written."""
 
 
+class CacheOption(Record, frozen=True, kw_only=True):
+    """Holding keys and values in fewer bits, whatever else is edited."""
+
+    kv_bits: int
+    loss_increase_nats: float
+    """Per token, of the dense model on selection text with keys and values rounded as the cache rounds them."""
+    basis: Basis = "measured"
+    general_loss_increase_nats: float | None = None
+    """The same on general selection text; None where it was not measured."""
+
+
 class TextLoss(Record, frozen=True, kw_only=True):
     """Loss of the dense model on one text."""
 
@@ -133,4 +145,6 @@ class Scores(Record, frozen=True, kw_only=True):
     representation_locality: float | None = None
     """RLS = -log2 of the mean off-diagonal block similarity (arXiv 2605.27786); None where undefined."""
     vocabulary: tuple[VocabularyOption, ...] = ()
+    cache: CacheOption | None = None
+    """An 8-bit key-value cache; None where it was not measured."""
     notes: tuple[str, ...] = ()

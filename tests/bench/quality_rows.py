@@ -210,7 +210,7 @@ def _planning_hash(technique: str) -> str:
 _IDLE = (
     "edgeprune.compress.bits",
     "edgeprune.compress.gptq",
-    "edgeprune.compress.kv_rounding",
+    "edgeprune.calibrate.kv_rounding",
     "edgeprune.compress.outliers",
     "edgeprune.compress.recover.weights",
 )

@@ -9,7 +9,7 @@ import pytest
 import torch
 from msgspec.structs import replace
 
-from edgeprune.compress.kv_rounding import measure_cache_scales, rounded_cache
+from edgeprune.calibrate.kv_rounding import measure_cache_scales, rounded_cache
 from edgeprune.errors import CalibrationError
 from edgeprune.export.bundle import export_bundle
 from edgeprune.runtime.generate import greedy

@@ -11,7 +11,7 @@ import pytest
 import torch
 from msgspec.structs import replace
 
-from edgeprune.compress.kv_rounding import rounded_cache
+from edgeprune.calibrate.kv_rounding import rounded_cache
 from edgeprune.compress.load import load
 from edgeprune.compress.save import save_hf
 from edgeprune.errors import ExportError
