@@ -15,13 +15,15 @@ U without an inverse: with rows and columns reversed, H = M M^T (Cholesky) gives
 U = R^-1. Float64 up to U, float32 after.
 """
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
 from edgeprune.calibrate.one_thread import one_thread
 from edgeprune.schema.kernel import Kernel, parse_kernel
 
-__all__ = ["DAMPING", "gptq"]
+__all__ = ["DAMPING", "feedback_costs", "gptq", "on_grid"]
 
 DAMPING = 0.01
 """Share of the mean of H's diagonal that is added to it, as published."""
@@ -43,14 +45,9 @@ def gptq(weight: Tensor, gram: Tensor, kernel: str) -> Tensor:
         kernel: an integer kernel.
     """
     parsed = parse_kernel(kernel)
-    H = gram.double()
-    level = float(H.diagonal().mean())
-    if not level > 0.0:
-        level = 1.0
-    H = H + DAMPING * level * torch.eye(len(H), dtype=torch.float64)
     with one_thread():
+        H, order = _damped(gram)
         width = len(H) if parsed.block_size is None else parsed.block_size
-        order = torch.argsort(H.diagonal(), descending=True, stable=True)
         U = _upper(H[order][:, order]).float()
         found = torch.empty(weight.shape)
         for start in range(0, len(weight), _ROWS_AT_ONCE):
@@ -58,6 +55,64 @@ def gptq(weight: Tensor, gram: Tensor, kernel: str) -> Tensor:
             scales = _scales(W, H.diagonal().float(), parsed, width)
             found[start : start + _ROWS_AT_ONCE, order] = _columns(W[:, order], U, scales, order // width, parsed)
     return found
+
+
+def feedback_costs(fitted: Tensor, grams: Sequence[Tensor]) -> list[Tensor]:
+    """What a column's rounding errors are expected to cost once the columns after it made up for them.
+
+    With r_j the errors of column j as it is rounded, which feedback leaves as large as they are without it,
+
+        W - Q = r diag(U)^-1 U,  E tr((W - Q) G (W - Q)^T) = sum_j ||r_j||^2 c_j,  c_j = (U G U^T)_jj / U_jj^2   (2)
+
+    (the tr(D) of Chee et al. 2023, "QuIP", arXiv 2307.13304, theorem 1, columns weighed one by one and G not
+    necessarily the moment H that the feedback was fitted to). Without feedback c_j is G_jj.
+
+    Args:
+        fitted: [in, in] float64, the moment H that `gptq` is given.
+        grams: [in, in] float64 each, moments G under which the error counts.
+
+    Returns:
+        [in] float64 for each of `grams`.
+    """
+    with one_thread():
+        H, order = _damped(fitted)
+        U = _upper(H[order][:, order])
+        found = []
+        for gram in grams:
+            costs = torch.empty(len(H), dtype=torch.float64)
+            costs[order] = ((U @ gram.double()[order][:, order]) * U).sum(dim=1) / U.diagonal().square()  # eq. (2)
+            found.append(costs)
+        return found
+
+
+def on_grid(weight: Tensor, importance: Tensor, kernel: str) -> Tensor:
+    """[out, in] float32: each weight at the nearest point of the grids that `gptq` fixes before it rounds.
+
+    Args:
+        weight: [out, in] float32.
+        importance: [in], the diagonal of the inputs' second moment.
+        kernel: an integer kernel.
+    """
+    parsed = parse_kernel(kernel)
+    low, high = _range(parsed)
+    width = weight.shape[1] if parsed.block_size is None else parsed.block_size
+    found = torch.empty(weight.shape)
+    for start in range(0, len(weight), _ROWS_AT_ONCE):
+        rows = slice(start, start + _ROWS_AT_ONCE)
+        W = weight.detach()[rows].float()
+        scales = _scales(W, importance.float(), parsed, width).repeat_interleave(width, dim=1)[:, : W.shape[1]]
+        found[rows] = _nearest(W, scales, low, high)
+    return found
+
+
+def _damped(gram: Tensor) -> tuple[Tensor, Tensor]:
+    """H [in, in] float64 and the order in which columns are rounded."""
+    H = gram.double()
+    level = float(H.diagonal().mean())
+    if not level > 0.0:
+        level = 1.0
+    H = H + DAMPING * level * torch.eye(len(H), dtype=torch.float64)
+    return H, torch.argsort(H.diagonal(), descending=True, stable=True)
 
 
 def _upper(H: Tensor) -> Tensor:

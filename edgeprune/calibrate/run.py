@@ -34,6 +34,7 @@ from edgeprune.errors import CalibrationError
 from edgeprune.intake.load import LoadedModel
 from edgeprune.runtime.executor import Executor
 from edgeprune.schema.events import Event, Progress
+from edgeprune.schema.recipe import RoundingMethod
 from edgeprune.schema.scores import CalibrationSummary, ScoreArrays, Scores
 
 __all__ = ["CalibrationRequest", "CalibrationResult", "calibrate"]
@@ -56,6 +57,8 @@ class CalibrationRequest:
     context_tokens: int
     seed: int
     kernels: tuple[str, ...]
+    rounding: RoundingMethod = "gptq"
+    """How compression will round weights to integers, which their losses are told for."""
     domain_token_limit: int = 32_768
     """Domain tokens run through the model; token counts use all of them."""
     general_token_limit: int = 8_192
@@ -175,6 +178,7 @@ def calibrate(
         loaded,
         stats,
         kernels=request.kernels,
+        rounding=request.rounding,
         domain=selections["domain"],
         general=selections["general"],
         calibration=summary,

@@ -26,8 +26,9 @@ from edgeprune.calibrate.correction import Correction, measure_correction
 from edgeprune.calibrate.depth_scores import depth_options
 from edgeprune.calibrate.general_text import GeneralText, general_text
 from edgeprune.calibrate.group_correction import score_groups
-from edgeprune.calibrate.kernel_scores import kernel_losses, kernel_losses_on, rounded_weight
+from edgeprune.calibrate.kernel_scores import KernelScorer
 from edgeprune.calibrate.lorp import representation_locality
+from edgeprune.calibrate.matrix_rounding import round_matrix
 from edgeprune.calibrate.rank_correction import correct_rank_losses
 from edgeprune.calibrate.rank_scores import RANK_METHODS, rank_losses, rank_losses_on
 from edgeprune.calibrate.selection import Selection, dense_loss
@@ -39,6 +40,7 @@ from edgeprune.intake.load import LoadedModel
 from edgeprune.rounding import rounding_key
 from edgeprune.schema.events import Event, Progress
 from edgeprune.schema.kernel import parse_kernel
+from edgeprune.schema.recipe import RoundingMethod
 from edgeprune.schema.scores import CalibrationSummary, ScoreArrays, Scores
 
 __all__ = ["score_model"]
@@ -52,6 +54,7 @@ def score_model(
     stats: CalibrationStats,
     *,
     kernels: tuple[str, ...],
+    rounding: RoundingMethod,
     domain: Selection,
     general: Selection,
     calibration: CalibrationSummary,
@@ -65,6 +68,7 @@ def score_model(
         loaded: the model; as it was when this returns.
         stats: moments on the domain's text; every edit is fitted to them.
         kernels: those to score, in the order of the arrays.
+        rounding: how compression will round weights to integers.
         domain: selection text of the domain.
         general: general selection text.
         calibration: kept in the scores.
@@ -76,25 +80,29 @@ def score_model(
     elsewhere = None if general_stats is None else general_text(loaded, stats, general_stats, general)
     text = None if elsewhere is None else elsewhere.selection
     arrays: ScoreArrays = {}
+    scorer = KernelScorer(kernels, rounding)
     for site in sites:
         progress.raise_if_cancelled()
-        _score_site(site, arrays, kernels, elsewhere)
+        _score_site(site, arrays, scorer, elsewhere)
     _tell(progress, "ranks and kernels scored", 0.5)
     similarity = stats.block_similarity.numpy()
     depth = depth_options(loaded, similarity, domain, tokens=stats.tokens, progress=progress, general=text)
     notes = correct_rank_losses(loaded, sites, arrays, domain, progress=progress, general=elsewhere)
     _tell(progress, "rank losses compared with real truncation", 0.8)
-    corrections = _correct_kernels(loaded, sites, arrays, kernels, domain, progress, elsewhere)
+    corrections = _correct_kernels(loaded, sites, arrays, scorer, domain, progress, elsewhere)
     channel_counts, channel_corrections = _score_channels(loaded, stats, sites, arrays, domain, progress, elsewhere)
     group_counts, group_corrections = score_groups(
         loaded, stats, sites, arrays, domain, progress=progress, general=elsewhere
     )
     corrections += channel_corrections + group_corrections
     _tell(progress, "predictions compared with real edits", 0.85)
-    arrays[f"kernel_loss/{TABLE}"] = table_losses(loaded, kernels, domain, progress=progress)
+    texts = [domain] if text is None else [domain, text]
+    gram = stats.gram[TABLE] if rounding == "gptq" else None
+    tables = table_losses(loaded, kernels, texts, gram=gram, progress=progress)
+    arrays[f"kernel_loss/{TABLE}"] = tables[0]
     vocabulary = vocabulary_options(loaded, stats, domain, progress=progress, general=text)
     if elsewhere is not None:
-        elsewhere.arrays[f"kernel_loss/{TABLE}"] = table_losses(loaded, kernels, elsewhere.selection, progress=progress)
+        elsewhere.arrays[f"kernel_loss/{TABLE}"] = tables[1]
         arrays |= elsewhere.prefixed()
     cache = cache_option(loaded, stats.tokens, domain, progress=progress, general=text)
     notes += [correction.note for correction in corrections]
@@ -108,6 +116,7 @@ def score_model(
         calibration=calibration,
         dense_losses=(dense_loss("domain", domain), dense_loss("general", general)),
         kernels=kernels,
+        rounding=rounding,
         rank_methods=RANK_METHODS,
         channel_counts=channel_counts,
         channel_criterion=SCORED,
@@ -121,18 +130,18 @@ def score_model(
     return scores, arrays
 
 
-def _score_site(site: SiteWeight, arrays: ScoreArrays, kernels: tuple[str, ...], general: GeneralText | None) -> None:
+def _score_site(site: SiteWeight, arrays: ScoreArrays, scorer: KernelScorer, general: GeneralText | None) -> None:
     """Expected losses of one site's ranks and kernels, not yet corrected."""
     if general is None:
         for method, losses in rank_losses(site):
             arrays[f"rank_loss/{method}/{site.name}"] = losses
-        arrays[f"kernel_loss/{site.name}"] = kernel_losses(site, kernels)
+        arrays[f"kernel_loss/{site.name}"] = scorer.losses(site)[0]
         return
     there = general.sites[site.name]
     for method, losses, losses_there in rank_losses_on(site, there):
         arrays[f"rank_loss/{method}/{site.name}"] = losses
         general.arrays[f"rank_loss/{method}/{site.name}"] = losses_there
-    here, elsewhere = kernel_losses_on((site, there), kernels)
+    here, elsewhere = scorer.losses(site, there)
     arrays[f"kernel_loss/{site.name}"], general.arrays[f"kernel_loss/{site.name}"] = here, elsewhere
 
 
@@ -140,7 +149,7 @@ def _correct_kernels(
     loaded: LoadedModel,
     sites: list[SiteWeight],
     arrays: ScoreArrays,
-    kernels: tuple[str, ...],
+    scorer: KernelScorer,
     selection: Selection,
     progress: Progress,
     general: GeneralText | None,
@@ -150,6 +159,7 @@ def _correct_kernels(
     Finer kernels' losses drown in the noise of a measurement, and one rounding alone may happen to help: on 4,096
     tokens int4 in blocks of 128 was measured to cost less than in blocks of 32.
     """
+    kernels = tuple(scorer.kernels)
     integers = {rounding_key(kernel): kernel for kernel in kernels if parse_kernel(kernel).kind != "float"}
     if not integers:
         return []
@@ -159,7 +169,10 @@ def _correct_kernels(
         measure_correction(
             loaded,
             selection,
-            {site.name: rounded_weight(site.weight, kernel) for site in sites},
+            {
+                site.name: round_matrix(site.weight, kernel, site.gram if scorer.rounding == "gptq" else None)
+                for site in sites
+            },
             family="kernel_loss",
             edit=f"every site rounded to {kernel}",
             predicted=_kernel_total(sites, arrays, kernels.index(kernel)),

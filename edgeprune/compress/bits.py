@@ -8,19 +8,15 @@ stores, which makes it the oracle for the bundle. `fp16` rounds through float16:
 With `rounding = "gptq"` the model is walked through block by block: a block's inputs are those that the blocks before
 it, rounded already, leave; their second moments are held for one block at a time. Of a low-rank site the second part is
 rounded so, on what the first one, rounded to nearest as it was fitted for, gives it. A head is rounded on its inputs
-too. One that is also the embedding is read a row at a time besides, where every column counts alike, so the identity is
-added to the second moment scaled to a mean of one: of what 4 bits lose in the lab model's table, 29 % is saved so, 27 %
-with a tenth of it, 21 % without, on text that was neither calibrated nor reported on. An embedding alone is rounded to
-nearest.
+too (`matrix_rounding`).
 """
 
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor, nn
 
 from edgeprune.calibrate.block_stream import BlockStream
-from edgeprune.calibrate.gptq import gptq
+from edgeprune.calibrate.matrix_rounding import round_matrix, round_tables
 from edgeprune.calibrate.nearest import rounded
 from edgeprune.calibrate.statistics import input_key
 from edgeprune.compress.factored import FactoredLinear
@@ -34,7 +30,6 @@ __all__ = ["RoundWeights"]
 
 _TOKENS = 8_192
 """Calibration tokens the inputs are measured on."""
-_ROWS_AT_ONCE = 4096
 _STREAM_BYTES = 256 << 20
 """Of the hidden states held meanwhile; fewer tokens where they would take more."""
 
@@ -74,13 +69,8 @@ class RoundWeights:
 
     def _round_tables(self, work: Work, kernel: str, gram: Tensor | None) -> None:
         model, adapter = work.loaded.model, work.loaded.adapter
-        gram = None if parse_kernel(kernel).kind == "float" else gram
-        weight = adapter.embedding(model).weight
-        if not work.loaded.spec.is_tied:
-            embedding, head = rounded(weight, kernel), _rounded(adapter.head(model).weight, kernel, gram)
-        else:
-            mixed = None if gram is None else gram / gram.diagonal().mean() + torch.eye(len(gram), dtype=gram.dtype)
-            embedding, head = _rounded(weight, kernel, mixed), None
+        head = None if work.loaded.spec.is_tied else adapter.head(model).weight
+        embedding, head = round_tables(adapter.embedding(model).weight, head, kernel, gram)
         check_finite("The vocabulary table", embedding, head)
         adapter.set_tables(model, embedding, head)
 
@@ -102,23 +92,10 @@ def _round_site(name: str, module: nn.Module, kernel: str, gram: Tensor | None) 
     """The site rounded; with the second moment of its inputs where errors are weighed by it."""
     if isinstance(module, FactoredLinear):
         right = rounded(module.right, kernel)
-        left = _rounded(module.left, kernel, None if gram is None else right.double() @ gram @ right.double().T)
+        left = round_matrix(module.left, kernel, None if gram is None else right.double() @ gram @ right.double().T)
         check_finite(name, right, left)
         return module.with_parameters(right, left)
     assert isinstance(module, nn.Linear)
-    weight = _rounded(module.weight, kernel, gram)
+    weight = round_matrix(module.weight, kernel, gram)
     check_finite(name, weight)
     return linear(weight, module.bias)
-
-
-def _rounded(weight: Tensor, kernel: str, gram: Tensor | None) -> Tensor:
-    if gram is None:
-        return rounded(weight, kernel)
-    found, nearest = gptq(weight, gram, kernel), rounded(weight, kernel)
-    # A greedy choice is no guarantee: rows that each weight alone does better for are taken as they are then.
-    for at in range(0, len(weight), _ROWS_AT_ONCE):
-        rows = slice(at, at + _ROWS_AT_ONCE)
-        errors = [weight.detach()[rows].double() - each[rows] for each in (found, nearest)]
-        lost = [((error @ gram) * error).sum(dim=1) for error in errors]
-        found[rows] = torch.where((lost[0] <= lost[1])[:, None], found[rows], nearest[rows])
-    return found

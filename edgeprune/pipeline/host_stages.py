@@ -43,7 +43,7 @@ __all__ = [
 ]
 
 
-_SCORING = 4
+_SCORING = 5
 """Raised when calibration scores more than before, so that an older run's scores are made again."""
 
 
@@ -82,7 +82,7 @@ def calibrate_inputs(run: Run) -> list[object]:
     groups = (request.domain, request.general, request.evaluation)
     hashes = [[run.hash_of(Path(path)) for path in group] for group in groups]
     context = workload_of(run).context_tokens
-    return [run.hash_of(_model_folder(run)), hashes, context, request.seed, KERNELS, _SCORING]
+    return [run.hash_of(_model_folder(run)), hashes, context, request.seed, KERNELS, request.rounding, _SCORING]
 
 
 def calibrate_stage(run: Run) -> str:
@@ -99,6 +99,7 @@ def calibrate_stage(run: Run) -> str:
             context_tokens=workload_of(run).context_tokens,
             seed=request.seed,
             kernels=KERNELS,
+            rounding=request.rounding,
         ),
         texts_folder=run.folder.texts,
         progress=run.progress,

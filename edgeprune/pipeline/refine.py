@@ -124,7 +124,6 @@ def _tools(run: Run) -> Tools:
             workload=workload,
             seed=request.seed,
             locks=request.locks,
-            rounding=request.rounding,
             residuals=residuals,
             region=region,
         )
@@ -150,7 +149,6 @@ def _tools(run: Run) -> Tools:
             workload=workload,
             seed=request.seed,
             locks=request.locks,
-            rounding=request.rounding,
             residuals=residuals,
             region=region,
         )

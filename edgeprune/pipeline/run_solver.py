@@ -59,7 +59,6 @@ class RunSolver:
             workload=workload_of(run),
             seed=run.request.seed,
             locks=run.request.locks,
-            rounding=run.request.rounding,
             residuals=self._residuals,
             region=region,
         )

@@ -16,7 +16,7 @@ from edgeprune.schema.candidate import SearchResult
 from edgeprune.schema.device import DeviceProfile
 from edgeprune.schema.lock import Lock
 from edgeprune.schema.model import ModelSpec
-from edgeprune.schema.recipe import Recipe, RoundingMethod
+from edgeprune.schema.recipe import Recipe
 from edgeprune.schema.residuals import Residuals
 from edgeprune.schema.scores import ScoreArrays, Scores
 from edgeprune.search.baselines import plain_recipe
@@ -38,7 +38,6 @@ def solve_request(
     locks: tuple[Lock, ...] = (),
     residuals: Residuals | None = None,
     region: Recipe | None = None,
-    rounding: RoundingMethod = "nearest",
 ) -> SearchResult:
     """Resolve the limits a user wrote on a device and solve for them.
 
@@ -53,7 +52,6 @@ def solve_request(
         locks: choices that are fixed.
         residuals: what building recipes taught; None takes the scores as they are.
         region: the recipe near which its corrections are taken; None is the mean of the recipes that were built.
-        rounding: of whatever is found.
 
     Raises:
         UsageError: a percentage of something the profile does not tell, or scores of another model.
@@ -88,5 +86,4 @@ def solve_request(
         device_name=device.name,
         seed=seed,
         locks=locks,
-        rounding=rounding,
     )

@@ -12,7 +12,7 @@ from edgeprune.schema.budget import Budget, Workload
 from edgeprune.schema.candidate import Candidate
 from edgeprune.schema.lock import Lock
 from edgeprune.schema.model import ModelSpec, SiteForm
-from edgeprune.schema.recipe import Recipe, RoundingMethod
+from edgeprune.schema.recipe import Recipe
 from edgeprune.schema.residuals import Residuals
 from edgeprune.schema.scores import ScoreArrays, Scores
 from edgeprune.search.allocate import Allocator
@@ -40,7 +40,6 @@ def choose_without(
     region: Recipe | None = None,
     rank_step: int | None = None,
     rank_form: SiteForm | None = None,
-    rounding: RoundingMethod = "nearest",
 ) -> Candidate | None:
     """The best candidate within a budget, no edit of some families in it and not some recipes; None when there is none.
 
@@ -59,7 +58,6 @@ def choose_without(
         region: the recipe near which its corrections are taken.
         rank_step: of the ranks on offer; None offers those that devices are quick on.
         rank_form: how ranks are stored; None offers both forms.
-        rounding: of what is found.
     """
     problem = Problem(
         spec=spec,
@@ -74,7 +72,6 @@ def choose_without(
         locks=locks,
         rank_step=rank_step,
         rank_form=rank_form,
-        rounding=rounding,
     )
     try:
         space = build_space(problem)

@@ -14,7 +14,7 @@ The losses' keys behind `general/` hold what the same edits, made for the domain
 from typing import TYPE_CHECKING, TypeAlias
 
 from edgeprune.schema.base import SCHEMA_VERSION, Basis, Record
-from edgeprune.schema.recipe import ChannelCriterion, Drops
+from edgeprune.schema.recipe import ChannelCriterion, Drops, RoundingMethod
 
 if TYPE_CHECKING:
     import numpy as np  # the daemon and most verbs touch no arrays
@@ -134,6 +134,8 @@ class Scores(Record, frozen=True, kw_only=True):
     calibration: CalibrationSummary
     dense_losses: tuple[TextLoss, ...]
     kernels: tuple[str, ...]
+    rounding: RoundingMethod = "nearest"
+    """How weights were taken to be rounded to integers; a recipe made from the scores rounds so."""
     rank_methods: tuple[str, ...]
     channel_counts: tuple[tuple[int, ...], ...] = ()
     """For each block of the dense model: kept counts that were scored, ascending."""

@@ -11,7 +11,7 @@ from edgeprune.schema.budget import Budget
 from edgeprune.schema.estimate import Cost
 from edgeprune.schema.lock import Lock
 from edgeprune.schema.model import BlockSpec, ModelSpec, SiteForm, SiteSpec
-from edgeprune.schema.recipe import Drops, RankMethod, Recipe, RoundingMethod
+from edgeprune.schema.recipe import Drops, RankMethod, Recipe
 from edgeprune.schema.scores import Scores
 
 __all__ = ["AccuracyModel", "CostModel", "Limits", "Price", "Problem", "QualityModel"]
@@ -151,8 +151,6 @@ class Problem:
     """Ranks on offer are multiples of it; None offers those that devices are quick on."""
     rank_form: SiteForm | None = None
     """How ranks are stored; None offers both forms."""
-    rounding: RoundingMethod = "nearest"
-    """Of the recipes that are made; what they lose is scored for rounding to nearest."""
 
 
 @dataclass(frozen=True, kw_only=True)

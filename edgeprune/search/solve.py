@@ -13,7 +13,6 @@ from edgeprune.schema.budget import Budget, Workload
 from edgeprune.schema.candidate import SearchResult
 from edgeprune.schema.lock import Lock
 from edgeprune.schema.model import ModelSpec, SiteForm
-from edgeprune.schema.recipe import RoundingMethod
 from edgeprune.schema.scores import ScoreArrays, Scores
 from edgeprune.search.allocate import Allocator
 from edgeprune.search.candidates import allocated, baselines, dense
@@ -44,7 +43,6 @@ def search(
     locks: tuple[Lock, ...] = (),
     rank_step: int | None = None,
     rank_form: SiteForm | None = None,
-    rounding: RoundingMethod = "nearest",
     clock: Callable[[], float] = time.perf_counter,
 ) -> SearchResult:
     """Solve for a budget; a budget nothing meets gives a result without a choice, with what binds.
@@ -69,7 +67,6 @@ def search(
         locks=locks,
         rank_step=rank_step,
         rank_form=rank_form,
-        rounding=rounding,
     )
     space = build_space(problem)
     allocator = Allocator(space, floor_bytes=cost_model.floor_bytes, seed=seed)

@@ -343,7 +343,7 @@ def to_recipe(problem: Problem, taken: Iterable[Column], *, technique: str = "au
         keep_groups=tuple(groups),
         table_kernel=table_kernel,
         sites=tuple(sites),
-        rounding=problem.rounding,
+        rounding=problem.scores.rounding,
         kv_bits=8 if problem.spec.kv_bits == 8 else 32,
     )
 

@@ -8,7 +8,8 @@ from torch import Tensor
 from edgeprune.calibrate.capture import capture
 from edgeprune.calibrate.channel_scores import channel_errors_on, channel_order, compensated_down
 from edgeprune.calibrate.general_text import general_moment, general_text
-from edgeprune.calibrate.kernel_scores import kernel_losses, kernel_losses_on, rounded_weight
+from edgeprune.calibrate.kernel_scores import KernelScorer
+from edgeprune.calibrate.nearest import rounded
 from edgeprune.calibrate.rank_scores import factored_weights, general_rank_losses, rank_losses
 from edgeprune.calibrate.score import score_model
 from edgeprune.calibrate.selection import Selection, exchanged_sites, loss_increase, prepare_selection
@@ -54,9 +55,10 @@ def test_on_the_same_text_both_losses_are_the_same() -> None:
     here = dict(rank_losses(one))
     for method, losses in general_rank_losses(one, one):
         np.testing.assert_allclose(losses, here[method], rtol=1e-6, atol=1e-12)
-    first, second = kernel_losses_on((one, elsewhere(one, one.gram)), KERNELS)
-    np.testing.assert_allclose(first, kernel_losses(one, KERNELS))
-    np.testing.assert_allclose(second, 1.5 * first)
+    for scorer in (KernelScorer(KERNELS, "nearest"), KernelScorer(KERNELS, "gptq")):
+        first, second = scorer.losses(one, elsewhere(one, one.gram))
+        np.testing.assert_allclose(first, scorer.losses(one)[0])
+        np.testing.assert_allclose(second, 1.5 * first)
 
 
 def test_channel_errors_there_are_those_of_the_domains_compensation(
@@ -115,6 +117,7 @@ def test_scored_losses_add_up_to_what_edits_cost_on_general_text(
         llama,
         stats,
         kernels=KERNELS,
+        rounding="nearest",
         domain=domain,
         general=general,
         calibration=CalibrationSummary(
@@ -137,7 +140,7 @@ def test_scored_losses_add_up_to_what_edits_cost_on_general_text(
         seed=0,
         sites=tuple(SiteEdit(name=name, kernel="int4_b32_a4") for name in names),
     )
-    weights = {one.name: rounded_weight(one.weight, "int4_b32_a4") for one in site_weights(llama, stats)}
+    weights = {one.name: rounded(one.weight, "int4_b32_a4") for one in site_weights(llama, stats)}
     with exchanged_sites(llama, weights):
         really = loss_increase(llama, general, progress=NullProgress())
     assert model.loss_increase_nats(recipe) == pytest.approx(really, rel=1e-6)

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from edgeprune.calibrate.gptq import DAMPING, gptq
+from edgeprune.calibrate.gptq import DAMPING, feedback_costs, gptq, on_grid
 from edgeprune.calibrate.nearest import rounded
 from edgeprune.export.packing import rounded_exactly
 
@@ -85,3 +85,19 @@ def test_widths_that_no_block_divides() -> None:
     found = gptq(weight, gram, "int4_b32_a4")
     rounded_exactly(found.numpy(), "int4_b32_a4", what="a")
     assert _loss(weight, found, gram) < _loss(weight, rounded(weight, "int4_b32_a4"), gram)
+
+
+@pytest.mark.parametrize("kernel", ["int4_b32_a4", "int8_b32_a4", "dynamic_int8"])
+def test_what_it_will_lose_is_told_without_doing_it_on_other_inputs_too(kernel: str) -> None:
+    weight, gram = _problem(rows=400)
+    other = gram + 0.2 * torch.diag(gram.diagonal())
+    found = gptq(weight, gram, kernel)
+    columns = (on_grid(weight, gram.diagonal(), kernel) - weight).double().square().sum(dim=0)
+    for moment, costs in zip((gram, other), feedback_costs(gram, (gram, other)), strict=True):
+        assert float(costs @ columns) == pytest.approx(_loss(weight, found, moment), rel=0.25)
+
+
+def test_without_correlation_feedback_costs_are_the_inputs_own_sizes() -> None:
+    sizes = torch.tensor([4.0, 1.0, 0.25], dtype=torch.float64)
+    (costs,) = feedback_costs(torch.diag(sizes), [torch.diag(sizes)])
+    torch.testing.assert_close(costs, sizes)

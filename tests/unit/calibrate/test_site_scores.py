@@ -4,7 +4,8 @@ import torch
 from torch import Tensor
 
 from edgeprune.calibrate.channel_scores import channel_losses, channel_menu, channel_order, compensated_down
-from edgeprune.calibrate.kernel_scores import kernel_losses
+from edgeprune.calibrate.kernel_scores import KernelScorer
+from edgeprune.calibrate.matrix_rounding import round_matrix
 from edgeprune.calibrate.rank_correction import correct_rank_losses, depth_group
 from edgeprune.calibrate.rank_scores import factored_weights, laser_losses, lowrank_losses, rank_losses
 from edgeprune.calibrate.selection import exchanged_sites, loss_increase, prepare_selection
@@ -65,9 +66,18 @@ def test_rank_losses_of_a_known_matrix() -> None:
 
 def test_kernel_losses_grow_with_coarseness_and_count_activation_rounding() -> None:
     kernels = ("fp32", "fp16", "int8_b32_a0", "int8_b32_a4", "int4_b32_a0", "int4_b128_a0")
-    losses = kernel_losses(site(64, 128), kernels)
+    losses = KernelScorer(kernels, "nearest").losses(site(64, 128))[0]
     assert losses[0] == 0
     assert np.all(np.diff(losses) > 0)
+
+
+def test_kernel_losses_are_told_for_the_rounding_that_compression_does() -> None:
+    one = site(256, 128)
+    (nearest,), (expected,) = (KernelScorer(("int4_b32_a0",), method).losses(one) for method in ("nearest", "gptq"))
+    change = round_matrix(one.weight, "int4_b32_a0", one.gram) - one.weight
+    really = 0.5 * one.output_weight * output_error(change, one.gram)
+    assert really < 0.8 * nearest[0]
+    assert expected[0] == pytest.approx(really, rel=0.25)
 
 
 def test_channel_losses_are_the_errors_of_the_compensated_matrix(llama: LoadedModel, stats: CalibrationStats) -> None:
