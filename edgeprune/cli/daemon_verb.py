@@ -13,6 +13,13 @@ from edgeprune.units import format_bytes, format_seconds
 __all__ = ["command"]
 
 
+_GUARDS = {
+    "scope": "memory of a job by a control group, made by the user's service manager",
+    "group": "memory of a job by a control group of the daemon's own",
+    "process": "private memory of each process of a job (RLIMIT_DATA); no control group may be made here",
+}
+
+
 @click.group("daemon")
 def command() -> None:
     """The daemon: one for each user, started on demand, on a unix socket that only its owner may open.
@@ -80,6 +87,7 @@ def _status(as_json: bool) -> int:
         f"process  {status.pid}, version {status.version}, up {since}\n"
         f"memory   {format_bytes(status.rss_bytes)}\n"
         f"jobs     {status.running_count} running, {status.queued_count} queued\n"
+        f"limits   {_GUARDS.get(status.memory_guard or '', 'not told by this daemon')}\n"
         f"socket   {status.socket}\n"
         f"journal  {status.state_folder}"
     )

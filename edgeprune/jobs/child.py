@@ -9,7 +9,6 @@ import contextlib
 import fcntl
 import logging
 import os
-import resource
 import signal
 import sys
 import time
@@ -24,9 +23,10 @@ from edgeprune.artifacts import read_record, write_record
 from edgeprune.errors import DeviceError, ExitCode, describe
 from edgeprune.jobs.folder import Ending, JobFolder
 from edgeprune.jobs.lines import LinesWriter
+from edgeprune.jobs.memory_guard import put_limit
 from edgeprune.runtime.parent import end_with_parent
 from edgeprune.schema.events import Event
-from edgeprune.schema.jobs import JobRequest
+from edgeprune.schema.jobs import JobRequest, RunJob
 
 __all__ = ["main"]
 
@@ -86,7 +86,7 @@ def main(arguments: list[str]) -> int:
 def _perform(folder: JobFolder, told: _Told) -> Ending:
     try:
         request: JobRequest = read_record(folder.request, JobRequest)  # type: ignore[arg-type]
-        _limit_memory(request, told)
+        _limit_memory(folder, request, told)
         from edgeprune.jobs.execute import execute  # the stages, after the limit is set
         from edgeprune.jobs.exit_code import exit_code_of
 
@@ -107,19 +107,20 @@ def _negative(result: Any) -> str | None:
     return str(message) or None
 
 
-def _limit_memory(request: JobRequest, told: _Told) -> None:
-    """Limit private memory of this process, and of every one it starts."""
+def _limit_memory(folder: JobFolder, request: JobRequest, told: _Told) -> None:
+    """Limit the memory of this process, and of every one it starts."""
     from edgeprune.pipeline.job_memory import limit_of
     from edgeprune.units import format_bytes
 
     limit = limit_of(request)
     if limit is None:
         return
-    _, hard = resource.getrlimit(resource.RLIMIT_DATA)
-    if hard != resource.RLIM_INFINITY:
-        limit = min(limit, hard)
-    resource.setrlimit(resource.RLIMIT_DATA, (limit, hard))
-    told.emit(Event(kind="noted", stage="job", message=f"memory limit {format_bytes(limit)} of each process"))
+    asked = request.request if isinstance(request, RunJob) else request
+    count = max(1, getattr(asked, "worker_count", 1)) if request.memory_bytes is None else 1
+    kind = put_limit(limit, count, folder.group)
+    of_what = "of each process (RLIMIT_DATA)" if kind == "process" else f"of the whole job (control group, {kind})"
+    held = limit if kind == "process" else limit * count
+    told.emit(Event(kind="noted", stage="job", message=f"memory limit {format_bytes(held)} {of_what}"))
 
 
 def _locked(folder: JobFolder) -> int:

@@ -24,6 +24,7 @@ from edgeprune import __version__
 from edgeprune.errors import EdgePruneError, ExitCode, ProtocolError, UsageError, describe
 from edgeprune.generate.listen import unix_socket
 from edgeprune.jobs.app import build_app
+from edgeprune.jobs.memory_guard import find_guard
 from edgeprune.jobs.paths import RUNS_NAME
 from edgeprune.jobs.places import RUNTIME_VARIABLE, Places
 from edgeprune.jobs.protocol import PROTOCOL_HEADER, PROTOCOL_VERSION
@@ -87,7 +88,8 @@ def serve(places: Places) -> None:
         try:
             store = JobStore(places.journal)
             runs = Path(platformdirs.user_data_dir("edgeprune")) / RUNS_NAME
-            queue = JobQueue(store, places.jobs, runs=runs)
+            guard = find_guard()
+            queue = JobQueue(store, places.jobs, runs=runs, guard=guard)
             for job in [job for job in store.jobs() if job.is_over][:-KEPT_JOBS]:
                 queue.forget(job.id)
             started_s = time.time()
@@ -102,6 +104,7 @@ def serve(places: Places) -> None:
                     state_folder=str(places.state),
                     queued_count=store.count("queued"),
                     running_count=store.count(*sorted(LIVE)),
+                    memory_guard=guard.kind,
                 )
 
             config = uvicorn.Config(

@@ -48,6 +48,11 @@ class JobFolder:
         return self.root / "log.txt"
 
     @property
+    def group(self) -> Path:
+        """Path of the control group the child is in; absent without one."""
+        return self.root / "group"
+
+    @property
     def lock(self) -> Path:
         """Held by the child as long as it lives; holds its process id."""
         return self.root / "lock"

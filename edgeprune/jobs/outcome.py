@@ -8,9 +8,14 @@ from edgeprune.schema.jobs import JobState
 
 __all__ = ["outcome_of"]
 
+_EXCEEDED = (
+    "The job held more memory than its limit and was ended; finished stages are kept. Choose a smaller model or "
+    "context, or fewer workers."
+)
+
 
 def outcome_of(
-    state: JobState, ending: Ending | None, code: int | str | None
+    state: JobState, ending: Ending | None, code: int | str | None, *, exceeded_memory: bool = False
 ) -> tuple[JobState, int | None, str | None]:
     """State, exit code and sentence for a child that is gone.
 
@@ -18,6 +23,7 @@ def outcome_of(
         state: the job is in.
         ending: what the child wrote last; None when it was ended before that.
         code: exit code, or minus the signal; a sentence when it could not be started; None when nobody saw it end.
+        exceeded_memory: whether the kernel ended a process of the job for exceeding the limit of its group.
     """
     if ending is not None:
         if ending.has_result:
@@ -28,6 +34,8 @@ def outcome_of(
         return "cancelled", int(ExitCode.INTERRUPTED), "Cancelled; finished stages are kept."
     if isinstance(code, str):
         return "failed", int(ExitCode.RUNTIME), f"The job's process failed: {code}"
+    if exceeded_memory:
+        return "failed", int(ExitCode.RUNTIME), _EXCEEDED
     if ending is None and code is not None and code not in (-signal.SIGKILL, -signal.SIGTERM):
         how = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
         return "failed", int(ExitCode.RUNTIME), f"The job's process ended with {how}; its log says more."

@@ -23,6 +23,7 @@ from edgeprune.errors import DeviceError, EdgePruneError, ExitCode, UsageError, 
 from edgeprune.jobs.folder import Ending, JobFolder
 from edgeprune.jobs.lanes import LANES, Lane
 from edgeprune.jobs.lines import EventLine, read_lines
+from edgeprune.jobs.memory_guard import Guard, forget_group
 from edgeprune.jobs.outcome import outcome_of
 from edgeprune.jobs.paths import check_request
 from edgeprune.jobs.spawn import end_leftover, start_child
@@ -72,6 +73,7 @@ class JobQueue:
         concurrency: int = 1,
         clock: Callable[[], float] = time.time,
         child_module: str = "edgeprune.jobs.child",
+        guard: Guard = Guard(),  # noqa: B008 - a tuple
     ) -> None:
         """Take over a journal; what a killed daemon left is settled here, and the queue goes on with `start`.
 
@@ -82,6 +84,7 @@ class JobQueue:
             concurrency: jobs of one lane at a time; they share the cores.
             clock: seconds since the epoch.
             child_module: its main does the work.
+            guard: what the children's memory is limited by.
         """
         self.store = store
         self._folder = folder
@@ -89,6 +92,7 @@ class JobQueue:
         self._concurrency = concurrency
         self._clock = clock
         self._child_module = child_module
+        self._guard = guard
         self._changed = threading.Condition(threading.RLock())
         self._running: dict[str, _Running] = {}
         self._listeners: list[Callable[[], object]] = []
@@ -261,6 +265,7 @@ class JobQueue:
         # What an earlier attempt left must not be taken for this one's.
         folder = self.folder_of(job.id)
         folder.ending.unlink(missing_ok=True)
+        forget_group(folder.group)
         folder.result.unlink(missing_ok=True)
         self._change(job.id, "running")
         self._running[job.id] = _Running(lane)
@@ -270,7 +275,7 @@ class JobQueue:
         entry = self._running[job.id]
         code: int | str = "it could not be started"
         try:
-            started = start_child(self.folder_of(job.id), job.request, module=self._child_module)
+            started = start_child(self.folder_of(job.id), job.request, module=self._child_module, guard=self._guard)
             try:
                 with self._changed:
                     entry.process = started.process
@@ -328,7 +333,8 @@ class JobQueue:
             ending = read_record(folder.ending, Ending)
         except EdgePruneError:
             ending = None
-        state, exit_code, error = outcome_of(job.state, ending, code)
+        exceeded = forget_group(folder.group)
+        state, exit_code, error = outcome_of(job.state, ending, code, exceeded_memory=exceeded)
         self._change(job_id, state, exit_code=exit_code, error=error)
 
     def _change(self, job_id: str, state: JobState, *, exit_code: int | None = None, error: str | None = None) -> Job:

@@ -13,6 +13,7 @@ from typing import NamedTuple
 import msgspec
 
 from edgeprune.jobs.folder import JobFolder
+from edgeprune.jobs.memory_guard import JOB_GROUP, Guard
 from edgeprune.runtime.isolate import child_environment
 from edgeprune.schema.jobs import JobRequest
 
@@ -29,24 +30,40 @@ class Started(NamedTuple):
     """Descriptor that gives a byte for each event, and its end when the child is gone."""
 
 
-def start_child(folder: JobFolder, request: JobRequest, *, module: str = "edgeprune.jobs.child") -> Started:
+def start_child(
+    folder: JobFolder,
+    request: JobRequest,
+    *,
+    module: str = "edgeprune.jobs.child",
+    guard: Guard = Guard(),  # noqa: B008
+) -> Started:
     """Start the child of a job; the calling thread must live as long as the child shall.
+
+    Args:
+        folder: the job's files.
+        request: what the child finds there.
+        module: its main does the work.
+        guard: what the child's memory is limited by.
 
     Raises:
         OSError: the folder cannot be written, or no process started.
     """
     folder.root.mkdir(parents=True, exist_ok=True, mode=0o700)
     _write_private(folder.request, msgspec.json.encode(request))
+    name = folder.root.name
+    group = guard.make_group(name)
+    if group is not None:
+        _write_private(folder.group, os.fsencode(group))
     bell, ring = os.pipe()
     log = os.open(folder.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
     try:
         process = subprocess.Popen(
-            [sys.executable, "-m", module, str(folder.root), str(os.getpid()), str(ring)],
+            guard.command([sys.executable, "-m", module, str(folder.root), str(os.getpid()), str(ring)], name),
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
             cwd=folder.root,
-            env=child_environment(None),
+            env=child_environment(None) | ({} if group is None else {JOB_GROUP: str(group)}),
             pass_fds=(ring,),
             start_new_session=True,
         )

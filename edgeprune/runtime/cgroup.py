@@ -6,7 +6,10 @@ the root of the mount: folders named by `/proc/self/cgroup` that are not there a
 
 from pathlib import Path
 
-__all__ = ["group_folders", "read_number"]
+__all__ = ["JOB_GROUP_PREFIX", "group_folders", "job_group", "read_number"]
+
+JOB_GROUP_PREFIX = "edgeprune-job-"
+"""Groups of ours that guard a job: what they allow is no property of the device."""
 
 _MOUNT = Path("/sys/fs/cgroup")
 _MEMBERSHIP = Path("/proc/self/cgroup")
@@ -15,7 +18,8 @@ _MEMBERSHIP = Path("/proc/self/cgroup")
 def group_folders(controller: str, *, mount: Path = _MOUNT, membership: Path = _MEMBERSHIP) -> tuple[Path, ...]:
     """Folders of a controller (`cpu`, `memory`), from this process's own group up to the root of the mount.
 
-    The unified (v2) hierarchy comes first; folders of v1's controller follow.
+    The unified (v2) hierarchy comes first; folders of v1's controller follow. A group that guards one of our jobs is
+    left out: a job that measures the device must not find its own limit.
     """
     try:
         lines = membership.read_text(encoding="ascii", errors="replace").splitlines()
@@ -37,7 +41,18 @@ def group_folders(controller: str, *, mount: Path = _MOUNT, membership: Path = _
                 if root.is_dir():
                     found += _upward(root, path)
                     break
-    return tuple(found)
+    return tuple(folder for folder in found if not folder.name.startswith(JOB_GROUP_PREFIX))
+
+
+def job_group(*, mount: Path = _MOUNT, membership: Path = _MEMBERSHIP) -> Path | None:
+    """The group that guards the job this process belongs to; None outside of one."""
+    try:
+        lines = membership.read_text(encoding="ascii", errors="replace").splitlines()
+    except OSError:
+        return None
+    path = next((line.removeprefix("0::") for line in lines if line.startswith("0::/")), "")
+    folder = mount / path.lstrip("/")
+    return folder if folder.name.startswith(JOB_GROUP_PREFIX) and folder.is_dir() else None
 
 
 def read_number(path: Path) -> int | None:

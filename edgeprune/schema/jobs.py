@@ -28,6 +28,7 @@ __all__ = [
     "ExportJob",
     "FitJob",
     "GenerateJob",
+    "GuardKind",
     "Job",
     "JobEvent",
     "JobList",
@@ -54,6 +55,10 @@ was killed, `resume` goes on."""
 
 
 LaserSearch = Literal["fast", "grid", "compose"]
+
+GuardKind = Literal["scope", "group", "process"]
+"""What holds jobs to their memory limit: a scope of the user's service manager, a control group of the daemon's own, or
+RLIMIT_DATA of each process."""
 
 
 class _Asked(Record, frozen=True, kw_only=True, tag_field="kind"):
@@ -305,6 +310,8 @@ class DaemonStatus(Record, frozen=True, kw_only=True):
     running_count: int
     rss_bytes: int | None = None
     """Resident memory; None where the system does not tell."""
+    memory_guard: GuardKind | None = None
+    """None: a daemon that does not say."""
 
 
 class StateChange(Record, frozen=True, kw_only=True):

@@ -36,3 +36,11 @@ def test_the_last_word_of_the_child_counts_and_then_how_it_went(
     found, exit_code, error = outcome_of(state, ending, code)  # type: ignore[arg-type]
     assert (found, exit_code) == expected
     assert error
+
+
+def test_a_job_beyond_its_group_s_memory_failed_and_says_so() -> None:
+    found, exit_code, error = outcome_of("running", None, -signal.SIGKILL, exceeded_memory=True)
+    assert (found, exit_code) == ("failed", 4)
+    assert "more memory than its limit" in (error or "")
+    assert outcome_of("cancelling", None, -signal.SIGKILL, exceeded_memory=True)[0] == "cancelled"
+    assert outcome_of("running", RESULT, 0, exceeded_memory=True)[0] == "succeeded"
