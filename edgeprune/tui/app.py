@@ -22,6 +22,7 @@ from edgeprune.tui import messages as told
 from edgeprune.tui.draft import budget_request, context_of
 from edgeprune.tui.feed import Feed, Sources
 from edgeprune.tui.happened import Happened
+from edgeprune.tui.pauses import IMPORTS_SETTLED_S, keep_what_stands
 from edgeprune.tui.plain import PlainScrollBar
 from edgeprune.tui.reduce import FOLLOWED, reduce
 from edgeprune.tui.terminal import Looks, look_at
@@ -91,6 +92,12 @@ class EdgePruneApp(App[None]):
         """Show the first screen; the feed starts once it stands."""
         self.push_screen(self._first)
         self.call_after_refresh(self.feed.start)
+        self.set_timer(IMPORTS_SETTLED_S, self.keep_what_stands)
+
+    def keep_what_stands(self) -> None:
+        """See `pauses`; not in a test, where many apps follow one another in one process."""
+        if not self.is_headless:
+            keep_what_stands()
 
     def on_unmount(self) -> None:
         """Let go of everything; jobs go on."""

@@ -33,7 +33,8 @@ def cell_text(explanation: Explanation, site: str, block: int) -> str:
 def _choice_lines(choice: Choice) -> list[str]:
     lines = [f"{choice.name}: {choice.sentence}"]
     for entry in choice.alternatives[:SHOWN]:
-        worse = "" if entry.margin_nats is None else f", worse by {entry.margin_nats:.2g} nats"
+        margin = entry.margin_nats
+        worse = "" if margin is None or margin < 0 else f", worse by {margin:.2g} nats"  # its reason says how better
         why = f": {entry.reason}" if entry.reason else ""
         lines.append(f"  {entry.label}, {rounded(entry.disk_bytes, 'bytes')}{worse}{why}")
     return lines

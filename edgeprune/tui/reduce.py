@@ -75,7 +75,7 @@ def _event_arrived(view: View, message: told.EventArrived) -> View:
     view = replace(view, last_sequence=message.entry.sequence)
     event = message.entry.event
     if isinstance(event, StateChange):
-        return _state_changed(view, message.job_id, event)
+        return _state_changed(view, message.job_id, event, is_first=message.entry.sequence == 1)
     stages = _with_stage(_opening_stages(view), event)
     notes = view.notes
     if event.kind in ("noted", "failed") and event.message:
@@ -83,7 +83,7 @@ def _event_arrived(view: View, message: told.EventArrived) -> View:
     return replace(view, stages=stages, notes=notes)
 
 
-def _state_changed(view: View, job_id: str, change: StateChange) -> View:
+def _state_changed(view: View, job_id: str, change: StateChange, *, is_first: bool) -> View:
     job = view.job(job_id)
     name = "The job" if job is None else f"The {kind_of(job.request)} job"
     stages = view.stages
@@ -91,7 +91,7 @@ def _state_changed(view: View, job_id: str, change: StateChange) -> View:
         ended: StageState = "failed" if change.state == "failed" else "waiting"
         stopped = ("running",) if change.state == "failed" else ("running", "failed")
         stages = tuple(replace(stage, state=ended) if stage.state in stopped else stage for stage in stages)
-    if change.state in ("queued", "running"):
+    if change.state == "queued" and not is_first:
         return replace(view, stages=stages, sentence="", is_problem=False)  # it was resumed: its last end is past
     if change.state == "failed":
         sentence = change.error or f"{name} failed; its log (screen 7) tells more."

@@ -91,11 +91,16 @@ def _parameters(count: float) -> str:
     return f"{count / 1e9:.2f} B" if count >= 999.5e6 else f"{count / 1e6:.1f} M"
 
 
+def _signed(percent: float) -> str:
+    text = f"{percent:+.1f}"
+    return "0.0" if text in ("-0.0", "+0.0") else text  # what rounds to nothing has no sign
+
+
 _WRITERS: dict[str, Callable[[float], str]] = {
     "bytes": format_bytes,
     "seconds": format_seconds,
     "fraction": format_fraction,
-    "change": lambda value: f"{value * 100:+.1f} %",
+    "change": lambda value: f"{_signed(value * 100)} %",
     "rate": format_rate,
     "tokens_per_s": lambda value: f"{value:.0f} tok/s" if value >= 10 else f"{value:.1f} tok/s",
     "count": lambda value: f"{value:,.0f}",

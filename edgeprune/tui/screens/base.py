@@ -37,6 +37,7 @@ class EdgeScreen(Screen[None]):
     def __init__(self) -> None:
         """Named after the screen, so that a test and the palette can tell."""
         super().__init__(id=f"screen-{self.name_of_screen}")
+        self._was_shown = False
 
     @property
     def app_(self) -> "EdgePruneApp":
@@ -61,6 +62,9 @@ class EdgeScreen(Screen[None]):
         self.show(self.app_.view)
         if self.focused is None:
             self.focus_main()
+        if not self._was_shown:
+            self._was_shown = True
+            self.call_after_refresh(self.app_.keep_what_stands)
 
     def on_resize(self) -> None:
         """The status line is cut to the width."""

@@ -101,7 +101,7 @@ class BundleScreen(EdgeScreen):
             for label, answer in turn.answers:
                 words, speed = _answer(label, answer, number, is_queued=is_queued)
                 figures += speed
-                tail = f"  ({', '.join(figure.text for figure in speed)})" if speed else ""
+                tail = f"  ({speed[0].text} tokens, {speed[1].text} each)" if speed else ""
                 parts += [(f"  {label:<7}", "$primary"), words, (f"{tail}\n", "$text-muted")]
         if not parts:
             words = (

@@ -9,6 +9,7 @@ from textual.containers import VerticalScroll
 from textual.widget import Widget
 from textual.widgets import Static
 
+from edgeprune.jobs.protocol import JobsClient
 from edgeprune.schema.jobs import Job, kind_of
 from edgeprune.tui import messages as told
 from edgeprune.tui.screens.base import EdgeScreen, panel
@@ -52,7 +53,9 @@ class JobsScreen(EdgeScreen):
     def body(self) -> Iterable[Widget]:
         """Two panels."""
         table = LongTable(
-            id="jobs", help_text="All jobs, the newest first. Enter follows one, c cancels, r resumes, o its log."
+            id="jobs",
+            help_text="All jobs, the newest first. Enter follows one, c cancels, r resumes, o its log.",
+            newest_first=True,
         )
         yield panel("Jobs", table, id="job-panel", classes="fill")
         strip = StageStrip(self.looks, id="stages")
@@ -67,7 +70,8 @@ class JobsScreen(EdgeScreen):
         """The list, and the followed job."""
         rows = [_row(view, job, self.looks.marks[_MARKS[job.state]]) for job in reversed(view.jobs)]
         self.query_one("#jobs", FigureTable).show(_COLUMNS, rows)
-        title = "Jobs" if rows else "Jobs: none yet; press 2 to choose a model, or p on screen 1 to profile this device"
+        none = "Jobs: none yet; press 2 to choose a model, or p on 1 to profile this device"
+        title = "Jobs" if rows else none if view.has_listed else "Jobs: being listed"
         self.query_one("#job-panel").border_title = title
         job = view.job(view.followed)
         self.query_one("#followed").border_title = "No job is followed" if job is None else f"Job {job.id}: {job.state}"
@@ -95,8 +99,13 @@ class JobsScreen(EdgeScreen):
     def action_resume(self) -> None:
         """Go on where its last finished stage ended."""
         if (job := self._job()) is not None:
-            self.app_.feed.ask(lambda client: client.resume(job.id))
-            self.app_.tell(told.Followed(job.id, job.run_folder))
+            app = self.app_
+
+            def resume(client: JobsClient) -> None:
+                client.resume(job.id)
+                app.hear(told.Followed(job.id, job.run_folder))
+
+            app.feed.ask(resume)
 
     def action_log(self) -> None:
         """What its processes wrote to stderr."""

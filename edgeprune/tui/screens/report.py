@@ -69,7 +69,7 @@ class ReportScreen(EdgeScreen):
 
     def action_export_html(self) -> None:
         """Write the HTML page; the report job writes it beside the Markdown."""
-        self._render_report("The page is written to {folder}/report.html.")
+        self._render_report("The page is being written to {folder}/report.html.")
 
     def _render_report(self, sentence: str) -> None:
         folder = self.app_.view.run_folder

@@ -89,12 +89,7 @@ class ValidateScreen(EdgeScreen):
         box = self.query_one("#limits")
         if report is None:
             box.border_title = "Limits: not measured yet"
-            step = (
-                "press v to measure the bundle"
-                if view.records.bundle is not None
-                else "export a bundle first (screen 4)"
-            )
-            self.query_one("#gauges", Bars).show([Bar(f"Nothing was validated: {step}.", None, ())])
+            self.query_one("#gauges", Bars).show([Bar(_next_step(view), None, ())])
         else:
             box.border_title = f"{_WORDS[report.verdict].capitalize()} on {report.device_name}"
             self.query_one("#gauges", Bars).show(_gauges(at, report, self.looks.marks))
@@ -135,6 +130,16 @@ class ValidateScreen(EdgeScreen):
         """The other one, where only one has room."""
         self._shows_predictions = not self._shows_predictions
         self.draw(self.app_.view)
+
+
+def _next_step(view: View) -> str:
+    """What there is to do or to wait for while nothing is measured."""
+    stage = view.stage("validate")
+    if stage is not None and stage.state == "running":
+        return "The bundles are being measured."
+    if view.records.bundle is not None:
+        return "Nothing was validated: press v to measure the bundle."
+    return "Nothing was validated: export a bundle first (screen 4)."
 
 
 def _gauges(at: Source, report: ValidationReport, marks: dict[str, str]) -> list[Bar]:

@@ -63,17 +63,29 @@ class FigureTable(DataTable[Text]):
         Binding("enter", "select_cursor", "Choose", key_display="enter"),
         Binding("j", "cursor_down", show=False),
         Binding("k", "cursor_up", show=False),
+        Binding("home,g", "scroll_top", show=False),
+        Binding("end,G", "scroll_bottom", show=False),
         Binding("slash", "filter", "Filter", key_display="/", show=False),
     ]
 
-    def __init__(self, *, id: str | None = None, help_text: str = "", can_choose: bool = True) -> None:
-        """Empty until something is shown."""
+    def __init__(
+        self, *, id: str | None = None, help_text: str = "", can_choose: bool = True, newest_first: bool = False
+    ) -> None:
+        """Empty until something is shown.
+
+        Args:
+            id: textual's.
+            help_text: what `?` says of it; empty says what tables are for.
+            can_choose: whether enter does something.
+            newest_first: rows come at the top, and a cursor that is there goes with them.
+        """
         super().__init__(id=id, cursor_type="row", zebra_stripes=False, cell_padding=1)
         self.columns_shown: tuple[Column, ...] = ()
         self.rows_shown: tuple[Row, ...] = ()
         self.filter_text = ""
         self._given: tuple[tuple[Column, ...], tuple[Row, ...]] = ((), ())
         self._can_choose = can_choose
+        self._newest_first = newest_first
         if help_text:
             self.help_text = help_text  # type: ignore[misc]
 
@@ -111,6 +123,7 @@ class FigureTable(DataTable[Text]):
         if wanted == self.columns_shown and [row.key for row in cells] == [row.key for row in self.rows_shown]:
             self._update(cells)
             return
+        was_at_top = self.cursor_row == 0
         self.clear(columns=True)
         for column in wanted:
             self.add_column(Text(column.title, justify="left" if column.is_text else "right"), width=column.width)
@@ -118,7 +131,7 @@ class FigureTable(DataTable[Text]):
             self.add_row(*self._drawn(wanted, row), key=row.key)
         self.columns_shown, self.rows_shown = wanted, cells
         keys = [row.key for row in cells]
-        if key in keys:
+        if key in keys and not (self._newest_first and was_at_top):
             self.move_cursor(row=keys.index(key))
 
     def _update(self, rows: tuple[Row, ...]) -> None:
