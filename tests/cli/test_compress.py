@@ -1,7 +1,9 @@
 """`edgeprune compress MODEL --technique T --kept F`: one technique alone, written as a folder that reloads."""
 
+import json
 from pathlib import Path
 
+import platformdirs
 import pytest
 
 import edgeprune
@@ -33,6 +35,24 @@ def test_one_technique_alone(
     stored = sum(parameter.numel() for parameter in loaded.model.parameters())
     dense = edgeprune.load(inputs.model)
     assert stored / sum(parameter.numel() for parameter in dense.model.parameters()) == pytest.approx(fraction)
+
+
+@pytest.mark.slow
+def test_what_asvd_measured_serves_every_size(
+    cli: Cli, inputs: Inputs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(platformdirs, "user_cache_dir", lambda name: str(tmp_path / "cache" / name))
+    first = cli(*arguments(inputs, tmp_path / "first", "asvd", "0.8"))
+    assert first.code == 0, first.err
+    (measured,) = (tmp_path / "cache" / "edgeprune" / "measured").iterdir()
+    # Losses of a site that no threshold reaches: whoever reads them leaves it dense.
+    kept = json.loads(measured.read_text())
+    kept["losses"]["blocks.0.q"] = [1e9 + share for share in range(9)]
+    measured.write_text(json.dumps(kept))
+    second = cli(*arguments(inputs, tmp_path / "second", "asvd", "0.75"))
+    assert second.code == 0, second.err
+    assert "blocks.0.q" not in {edit["name"] for edit in second.json["recipe"]["sites"]}  # type: ignore[call-overload, index]
+    assert list(measured.parent.iterdir()) == [measured]
 
 
 @pytest.mark.slow
