@@ -10,7 +10,6 @@ feasible limits, the rows of chosen limits are loosened by one common relative v
 """
 
 import math
-from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,9 +17,10 @@ from numpy.typing import NDArray
 
 from edgeprune.schema.budget import Objective
 from edgeprune.search.branches import Solving
-from edgeprune.search.highs import Relaxations
+from edgeprune.search.dual import Pool
+from edgeprune.search.layout import Layout
 from edgeprune.search.problem import Limits
-from edgeprune.search.program import INFINITY, LimitRow, Program, Rows
+from edgeprune.search.program import INFINITY, GroupRows, LimitRow, Program
 from edgeprune.search.resources import of_columns
 from edgeprune.search.space import Column, Space
 
@@ -76,7 +76,6 @@ class Allocator:
         """Lay out the columns; an unknown floor counts as zero, which makes a memory limit a necessary one."""
         self._space = space
         self._floor = float(floor_bytes or 0)
-        self._seed = seed
         paid, told = of_columns([column.price for column in space.columns])
         self._loss = np.array([column.loss_nats for column in space.columns])
         self._general = np.array([column.general_nats for column in space.columns])
@@ -88,8 +87,8 @@ class Allocator:
         self._has_prefill = "prefill_streaming_s" in told
         self._groups = _group_rows(space)
         self._group_of = np.array([column.group for column in space.columns], dtype=np.int64)
-        self._relaxations: dict[Hashable, Relaxations] = {}
-        self._last: dict[Hashable, Relaxations] = {}
+        self._layouts: dict[tuple[int, ...], Layout] = {}
+        self._pool = Pool()
         self._largest: dict[tuple[str, float], float] = {}
         self._depth_columns = tuple(
             position for position, column in enumerate(space.columns) if column.drops is not None
@@ -118,8 +117,7 @@ class Allocator:
             DeviceError: the solver stopped without an answer.
         """
         rows, cost, loosened = self._objective("loss", limits)
-        of = ("loss", limits.cached_fraction)
-        found = self._solving(of, rows, cost, gap=gap, loosened=loosened, must_drop=must_drop)
+        found = self._solving(rows, cost, gap=gap, loosened=loosened, must_drop=must_drop)
         return found.finish().allocation
 
     def least(self, objective: Objective, limits: Limits, *, must_drop: bool = False) -> "Allocating":
@@ -133,8 +131,7 @@ class Allocator:
             must_drop: only recipes that drop some block or half of one.
         """
         rows, cost, loosened = self._objective(objective, limits)
-        of = (objective, limits.cached_fraction)
-        return self._solving(of, rows, cost, gap=RELATIVE_GAP, loosened=loosened, must_drop=must_drop)
+        return self._solving(rows, cost, gap=RELATIVE_GAP, loosened=loosened, must_drop=must_drop)
 
     def least_memory(self, limits: Limits) -> Allocation | None:
         """The allocation with the least peak memory within the limits; None when there is none."""
@@ -158,9 +155,8 @@ class Allocator:
 
     def loosening(self, limits: Limits, loosened: frozenset[str] = EVERY_LIMIT) -> "Allocating":
         """Look for the allocation that violates the loosened limits least, the others held."""
-        of = ("violation", limits.cached_fraction)
         rows = self._limit_rows(limits, loosened)
-        return self._solving(of, rows, self._loss * 1e-6, gap=NEAREST_GAP, loosened=loosened)
+        return self._solving(rows, self._loss * 1e-6, gap=NEAREST_GAP, loosened=loosened)
 
     def _objective(self, objective: Objective, limits: Limits) -> tuple[list[LimitRow], _Array, frozenset[str]]:
         """Limit rows, costs, and the rows that are loosened by the slack that is minimised."""
@@ -239,7 +235,6 @@ class Allocator:
 
     def _solving(
         self,
-        of: tuple[str, float],
         limit_rows: list[LimitRow],
         cost: _Array,
         *,
@@ -253,42 +248,34 @@ class Allocator:
             if not must_drop or any(self._space.columns[position].drops or ())
         )
         program = self._program(limit_rows, cost, loosened, branch)
-        # Programs that differ in how much is allowed alone start where the last one's relaxation ended.
-        shared = (of, tuple((row.name, row.reference) for row in limit_rows), loosened, branch)
-        relaxations = self._relaxations.pop(shared, None)
-        rows = (tuple(row.name for row in limit_rows), loosened, branch)
-        if relaxations is None:
-            relaxations = Relaxations(program, seed=self._seed, like=self._last.get(rows))
-        self._last[rows] = relaxations
-        solving = Solving(program, gap=gap, seed=self._seed, relaxations=relaxations)
-        return Allocating(self._space, solving, lambda: self._relaxations.update({shared: solving.relaxations}))
+        if branch not in self._layouts:
+            self._layouts[branch] = Layout(program.groups, branch, len(cost))
+        return Allocating(self._space, Solving(program, gap=gap, layout=self._layouts[branch], pool=self._pool))
 
     def _program(
         self, limit_rows: list[LimitRow], cost: _Array, loosened: frozenset[str], branch: tuple[int, ...]
     ) -> Program:
-        count = len(self._loss)
-        rows = self._groups.copy()
-        for row in limit_rows:
-            # Scaled to their reference, so that bytes, seconds and nats weigh alike in the solver's tolerances.
-            scaled = row.coefficients / row.reference
-            used = np.flatnonzero(scaled)
-            indices, values = used.tolist(), scaled[used].tolist()
-            if row.name in loosened:
-                indices.append(count)
-                values.append(-1.0)
-            # Nothing is below a limit of zero, which only what costs nothing meets.
-            tolerance = ROUNDING if row.bound > 0.0 else 0.0
-            rows.add(indices, values, -INFINITY, row.bound / row.reference - tolerance)
-        return Program(cost, INFINITY if loosened else 0.0, rows, branch)
+        # Scaled to their reference, so that bytes, seconds and nats weigh alike in the solver's tolerances.
+        coefficients = np.array([row.coefficients / row.reference for row in limit_rows]).reshape(-1, len(cost))
+        # Nothing is below a limit of zero, which only what costs nothing meets.
+        limits = [row.bound / row.reference - (ROUNDING if row.bound > 0.0 else 0.0) for row in limit_rows]
+        return Program(
+            cost=cost,
+            slack_upper=INFINITY if loosened else 0.0,
+            groups=self._groups,
+            coefficients=coefficients,
+            limits=np.array(limits),
+            is_loosened=np.array([row.name in loosened for row in limit_rows], dtype=bool),
+            branch=branch,
+        )
 
 
 class Allocating:
     """An allocation that is being looked for."""
 
-    def __init__(self, space: Space, solving: Solving, done: Callable[[], None]) -> None:
-        """Its relaxation is solved; `done` is told when it is finished."""
+    def __init__(self, space: Space, solving: Solving) -> None:
+        """Its relaxation is solved."""
         self._space = space
-        self._done = done
         self._solving = solving
 
     @property
@@ -303,7 +290,6 @@ class Allocating:
             DeviceError: the solver stopped without an answer.
         """
         found, bound = self._solving.finish(below=below)
-        self._done()
         if found is None:
             return Answer(allocation=None, bound=bound)
         taken = tuple(self._space.columns[int(index)] for index in found.taken)
@@ -315,12 +301,12 @@ def _mixed(streaming: _Array, cached: _Array, cached_fraction: float) -> _Array:
     return np.asarray((1.0 - cached_fraction) * streaming + cached_fraction * cached)
 
 
-def _group_rows(space: Space) -> Rows:
+def _group_rows(space: Space) -> GroupRows:
     """One equality a group: its columns + what turns it off - what switches it on = 1, or 0 with a switch."""
     members: list[list[int]] = [[] for _ in space.groups]
     for position, column in enumerate(space.columns):
         members[column.group].append(position)
-    rows = Rows()
+    rows = GroupRows()
     for group, columns in zip(space.groups, members, strict=True):
         indices = [*columns, *group.off]
         values = [1.0] * len(indices)
@@ -328,5 +314,5 @@ def _group_rows(space: Space) -> Rows:
             indices.append(group.switch)
             values.append(-1.0)
         target = 0.0 if group.switch is not None else 1.0
-        rows.add(indices, values, target, target)
+        rows.add(indices, values, target)
     return rows

@@ -1,4 +1,4 @@
-"""Solves a search's program exactly: HiGHS for linear relaxations, everything near their bounds listed for the rest.
+"""Solves a search's program exactly: linear relaxations, and everything near their bounds listed for the rest.
 
 A program whose columns include a *branch* (exactly one of a few columns is taken, here the depth options) is solved
 branch by branch. A branch goes through these steps and no further than needed:
@@ -22,8 +22,10 @@ from numpy.typing import NDArray
 
 from edgeprune.errors import DeviceError
 from edgeprune.search.closing import close
-from edgeprune.search.highs import Relaxations, Relaxed
-from edgeprune.search.program import INFINITY, Program, Rows, Solution
+from edgeprune.search.dual import Pool
+from edgeprune.search.layout import Layout
+from edgeprune.search.program import INFINITY, Program, Solution
+from edgeprune.search.relaxations import Relaxations, Relaxed
 
 __all__ = ["ABSOLUTE_GAP", "Outcome", "Solving", "solve"]
 
@@ -75,34 +77,29 @@ class _Branch:
     is_done: bool = False
 
 
-def solve(program: Program, *, gap: float, seed: int) -> Solution | None:
+def solve(program: Program, *, gap: float) -> Solution | None:
     """Solve to a relative gap; None when nothing is feasible.
 
     Raises:
         DeviceError: the work allowed was spent before an answer was found or refuted.
     """
-    return Solving(program, gap=gap, seed=seed).finish().solution
+    return Solving(program, gap=gap).finish().solution
 
 
 class Solving:
     """A program that is being solved: its relaxation first, so that several can be tried in the order of promise."""
 
-    def __init__(self, program: Program, *, gap: float, seed: int, relaxations: Relaxations | None = None) -> None:
+    def __init__(self, program: Program, *, gap: float, layout: Layout | None = None, pool: Pool | None = None) -> None:
         """Relax the most promising branches until one is no worse than the bounds of all others.
 
         Args:
             program: what to solve.
             gap: relative gap to prove.
-            seed: of HiGHS.
-            relaxations: of a program that differs in how much its limits allow alone; they start where those ended.
+            layout: of the program's groups; None makes it.
+            pool: allocations of programs over the same groups, to start from and to add to.
         """
-        if relaxations is None:
-            relaxations = Relaxations(program, seed=seed)
-        self.relaxations = relaxations
-        """Good for one program at a time: what is solved with them later must be started after this is finished."""
-        self._work = _Work(program, relaxations, gap=gap)
+        self._work = _Work(program, Relaxations(program, is_exact=gap == 0.0, layout=layout, pool=pool), gap=gap)
         self._program = program
-        self._seed = seed
         while (branch := self._work.next_branch()) is not None and branch.prices is None:
             self._work.relax(branch)
 
@@ -137,23 +134,19 @@ class Solving:
                 work.close(branch, work.left)
         best, bound = work.best, self.bound
         if best is None and below == math.inf and bound < math.inf:
-            best = _any_within(self._program, self._seed)
+            best = _any_within(self._program)
         if best is None:
             return Outcome(None, bound)
         distance = max(0.0, best.objective - bound)
         return Outcome(best._replace(gap=distance / max(abs(best.objective), work.absolute_gap)), bound)
 
 
-def _any_within(program: Program, seed: int) -> Solution | None:
+def _any_within(program: Program) -> Solution | None:
     """Some answer where none was found near the bound: what misses the limits least, if that is by nothing."""
-    count, rows, old = len(program.cost), Rows(), program.rows
-    for position, (start, end) in enumerate(zip(old.starts, old.starts[1:], strict=False)):
-        indices, values = old.indices[start:end], old.values[start:end]
-        if old.lower[position] != old.upper[position] and indices[-1:] != [count]:
-            indices, values = [*indices, count], [*values, -1.0]
-        rows.add(indices, values, old.lower[position], old.upper[position])
-    missed = Program(program.cost * 1e-6, INFINITY, rows, program.branch)
-    found = None if old.indices.count(count) else solve(missed, gap=1e-3, seed=seed)
+    missed = program._replace(
+        cost=program.cost * 1e-6, slack_upper=INFINITY, is_loosened=np.ones(len(program.limits), dtype=bool)
+    )
+    found = None if program.is_loosened.any() else solve(missed, gap=1e-3)
     if found is not None and found.slack <= WITHIN:
         return Solution(found.taken, 0.0, float(program.cost[found.taken].sum()), math.inf)
     if found is not None and found.slack * (1.0 - found.gap) > WITHIN:
@@ -179,7 +172,6 @@ class _Work:
         self._program = program
         self._gap = gap
         self._relaxations = relaxations
-        relaxations.take(program, is_exact=gap == 0.0)
         self._bounds = relaxations.bounds
         self._update(self._bounds.at(program.cost, np.zeros(len(self._bounds.limits))))
 
@@ -251,14 +243,14 @@ class _Work:
         """All columns of the fractional group whose columns in use differ most in cost, or in what a limit charges."""
         values = found.values
         fractional = np.flatnonzero((values > FRACTIONAL) & (values < 1.0 - FRACTIONAL))
-        groups = self._bounds.group_of[fractional]
+        groups = self._bounds.layout.group_of[fractional]
         charged = np.vstack([self._program.cost, found.prices[:, None] * self._bounds.coefficients])[:, fractional]
         widest, spread = -1, -1.0
-        for group in np.unique(groups[np.isin(groups, self._bounds.outer.rows)]):
+        for group in np.unique(groups[np.isin(groups, self._bounds.layout.outer.rows)]):
             width = float(np.ptp(charged[:, groups == group], axis=1).max())
             if width > spread:
                 widest, spread = int(group), width
-        return tuple(self._bounds.members(widest).tolist()) if widest >= 0 else ()
+        return tuple(self._bounds.layout.members(widest).tolist()) if widest >= 0 else ()
 
     def _update(self, bounds: _Array) -> None:
         """Raise the bounds of all branches to those of the program's branches they belong to."""

@@ -141,12 +141,10 @@ def _nth(excesses: _Array, count: int) -> float:
 
 def _excesses(bounds: BranchBounds, priced: Priced) -> _Array:
     """Of all columns that are not taken at the bound, the smallest first."""
-    parts = [np.zeros(0)]
-    for row in priced.groups:
-        columns = bounds.members(row)
-        parts.append(priced.excess[columns])
-        parts += [priced.excess[inner] for column in columns.tolist() for inner in bounds.switched_by(column)]
-    found = np.concatenate(parts)
+    layout, on = bounds.layout, list(priced.groups)
+    is_on = np.zeros(layout.row_count + 1, dtype=bool)  # the last one for columns of no group
+    is_on[on] = True
+    found = priced.excess[is_on[layout.group_of] | is_on[layout.owner]]
     return np.sort(found[np.isfinite(found) & (found > 0.0)])
 
 

@@ -51,28 +51,25 @@ class Choices:
         """Take the prices of a branch; nothing is listed yet."""
         self._bounds, self._priced, self._cost = bounds, priced, cost
         self._kept: dict[int, tuple[int, float, Options]] = {}
-        self._is_nested = {
-            row: any(bounds.switched_by(int(column)) for column in bounds.members(row)) for row in priced.groups
-        }
         self.work = 0
         """Options made."""
 
     def within(self, margin: float) -> list[Options]:
         """Of every group; some may lie beyond the margin."""
-        owner, excess = self._bounds.owner, self._priced.excess
+        owner, excess = self._bounds.layout.owner, self._priced.excess
         counts = np.bincount(owner[(excess <= margin) & (owner >= 0)], minlength=int(owner.max()) + 1).tolist()
         for row in self._priced.groups:
             kept = self._kept.get(row)
             # A wider margin may hold more options though no more columns, where columns are combined.
-            if kept is None or kept[0] != counts[row] or (margin > kept[1] and self._is_nested[row]):
+            if kept is None or kept[0] != counts[row] or (margin > kept[1] and row in self._bounds.layout.nested_rows):
                 self._kept[row] = counts[row], margin, self._options(row, margin)
         return [self._kept[row][2] for row in self._priced.groups]
 
     def _options(self, row: int, margin: float) -> Options:
         excess, paid = self._priced.excess, self._bounds.coefficients
-        members = self._bounds.members(row)
+        members = self._bounds.layout.members(row)
         members = members[excess[members] <= margin]
-        if self._is_nested[row]:
+        if row in self._bounds.layout.nested_rows:
             found = _stacked([self._of_column(column, margin) for column in members.tolist()])
         else:
             found = Options(members[:, None], excess[members], paid[:, members].T, self._cost[members])
@@ -86,7 +83,7 @@ class Choices:
         """A column with every choice of the groups it switches on."""
         excess, paid, cost = self._priced.excess, self._bounds.coefficients, self._cost
         found = Options(np.array([[column]]), excess[[column]], paid[:, [column]].T, cost[[column]])
-        for inner in self._bounds.switched_by(column):
+        for inner in self._bounds.layout.switched_by(column):
             more = excess[inner] - excess[column]
             inner, more = inner[found.excess[0] + more <= margin], more[found.excess[0] + more <= margin]
             if len(inner) == 1:

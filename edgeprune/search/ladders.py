@@ -24,9 +24,6 @@ MAX_DEPTH_OPTIONS = 24
 RANK_STEP = 32
 SMALL_RANK_STEP = 8
 """For matrices whose break-even rank is below 64, where steps of 32 would leave no choice."""
-UNSCORED_KERNELS = frozenset({"dynamic_int8"})
-"""Its activations are rounded per tensor at run time, an error calibration does not score."""
-
 MAX_PIVOT_RANKS = 8
 """Ranks offered in the pivot form too: each comes once for every kernel and width."""
 
@@ -59,6 +56,11 @@ def rank_ladder(
     return list(range(step, limit + 1, step))
 
 
+def _is_offered(kernel: str, timed: frozenset[str] | None) -> bool:
+    """Kernels the device has timed; where it timed none, all but one whose time no formula tells."""
+    return parse_kernel(kernel).kind != "dynamic_int8" if timed is None else kernel in timed
+
+
 class Ladders:
     """The options of one problem."""
 
@@ -72,9 +74,7 @@ class Ladders:
         """True once a ladder had to be thinned, so that the optimum is over a subset of what was scored."""
         timed = problem.cost_model.timed_kernels
         self.kernels: list[str] = [
-            kernel
-            for kernel in dict.fromkeys((FLOAT32, *problem.scores.kernels))
-            if kernel not in UNSCORED_KERNELS and (timed is None or kernel in timed)
+            kernel for kernel in dict.fromkeys((FLOAT32, *problem.scores.kernels)) if timed is None or kernel in timed
         ] or [FLOAT32]
         self._edits = [edit for recipe in self._recipes for edit in recipe.sites]
 
@@ -116,8 +116,12 @@ class Ladders:
         return found
 
     def table_kernels(self) -> list[str]:
-        """How the tables may be stored."""
-        return [*dict.fromkeys((*self.kernels, *(recipe.table_kernel for recipe in self._recipes)))]
+        """How the tables may be stored.
+
+        Not as dynamic int8: outliers of the head's inputs are not measured, and its layout makes looking up rows slow.
+        """
+        kernels = [kernel for kernel in self.kernels if parse_kernel(kernel).kind != "dynamic_int8"] or [FLOAT32]
+        return [*dict.fromkeys((*kernels, *(recipe.table_kernel for recipe in self._recipes)))]
 
     def scored_widths(self, block: BlockSpec) -> list[int]:
         """Channel counts that were scored, short of all."""

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["INFINITY", "LimitRow", "Program", "Rows", "Solution"]
+__all__ = ["INFINITY", "GroupRows", "LimitRow", "Program", "Solution"]
 
 INFINITY = math.inf
 """No bound, also to HiGHS."""
@@ -14,31 +14,22 @@ INFINITY = math.inf
 _Array = NDArray[np.float64]
 
 
-class Rows:
-    """Rows `lower <= coefficients @ x <= upper`, compressed row-wise."""
+class GroupRows:
+    """Rows `coefficients @ x = target`, compressed row-wise."""
 
     def __init__(self) -> None:
         """No rows yet."""
         self.starts: list[int] = [0]
         self.indices: list[int] = []
         self.values: list[float] = []
-        self.lower: list[float] = []
-        self.upper: list[float] = []
+        self.targets: list[float] = []
 
-    def add(self, indices: list[int], values: list[float], lower: float, upper: float) -> None:
+    def add(self, indices: list[int], values: list[float], target: float) -> None:
         """Append one row."""
         self.indices += indices
         self.values += values
         self.starts.append(len(self.indices))
-        self.lower.append(lower)
-        self.upper.append(upper)
-
-    def copy(self) -> "Rows":
-        """The same rows, free to grow."""
-        other = Rows()
-        other.starts, other.indices, other.values = self.starts[:], self.indices[:], self.values[:]
-        other.lower, other.upper = self.lower[:], self.upper[:]
-        return other
+        self.targets.append(target)
 
 
 class LimitRow(NamedTuple):
@@ -51,16 +42,19 @@ class LimitRow(NamedTuple):
 
 
 class Program(NamedTuple):
-    """Minimise cost @ x + s: x binary, s continuous in [0, slack_upper] and last.
+    """Minimise cost @ x + s: x binary, s continuous in [0, slack_upper].
 
-    An equality row is a group: one of its columns is taken. A column belongs to the first group that has it with 1;
-    later groups that have it with 1 are turned off by it, and the group that has it with -1 is switched on by it.
-    Every other row is a limit `coefficients @ x <= upper`.
+    Of each group one column is taken. A column belongs to the first group that has it with 1; later groups that have it
+    with 1 are turned off by it, and the group that has it with -1 is switched on by it.
     """
 
     cost: _Array
     slack_upper: float
-    rows: Rows
+    groups: GroupRows
+    coefficients: _Array
+    """[limits, columns]: coefficients @ x <= limits, loosened by s where `is_loosened`."""
+    limits: _Array
+    is_loosened: NDArray[np.bool_]
     branch: tuple[int, ...]
     """Columns of one group, of which one is taken; each is solved for apart."""
 

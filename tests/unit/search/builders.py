@@ -37,6 +37,7 @@ KERNEL_NOISE = {
     "fp16": 1e-7,
     "int8_b32_a4": 1e-4,
     "int8_b32_a0": 1e-4,
+    "dynamic_int8": 1e-4,
     "int4_b32_a4": 2e-2,
     "int4_b128_a4": 4e-2,
 }
@@ -47,6 +48,7 @@ SECONDS_PER_BYTE = {
     "fp16": 2.1,
     "int8_b32_a4": 0.9,
     "int8_b32_a0": 8.0,
+    "dynamic_int8": 0.5,
     "int4_b32_a4": 1.0,
     "int4_b128_a4": 0.8,
 }

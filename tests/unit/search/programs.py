@@ -4,7 +4,7 @@ import highspy
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeprune.search.program import Program, Rows
+from edgeprune.search.program import GroupRows, Program
 
 __all__ = ["joint_optimum", "nested_program", "random_program"]
 
@@ -14,7 +14,7 @@ def random_program(seed: int, *, blocks: int = 8, limits: int = 2, tightness: fl
     rng = np.random.default_rng(seed)
     cost: list[float] = []
     sizes: list[NDArray[np.float64]] = []
-    rows = Rows()
+    rows = GroupRows()
 
     def add_group(options: int, scale: float, off: tuple[int, ...] = (), switch: int | None = None) -> list[int]:
         columns = list(range(len(cost), len(cost) + options))
@@ -24,7 +24,7 @@ def random_program(seed: int, *, blocks: int = 8, limits: int = 2, tightness: fl
         target = 0.0 if switch is not None else 1.0
         switched = [] if switch is None else [switch]
         values = [1.0] * (options + len(off)) + [-1.0] * len(switched)
-        rows.add([*columns, *off, *switched], values, target, target)
+        rows.add([*columns, *off, *switched], values, target)
         return columns
 
     depth = add_group(4, 0.0)
@@ -42,11 +42,10 @@ def random_program(seed: int, *, blocks: int = 8, limits: int = 2, tightness: fl
     totals = np.array(sizes)
     groups = [rows.indices[start:end] for start, end in zip(rows.starts, rows.starts[1:], strict=False)]
     largest = np.array([totals[group].max(axis=0) for group in groups]).sum(axis=0)
-    for limit in range(limits):
-        used = np.flatnonzero(totals[:, limit])
-        values = (totals[used, limit] / largest[limit]).tolist()
-        rows.add(used.tolist(), values, -highspy.kHighsInf, tightness * 0.6)
-    return Program(np.array(cost), 0.0, rows, tuple(depth))
+    limit = np.full(limits, tightness * 0.6)
+    return Program(
+        np.array(cost), 0.0, rows, (totals / largest).T.copy(), limit, np.zeros(limits, dtype=bool), tuple(depth)
+    )
 
 
 def nested_program(seed: int, *, blocks: int = 3, options: int = 6, tightness: float = 0.3) -> Program:
@@ -54,7 +53,7 @@ def nested_program(seed: int, *, blocks: int = 3, options: int = 6, tightness: f
     rng = np.random.default_rng(seed)
     cost: list[float] = []
     charges: list[float] = []
-    rows = Rows()
+    rows = GroupRows()
 
     def add_group(count: int, scale: float, off: tuple[int, ...] = (), switch: int | None = None) -> list[int]:
         columns = list(range(len(cost), len(cost) + count))
@@ -64,7 +63,7 @@ def nested_program(seed: int, *, blocks: int = 3, options: int = 6, tightness: f
         switched = [] if switch is None else [switch]
         target = 0.0 if switched else 1.0
         values = [1.0] * (count + len(off)) + [-1.0] * len(switched)
-        rows.add([*columns, *off, *switched], values, target, target)
+        rows.add([*columns, *off, *switched], values, target)
         return columns
 
     depth = add_group(2, 0.0)
@@ -79,24 +78,27 @@ def nested_program(seed: int, *, blocks: int = 3, options: int = 6, tightness: f
     groups = [rows.indices[start:end] for start, end in zip(rows.starts, rows.starts[1:], strict=False)]
     charged = np.array(charges)
     largest = sum(float(charged[group].max()) for group in groups)
-    used = np.flatnonzero(charged)
-    rows.add(used.tolist(), (charged[used] / largest).tolist(), -highspy.kHighsInf, tightness * 0.2)
-    return Program(np.array(cost), 0.0, rows, tuple(depth))
+    limit = np.array([tightness * 0.2])
+    return Program(np.array(cost), 0.0, rows, charged[None, :] / largest, limit, np.zeros(1, dtype=bool), tuple(depth))
 
 
 def joint_optimum(program: Program) -> float | None:
     """The optimum of the whole program as HiGHS alone finds it; None when nothing is feasible."""
-    rows, count = program.rows, len(program.cost)
+    groups, count = program.groups, len(program.cost)
+    loosening = -program.is_loosened.astype(float)
+    limits = np.column_stack([program.coefficients, loosening])
     lp = highspy.HighsLp()
-    lp.num_col_, lp.num_row_ = count + 1, len(rows.lower)
+    lp.num_col_, lp.num_row_ = count + 1, len(groups.targets) + len(limits)
     lp.col_cost_ = np.append(program.cost, 1.0)
     lp.col_lower_ = np.zeros(count + 1)
     lp.col_upper_ = np.append(np.ones(count), program.slack_upper)
-    lp.row_lower_, lp.row_upper_ = np.array(rows.lower), np.array(rows.upper)
+    lp.row_lower_ = np.append(groups.targets, np.full(len(limits), -highspy.kHighsInf))
+    lp.row_upper_ = np.append(groups.targets, program.limits)
     lp.a_matrix_.format_ = highspy.MatrixFormat.kRowwise
-    lp.a_matrix_.start_ = np.array(rows.starts, dtype=np.int32)
-    lp.a_matrix_.index_ = np.array(rows.indices, dtype=np.int32)
-    lp.a_matrix_.value_ = np.array(rows.values)
+    ends = groups.starts[-1] + (count + 1) * np.arange(1, len(limits) + 1)
+    lp.a_matrix_.start_ = np.append(groups.starts, ends).astype(np.int32)
+    lp.a_matrix_.index_ = np.append(groups.indices, np.tile(np.arange(count + 1), len(limits))).astype(np.int32)
+    lp.a_matrix_.value_ = np.append(groups.values, limits)
     lp.integrality_ = [*[highspy.HighsVarType.kInteger] * count, highspy.HighsVarType.kContinuous]
     solver = highspy.Highs()
     for option, value in {"output_flag": False, "threads": 1, "mip_rel_gap": 0.0, "mip_abs_gap": 1e-9}.items():

@@ -9,7 +9,8 @@ from edgeprune.search import branches
 from edgeprune.search.bounds import BranchBounds
 from edgeprune.search.branches import Solving, solve
 from edgeprune.search.closing import close
-from edgeprune.search.highs import Relaxations
+from edgeprune.search.dual import Pool
+from edgeprune.search.relaxations import Relaxations
 from tests.unit.search.programs import joint_optimum, nested_program, random_program
 
 
@@ -21,7 +22,7 @@ def test_no_allocation_costs_less_than_the_bound_and_the_best(seed: int) -> None
     bounds = BranchBounds(program)
     lowest = math.inf
     for column in program.branch:
-        found = Relaxations(program, seed=0).relax((column,))
+        found = Relaxations(program).relax((column,))
         if found is None:
             continue
         for work_limit in (10, 1_000, 100_000):
@@ -42,7 +43,7 @@ def test_a_work_limit_leaves_a_gap_that_holds(monkeypatch: pytest.MonkeyPatch) -
     assert optimum is not None
     monkeypatch.setattr(branches, "FIRST_WORK", 20)
     monkeypatch.setattr(branches, "WORK_LIMIT", branches.RELAXATION_WORK * 6 + 40)
-    found = solve(program, gap=0.0, seed=0)
+    found = solve(program, gap=0.0)
     assert found is not None
     assert found.objective * (1.0 - found.gap) <= optimum + 1e-9
     assert found.objective >= optimum - 1e-9
@@ -50,22 +51,23 @@ def test_a_work_limit_leaves_a_gap_that_holds(monkeypatch: pytest.MonkeyPatch) -
 
 def test_what_is_no_better_than_what_is_known_is_not_returned() -> None:
     program = random_program(2, limits=2, tightness=0.4)
-    best = solve(program, gap=0.0, seed=0)
+    best = solve(program, gap=0.0)
     assert best is not None
-    outcome = Solving(program, gap=0.0, seed=0).finish(below=best.objective)
+    outcome = Solving(program, gap=0.0).finish(below=best.objective)
     assert outcome.solution is None
     assert outcome.bound >= best.objective - 1e-8
-    better = Solving(program, gap=0.0, seed=0).finish(below=best.objective * 1.1)
+    better = Solving(program, gap=0.0).finish(below=best.objective * 1.1)
     assert better.solution is not None
     assert better.solution.objective == pytest.approx(best.objective)
 
 
-def test_relaxations_kept_from_other_limits_change_no_answer() -> None:
+def test_allocations_kept_from_other_limits_change_no_answer() -> None:
     tight, loose = (random_program(3, limits=2, tightness=tightness) for tightness in (0.35, 0.6))
-    first = Solving(loose, gap=0.0, seed=0)
-    first.finish()
-    again = Solving(tight, gap=0.0, seed=0, relaxations=first.relaxations).finish().solution
-    fresh = solve(tight, gap=0.0, seed=0)
+    pool = Pool()
+    Solving(loose, gap=0.0, pool=pool).finish()
+    assert pool.choices
+    again = Solving(tight, gap=0.0, pool=pool).finish().solution
+    fresh = solve(tight, gap=0.0)
     assert again is not None
     assert fresh is not None
     assert np.array_equal(np.sort(again.taken), np.sort(fresh.taken))
@@ -75,7 +77,7 @@ def test_relaxations_kept_from_other_limits_change_no_answer() -> None:
 @pytest.mark.parametrize("seed", range(3))
 def test_sites_that_all_follow_a_width_are_solved_to_the_optimum(seed: int, tightness: float) -> None:
     program = nested_program(seed, tightness=tightness)
-    expected, found = joint_optimum(program), solve(program, gap=0.0, seed=0)
+    expected, found = joint_optimum(program), solve(program, gap=0.0)
     assert expected is not None
     assert found is not None
     assert found.objective == pytest.approx(expected, abs=1e-6)
@@ -87,7 +89,7 @@ def test_no_more_is_made_than_the_work_allows(work_limit: int) -> None:
     program = nested_program(0, options=24)
     bounds = BranchBounds(program)
     column = program.branch[0]
-    relaxed = Relaxations(program, seed=0).relax((column,))
+    relaxed = Relaxations(program).relax((column,))
     assert relaxed is not None
     closed = close(bounds, program.cost, (column,), relaxed.prices, cutoff=math.inf, work_limit=work_limit)
     # What is carried on at the end is as much again, and groups are made of whole chunks.

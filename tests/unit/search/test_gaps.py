@@ -69,7 +69,7 @@ def test_an_objective_takes_a_small_part_of_the_work_allowed(seed: int) -> None:
     allocator = Allocator(space, floor_bytes=None, seed=0)
     limits = Limits(loss_nats=0.2 * problem.quality_model.dense_loss_nats, cached_fraction=1.0)
     program, _ = allocator.program(limits, "latency")
-    solving = Solving(program, gap=RELATIVE_GAP, seed=0)
+    solving = Solving(program, gap=RELATIVE_GAP)
     assert solving.finish().solution is not None
     assert solving.work_left > 0.25 * WORK_LIMIT
 
