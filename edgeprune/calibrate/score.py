@@ -29,6 +29,7 @@ from edgeprune.calibrate.group_correction import score_groups
 from edgeprune.calibrate.kernel_scores import KernelScorer
 from edgeprune.calibrate.lorp import representation_locality
 from edgeprune.calibrate.matrix_rounding import round_matrix
+from edgeprune.calibrate.outliers import has_outliers
 from edgeprune.calibrate.rank_correction import correct_rank_losses
 from edgeprune.calibrate.rank_scores import RANK_METHODS, rank_losses, rank_losses_on
 from edgeprune.calibrate.selection import Selection, dense_loss
@@ -104,6 +105,7 @@ def score_model(
     if elsewhere is not None:
         elsewhere.arrays[f"kernel_loss/{TABLE}"] = tables[1]
         arrays |= elsewhere.prefixed()
+    _close_to_outliers(stats, sites, kernels, arrays)
     cache = cache_option(loaded, stats.tokens, domain, progress=progress, general=text)
     notes += [correction.note for correction in corrections]
     if cache is None:
@@ -143,6 +145,16 @@ def _score_site(site: SiteWeight, arrays: ScoreArrays, scorer: KernelScorer, gen
         general.arrays[f"rank_loss/{method}/{site.name}"] = losses_there
     here, elsewhere = scorer.losses(site, there)
     arrays[f"kernel_loss/{site.name}"], general.arrays[f"kernel_loss/{site.name}"] = here, elsewhere
+
+
+def _close_to_outliers(
+    stats: CalibrationStats, sites: list[SiteWeight], kernels: tuple[str, ...], arrays: ScoreArrays
+) -> None:
+    """No loss is given for dynamic int8 where compression refuses it, so that no search offers it there."""
+    columns = [at for at, kernel in enumerate(kernels) if parse_kernel(kernel).kind == "dynamic_int8"]
+    for site in sites:
+        if columns and has_outliers(stats, site.name):
+            arrays[f"kernel_loss/{site.name}"][columns] = np.nan
 
 
 def _correct_kernels(

@@ -29,7 +29,9 @@ __all__ = [
 BASELINES = {"dense": "fp32", "int8": "int8_b32_a4", "int4": "int4_b32_a4"}
 """Label -> kernel of every site and table: what each recipe is compared with."""
 
-KERNELS = ("fp32", "fp16", "int8_b32_a4", "int8_b128_a4", "int4_b32_a4", "int4_b64_a4", "int4_b128_a4")
+KERNELS = (
+    "fp32", "fp16", "int8_b32_a4", "int8_b128_a4", "dynamic_int8", "int4_b32_a4", "int4_b64_a4", "int4_b128_a4",
+)  # fmt: skip
 """Kernels whose rounding error is scored, so that the search may choose them."""
 
 EXECUTION_PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}

@@ -74,7 +74,7 @@ class Ladders:
         """True once a ladder had to be thinned, so that the optimum is over a subset of what was scored."""
         timed = problem.cost_model.timed_kernels
         self.kernels: list[str] = [
-            kernel for kernel in dict.fromkeys((FLOAT32, *problem.scores.kernels)) if timed is None or kernel in timed
+            kernel for kernel in dict.fromkeys((FLOAT32, *problem.scores.kernels)) if _is_offered(kernel, timed)
         ] or [FLOAT32]
         self._edits = [edit for recipe in self._recipes for edit in recipe.sites]
 

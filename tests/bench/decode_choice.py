@@ -25,10 +25,10 @@ from numpy.typing import NDArray
 from edgeprune.calibrate.capture import capture
 from edgeprune.calibrate.corpus import encode, pack_windows, separator_token
 from edgeprune.calibrate.kernel_scores import KernelScorer
+from edgeprune.calibrate.outliers import has_outliers
 from edgeprune.calibrate.site_weights import site_weights
 from edgeprune.calibrate.statistics import CalibrationStats
 from edgeprune.compress.apply import compress_model
-from edgeprune.compress.outliers import MOST_NOISE, noise_share
 from edgeprune.export.graph import build_graph
 from edgeprune.export.weights import write_model
 from edgeprune.intake.load import LoadedModel, load_model
@@ -189,8 +189,7 @@ def chosen(dense: LoadedModel, stats: CalibrationStats, times: Table, precision:
     losses, allowed = {}, 0.0
     for site in site_weights(dense, stats):
         (found,), (theirs,) = scorer.losses(site), nearest.losses(site)
-        share = noise_share(stats, site.name, row=1)
-        if "dynamic_int8" in kernels and (share is None or share > MOST_NOISE):
+        if "dynamic_int8" in kernels and has_outliers(stats, site.name):
             found[kernels.index("dynamic_int8")] = np.inf
         losses[site.name] = found
         allowed += float(theirs[0])

@@ -7,8 +7,8 @@ import torch
 from msgspec.structs import replace
 
 from edgeprune.calibrate.capture import capture
+from edgeprune.calibrate.outliers import MOST_NOISE, has_outliers, noise_share
 from edgeprune.compress.apply import compress_model
-from edgeprune.compress.outliers import MOST_NOISE, noise_share
 from edgeprune.errors import RecipeError
 from edgeprune.schema.events import Event, NullProgress
 from edgeprune.schema.recipe import SiteEdit
@@ -27,6 +27,7 @@ def test_a_site_with_outliers_is_refused_and_the_others_are_not(tmp_path: Path) 
     assert shares[0] is not None
     assert shares[1] is not None
     assert shares[0] < 1e-3 < MOST_NOISE < shares[1]
+    assert [has_outliers(stats, name) for name in ("blocks.0.up", "blocks.1.up")] == [False, True]
     blocks = noise_share(stats, "blocks.1.up", row=0)
     assert blocks is not None
     assert blocks < shares[1]

@@ -1,4 +1,4 @@
-"""Dynamic int8 is on the menu of a site where the device timed it and calibration scored it, and never of the tables."""
+"""Dynamic int8 is on the menu of sites, where the device timed it and calibration scored it, and never of tables."""
 
 import numpy as np
 
