@@ -1,8 +1,9 @@
 """Statistics of a model larger than memory: all windows go through one block before the next one is touched.
 
-`capture_by_block` gives what `capture` gives without gradients. Held are the hidden states of all windows (tokens x
-hidden float32) and the sums of one block; finished Grams go into files (`StoredGrams`). Block similarities, for which
-the inputs of every block are needed side by side, are measured on the first tokens alone and go through files too.
+`capture_by_block` gives what `capture` gives without gradients; the rounding of activations is measured on all tokens.
+Held are the hidden states of all windows (tokens x hidden float32) and the sums of one block; finished Grams go into
+files (`StoredGrams`). Block similarities, for which the inputs of every block are needed side by side, are measured on
+the first tokens alone and go through files too.
 """
 
 from collections.abc import Callable, Collection
@@ -12,14 +13,14 @@ from torch import Tensor, nn
 
 from edgeprune.calibrate.accumulate import InputMoments
 from edgeprune.calibrate.block_stream import BlockStream
-from edgeprune.calibrate.capture import NO_EDITS, advanced, as_stats
+from edgeprune.calibrate.capture import NO_EDITS, as_stats
 from edgeprune.calibrate.statistics import TABLE, CalibrationStats, input_key
 from edgeprune.calibrate.stored_grams import StoredGrams, is_smaller_as_inputs
 from edgeprune.calibrate.sums import Sums
 from edgeprune.errors import CalibrationError
 from edgeprune.intake.load import LoadedModel
 from edgeprune.intake.stored.store import WeightStore
-from edgeprune.schema.events import NullProgress, Progress
+from edgeprune.schema.events import Event, NullProgress, Progress
 from edgeprune.schema.model import site_name
 
 __all__ = ["SIMILARITY_TOKENS", "capture_by_block"]
@@ -88,7 +89,8 @@ def capture_by_block(
             for handle in handles:
                 handle.remove()
         probes.finish(grams)
-        watch.emit(advanced(position + 1, len(indices)))
+        message = f"measured {position + 1} of {len(indices)} blocks"
+        watch.emit(Event(kind="stage_advanced", stage="calibrate", message=message))
     probes = _BlockProbes(sums, with_gram=True, token_total=tokens.numel())
     norm = adapter.final_norm(loaded.model)
     for states in stream.states:
@@ -131,7 +133,7 @@ class _BlockProbes:
             self._sums.moments[key] = InputMoments(
                 flat.shape[1], seed=len(self._sums.moments), with_gram=self._with_gram and not as_inputs
             )
-        self._sums.moments[key].add(flat, half=number % 2, with_noise=False)
+        self._sums.moments[key].add(flat, half=number % 2, with_noise=True)
         if as_inputs:
             self._inputs.setdefault(key, []).append(flat.clone())
 

@@ -9,7 +9,7 @@ from edgeprune.schema.kernel import parse_kernel
 
 __all__ = ["round_matrix", "round_tables"]
 
-_ROWS_AT_ONCE = 4096
+_ROWS_AT_ONCE = 1024
 
 
 def round_matrix(weight: Tensor, kernel: str, gram: Tensor | None) -> Tensor:

@@ -31,7 +31,7 @@ from edgeprune.schema.model import ModelSpec
 from edgeprune.schema.recipe import Recipe
 from edgeprune.shapes import edit_shapes
 
-__all__ = ["Pass", "Work", "check_finite", "check_shapes", "linear", "run_passes"]
+__all__ = ["Pass", "Work", "check_finite", "check_shapes", "linear", "run_passes", "weighed_blocks"]
 
 
 @dataclass(kw_only=True)
@@ -70,7 +70,7 @@ class Work:
                 self.loaded,
                 old.tokens,
                 store=store,
-                blocks=_weighed_blocks(recipe),
+                blocks=weighed_blocks(recipe),
                 general_tokens=old.general_tokens,
                 token_count=old.token_count,
                 general_token_count=old.general_token_count,
@@ -96,7 +96,7 @@ class Work:
         return list(self.loaded.block_indices).index(block_index)
 
 
-def _weighed_blocks(recipe: Recipe) -> set[int]:
+def weighed_blocks(recipe: Recipe) -> set[int]:
     """Source indices of the blocks whose edits are fitted to their inputs."""
     ranked = {int(edit.name.split(".")[1]) for edit in recipe.sites if edit.rank is not None}
     return ranked | {edit.block for edit in recipe.keep_channels} | {edit.block for edit in recipe.keep_groups}

@@ -9,13 +9,13 @@ chosen bundle (at most the dense one) and the statistics; or, before all these, 
 import shutil
 from pathlib import Path
 
-from edgeprune.errors import DeviceError
+from edgeprune.errors import DeviceError, UsageError
 from edgeprune.runtime.memory import available_bytes
 from edgeprune.schema.model import ModelSpec
 from edgeprune.schema.run import HostNeeds
 from edgeprune.units import format_bytes
 
-__all__ = ["calibration_parts", "check_needs", "predict_needs"]
+__all__ = ["calibration_parts", "check_needs", "free_resources", "predict_needs"]
 
 LIBRARY_BYTES = 700_000_000
 """A process with torch, transformers, onnxruntime and mobius imported (0.55 GB), and a measuring child (0.15 GB)."""
@@ -37,15 +37,21 @@ def predict_needs(spec: ModelSpec, folder: Path, *, worker_count: int = 1, recov
     workers = 0 if worker_count == 1 else worker_count * (LIBRARY_BYTES + 2 * weights + grams + 3 * logits)
     training = 4 * weights + RECOVERY_BYTES if recovers else 0
     outputs = round(weights * (1 + 1 + 1 + 0.28 + 0.16)) + grams
-    existing = folder
-    while not existing.exists():
-        existing = existing.parent
+    free_memory, free_disk = free_resources(folder)
     return HostNeeds(
         memory_bytes=LIBRARY_BYTES + 2 * weights + max(2 * grams, training) + 3 * logits + workers,
         disk_bytes=max(outputs + (4 * weights if recovers else 0), calibration_parts(grams) * grams) + 20_000_000,
-        free_memory_bytes=available_bytes(),
-        free_disk_bytes=shutil.disk_usage(existing).free,
+        free_memory_bytes=free_memory,
+        free_disk_bytes=free_disk,
     )
+
+
+def free_resources(folder: Path) -> tuple[int | None, int]:
+    """Memory available here, and bytes free where a folder is or will be."""
+    existing = folder
+    while not existing.exists():
+        existing = existing.parent
+    return available_bytes(), shutil.disk_usage(existing).free
 
 
 def calibration_parts(gram_bytes: int) -> int:
@@ -54,12 +60,18 @@ def calibration_parts(gram_bytes: int) -> int:
     return parts if parts > 1 else 0
 
 
-def check_needs(needs: HostNeeds) -> None:
-    """Refuse work that cannot end well here.
+def check_needs(needs: HostNeeds, *, max_host_memory_bytes: int | None = None) -> None:
+    """Refuse work that cannot end well here, or would take more memory than it is allowed.
 
     Raises:
         DeviceError: too little disk or memory.
+        UsageError: more memory than allowed.
     """
+    if max_host_memory_bytes is not None and needs.memory_bytes > max_host_memory_bytes:
+        raise UsageError(
+            f"About {format_bytes(needs.memory_bytes)} of memory are needed, and --max-host-memory allows "
+            f"{format_bytes(max_host_memory_bytes)}; allow more, or take a smaller model."
+        )
     if needs.free_disk_bytes is not None and needs.disk_bytes > needs.free_disk_bytes:
         raise DeviceError(
             f"The run needs about {format_bytes(needs.disk_bytes)} of disk and {format_bytes(needs.free_disk_bytes)} "
