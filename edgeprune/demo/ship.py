@@ -19,6 +19,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
+from msgspec.structs import replace as edit_record
 
 from edgeprune.artifacts import atomic_folder, hash_file, write_arrays, write_record
 from edgeprune.calibrate.documents import read_documents, read_lines
@@ -144,6 +145,7 @@ def _write_bundle(
     window = min(WINDOW_TOKENS, workload.context_tokens)
     bits = {text.name: document_bits_per_byte(dense, text.documents, window_tokens=window) for text in texts}
     recipe = plain_recipe(dense.spec, BASELINES["int4"], context_tokens=workload.context_tokens, seed=seed)
+    recipe = edit_record(recipe, rounding=result.scores.rounding)
     manifest = export_bundle(
         compress_model(dense, recipe, result.stats, progress=NullProgress()),
         recipe,
