@@ -111,7 +111,7 @@ def score_model(
     if cache is None:
         notes.append("cache: the attention of this family cannot be watched, so no 8-bit cache was measured.")
     if not vocabulary:
-        notes.append("vocabulary: only byte-level BPE tokenizers can be trimmed, so no token set was scored.")
+        notes.append("vocabulary: only tokenizers that can write every byte are trimmed, so no token set was scored.")
     scores = Scores(
         model_hash=loaded.spec.model_hash,
         seed=seed,

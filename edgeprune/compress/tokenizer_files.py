@@ -1,8 +1,10 @@
 """The tokenizer files that belong beside an edited model.
 
 Takes a loaded model; gives file name -> bytes. With the full vocabulary the source's files are passed on unchanged.
-With a trimmed one tokenizer.json is the trimmed tokenizer, tokenizer_config.json has its ids rewritten, and files that
-list the old vocabulary (vocab.json, merges.txt) are left out, since tokenizer.json holds both.
+With a trimmed one tokenizer.json is the trimmed tokenizer, tokenizer_config.json has its ids rewritten and names the
+class that takes tokenizer.json as it is (a family's own, such as transformers' LlamaTokenizer, takes over vocabulary
+and merges alone and splits otherwise), and files that list the old vocabulary (vocab.json, merges.txt) are left out,
+since tokenizer.json holds both.
 """
 
 import json
@@ -19,6 +21,7 @@ from edgeprune.intake.spec import TOKENIZER_FILES
 __all__ = ["tokenizer_files"]
 
 _LISTS_VOCABULARY = ("vocab.json", "merges.txt")
+_AS_IT_IS = "PreTrainedTokenizerFast"
 
 
 def tokenizer_files(loaded: LoadedModel, *, is_trimmed: bool) -> dict[str, bytes]:
@@ -37,6 +40,7 @@ def tokenizer_files(loaded: LoadedModel, *, is_trimmed: bool) -> dict[str, bytes
         files["tokenizer.json"] = loaded.tokenizer.to_str(pretty=False).encode()
         if "tokenizer_config.json" in files:
             config = _renumbered(read_json(loaded.folder / "tokenizer_config.json"), loaded.tokenizer)
+            config |= {"tokenizer_class": _AS_IT_IS}
             files["tokenizer_config.json"] = (json.dumps(config, indent=2, ensure_ascii=False) + "\n").encode()
     return files
 

@@ -40,7 +40,7 @@ def kept_token_ids(loaded: LoadedModel, stats: CalibrationStats, kept_count: int
     tokenizer_json = json.loads(loaded.tokenizer.to_str())
     if not can_trim(tokenizer_json):
         raise UsageError(
-            "recipe keep_tokens: the tokenizer is no byte-level BPE with all 256 bytes, so removing tokens would lose "
+            "recipe keep_tokens: the tokenizer is no BPE or Unigram with all 256 bytes, so removing tokens would lose "
             "text; take keep_tokens out of the recipe."
         )
     order = token_order(stats, loaded.tokenizer)
