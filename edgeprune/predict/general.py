@@ -58,4 +58,8 @@ def general_scores(scores: Scores, arrays: ScoreArrays) -> tuple[Scores, ScoreAr
         for option in scores.vocabulary
         if (loss := option.general_loss_increase_nats) is not None
     )
-    return replace(scores, dense_losses=dense, depth=depth, vocabulary=vocabulary), there
+    cache = scores.cache
+    if cache is not None:
+        loss = cache.general_loss_increase_nats
+        cache = None if loss is None else replace(cache, loss_increase_nats=loss)
+    return replace(scores, dense_losses=dense, depth=depth, vocabulary=vocabulary, cache=cache), there

@@ -110,6 +110,16 @@ class QualityModel:
         """Loss of keeping that many tokens, linear between the measured counts; None outside of them."""
         return self._priced("vocabulary", self._vocabulary_score(kept_count))
 
+    def cache_loss(self, kv_bits: int) -> float | None:
+        """Loss that a cache of so many bits adds, measured alone; None when it was not measured.
+
+        Not part of a recipe's loss, which is that of the model with a float cache, as built recipes are measured.
+        """
+        if kv_bits == 32:
+            return 0.0
+        measured = self._scores.cache
+        return None if measured is None or measured.kv_bits != kv_bits else measured.loss_increase_nats
+
     def family_losses(self, recipe: Recipe) -> dict[str, float] | None:
         """Family -> sum of the scored losses of a recipe's edits, not corrected; None when one was not scored."""
         parts: list[tuple[str, float | None]] = [

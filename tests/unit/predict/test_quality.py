@@ -1,9 +1,12 @@
 """Predicted losses are sums of scored parts, and unknown where a part was never scored."""
 
 import pytest
+from msgspec.structs import replace
 
+from edgeprune.predict.general import general_quality_model
 from edgeprune.predict.quality import QualityModel
 from edgeprune.schema.recipe import KeepChannels, KeepGroups, KeepTokens, Recipe, SiteEdit
+from edgeprune.schema.scores import CacheOption
 from tests.unit.search.builders import KERNELS, make_scores, make_spec
 
 SPEC = make_spec()
@@ -79,3 +82,25 @@ def test_the_method_that_loses_least_is_taken() -> None:
         "lowrank",
         pytest.approx(ARRAYS["rank_loss/lowrank/blocks.0.q"][8]),
     )
+
+
+def test_a_cache_of_fewer_bits_has_the_loss_that_was_measured_and_only_there() -> None:
+    spec = make_spec(blocks=2)
+    scores, arrays = make_scores(spec)
+    assert QualityModel(spec, scores, arrays).cache_loss(8) is None
+    option = CacheOption(kv_bits=8, loss_increase_nats=0.004)
+    model = QualityModel(spec, replace(scores, cache=option), arrays)
+    assert (model.cache_loss(8), model.cache_loss(32), model.cache_loss(4)) == (0.004, 0.0, None)
+
+
+def test_on_general_text_the_cache_loses_what_it_lost_there() -> None:
+    spec = make_spec(blocks=2)
+    scores, arrays = make_scores(spec)
+    there = {f"general/{key}": losses for key, losses in arrays.items()}
+    general = (*scores.dense_losses, replace(scores.dense_losses[0], text="general.selection"))
+    for lost in (None, 0.007):
+        option = CacheOption(kv_bits=8, loss_increase_nats=0.004, general_loss_increase_nats=lost)
+        measured = replace(scores, dense_losses=general, cache=option)
+        model = general_quality_model(spec, measured, arrays | there)
+        assert model is not None
+        assert model.cache_loss(8) == lost
