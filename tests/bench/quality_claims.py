@@ -63,9 +63,9 @@ def judge_halves(claims: Claims, domain: str, make: Callable[[str], Row], dense:
     if dense.quality is None:
         return
     for better, worse, share, text in (
-        ("lorp-repaired", "lorp-bare", 1 / 2, f"LoRP at {BLOCKS} blocks, loss with repair / without"),
         ("compensated", "sliced", 1 / 2, f"channels at {CHANNEL_SHARE:g}, loss with compensation / without"),
         ("covariance", "asvd", 1 / 3, f"ranks at {SITE_SHARE:g} of a site, loss of covariance / ASVD"),
+        ("lorp-repaired", "lorp-bare", 1 / 2, f"LoRP at {BLOCKS} blocks, loss with repair / without"),
     ):
         first, second = make(better), make(worse)
         if first.quality is None or second.quality is None:

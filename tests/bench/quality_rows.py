@@ -226,7 +226,7 @@ def _building_hash(domain: Domain, recipe: Recipe) -> str:
         if after != applied:
             busy.append(type(step).__module__)
         applied = after
-    return hash_parts(source_hash(*busy, "edgeprune.intake.adapters.llama", without=_IDLE), torch.__version__)
+    return hash_parts(source_hash(*busy, "edgeprune.intake.adapters.llama", without=_IDLE), str(torch.__version__))
 
 
 def _fraction(domain: Domain, built: LoadedModel) -> float:
