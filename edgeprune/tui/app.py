@@ -133,7 +133,7 @@ class EdgePruneApp(App[None]):
         if shows is not None:
             self.action_go(shows)
 
-    def say(self, sentence: str, *, is_problem: bool = False) -> None:
+    def say(self, sentence: str, is_problem: bool = False) -> None:
         """A sentence in the status line; empty takes the last one away."""
         self.tell(told.Said(sentence, is_problem=is_problem))
 
@@ -221,11 +221,13 @@ class EdgePruneApp(App[None]):
         has_scores = before.records.front is not None and after.records.front is not None
         if has_scores and wanted != (before.draft.limits, before.draft.context, before.draft.locks):
             self._solve_soon()
-        if after.jobs is not before.jobs:
+        if after.jobs is not before.jobs and before.has_listed:  # what the first list tells ended in the past
             known = {job.id: job.state for job in before.jobs}
-            ended = [job for job in after.jobs if job.is_over and known.get(job.id, job.state) != job.state]
-            if any(isinstance(job.request, ProfileJob) for job in ended):
-                self.feed.look_around()
+            ended = [job for job in after.jobs if job.is_over and known.get(job.id) != job.state]
+            for job in ended:
+                if isinstance(job.request, ProfileJob):  # nobody follows it, and its end is waited for
+                    self.feed.look_around()
+                    self.say(*_profiled(job))
 
     def _solve_soon(self) -> None:
         if self._solve_timer is not None:
@@ -246,6 +248,15 @@ class EdgePruneApp(App[None]):
         show = getattr(self.screen, "show", None)
         if show is not None:
             show(self.view)
+
+
+def _profiled(job: Job) -> tuple[str, bool]:
+    """What to say of a profile job that has ended, and whether it is a problem."""
+    if job.state == "succeeded":
+        name = getattr(job.request, "save", None)
+        kept = f" and is kept as {name!r}; enter on it uses it for the next run" if name else ""
+        return f"The device was measured{kept}.", False
+    return f"The device was not measured: {job.error or job.state}", job.state == "failed"
 
 
 def _goes_on(before: Job | None, after: Job | None) -> bool:

@@ -10,11 +10,12 @@ SHOWN = 6
 """Alternatives listed of one choice."""
 
 
-def overview_text(explanation: Explanation | None, locks: tuple[Lock, ...]) -> str:
-    """The whole recipe; without an explanation, how to ask for one."""
+def overview_text(explanation: Explanation | None, locks: tuple[Lock, ...], *, is_asked: bool = False) -> str:
+    """The whole recipe; without an explanation, how to ask for one, or that it was asked for."""
     held = f"Locked: {', '.join(map(str, locks))}." if locks else ""
     if explanation is None:
-        return "\n".join(part for part in ("Press w to ask why this recipe was chosen.", held) if part)
+        words = "The answer is on its way." if is_asked else "Press w to ask why this recipe was chosen."
+        return "\n".join(part for part in (words, held) if part)
     parts = [*explanation.summary, explanation.depth.sentence, explanation.tables.sentence]
     return "\n".join([*(part for part in parts if part), *([held] if held else [])])
 

@@ -25,6 +25,8 @@ import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import psutil
+
 from edgeprune.jobs.client import connect
 from edgeprune.jobs.places import RUNTIME_VARIABLE, STATE_VARIABLE, Places
 from tests.cli.daemon_process import daemon_places
@@ -41,6 +43,8 @@ PATIENCE_S = 60.0
 class Result:
     import_s: float
     first_paint_s: float
+    first_paint_cpu_s: float
+    """Of the app's own process until then: what stays the same on a busy machine."""
     lag_median_s: float
     lag_p99_s: float
     lag_most_s: float
@@ -68,7 +72,8 @@ def in_terminal(command: list[str], environment: dict[str, str]) -> tuple[int, i
     return process, end
 
 
-def first_paint_s(environment: dict[str, str]) -> float:
+def first_paint_s(environment: dict[str, str]) -> tuple[float, float]:
+    """Seconds to the first paint, and processor seconds of them."""
     start_s = time.perf_counter()
     process, end = in_terminal([sys.executable, "-m", "edgeprune"], environment)
     seen = b""
@@ -77,9 +82,10 @@ def first_paint_s(environment: dict[str, str]) -> float:
             raise SystemExit(f"the app did not paint within {PATIENCE_S:.0f} s: {seen[-400:]!r}")
         seen += os.read(end, 1 << 16)
     took_s = time.perf_counter() - start_s
+    used = psutil.Process(process).cpu_times()
     drain(end, after=b"\x11")  # ctrl+q
     os.waitpid(process, 0)
-    return took_s
+    return took_s, used.user + used.system
 
 
 def drain(end: int, after: bytes) -> None:
@@ -171,16 +177,18 @@ def main() -> int:
     late = sorted(lags(arguments.seconds))
     result = Result(
         import_s=min(imports),
-        first_paint_s=min(paints),
+        first_paint_s=min(wall_s for wall_s, _ in paints),
+        first_paint_cpu_s=min(cpu_s for _, cpu_s in paints),
         lag_median_s=late[len(late) // 2],
         lag_p99_s=late[int(0.99 * len(late))],
         lag_most_s=late[-1],
         probe_count=len(late),
         core_count=os.cpu_count() or 1,
     )
-    print("first paint   import of textual   lag median   p99       largest   probes")
+    print("first paint   of a core   import of textual   lag median   p99       largest   probes")
     print(
-        f"{result.first_paint_s:8.3f} s   {result.import_s:14.3f} s   {1e3 * result.lag_median_s:7.1f} ms   "
+        f"{result.first_paint_s:8.3f} s   {result.first_paint_cpu_s:7.2f} s   {result.import_s:14.3f} s   "
+        f"{1e3 * result.lag_median_s:7.1f} ms   "
         f"{1e3 * result.lag_p99_s:5.1f} ms   {1e3 * result.lag_most_s:5.1f} ms   {result.probe_count}"
     )
     print("met" if result.is_met else "not met")

@@ -1,5 +1,6 @@
 """Drives the app in a test: opens it over recorded jobs, presses keys, waits for what must come."""
 
+import asyncio
 import contextlib
 import re
 from collections.abc import AsyncIterator, Callable
@@ -41,6 +42,22 @@ async def until(pilot: Pilot[None], app: EdgePruneApp, holds: Callable[[View], b
             return
         await pilot.pause(0.02)
     raise AssertionError(f"it did not come to it; the app says {app.view.sentence!r}")
+
+
+async def settled(app: EdgePruneApp, *, times: int = 5) -> None:
+    """Wait until nothing is left to do: no message, callback, layout or widget to draw, several looks in a row.
+
+    `Pilot.pause` takes a process that gets no processor for one that has nothing to do.
+    """
+    quiet = 0
+    while quiet < times:
+        await asyncio.sleep(0.02)
+        screen = app.screen
+        has_messages = any(
+            node._next_callbacks or not node._message_queue.empty() for node in (app, screen, *screen.query("*"))
+        )
+        is_due = screen._layout_required or screen._dirty_widgets or screen._callbacks or app._is_draw_due
+        quiet = 0 if has_messages or is_due else quiet + 1
 
 
 async def press(pilot: Pilot[None], *keys: str) -> None:

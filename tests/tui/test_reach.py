@@ -8,7 +8,7 @@ from textual.scrollbar import ScrollBar, ScrollBarRender
 from edgeprune.tui.app import EdgePruneApp
 from edgeprune.tui.plain import PlainScrollBar
 from edgeprune.tui.terminal import Looks
-from edgeprune.tui.widgets.figure_table import FigureTable
+from edgeprune.tui.widgets.figure_table import Column, FigureTable, Row
 from edgeprune.tui.widgets.heat_map import HeatMap
 from tests.tui.driving import lines, opened, press, reopened, shown, until
 from tests.tui.replay import ReplayClient, replay_sources
@@ -61,3 +61,28 @@ def test_what_a_plain_console_needs_does_not_stay_behind(tmp_path: Path) -> None
     for glyphs, renderer in (("block", PlainScrollBar), ("braille", ScrollBarRender)):
         EdgePruneApp(replay_sources(ReplayClient(tmp_path)), looks=Looks(glyphs=glyphs))  # type: ignore[arg-type]
         assert ScrollBar.renderer is renderer
+
+
+def test_a_table_is_never_drawn_with_cells_cut_off(tmp_path: Path) -> None:
+    """Drawn between its rows and textual's next idle moment, as on a busy machine."""
+    columns = (Column("model", is_text=True), Column("memory"))
+
+    async def drive() -> None:
+        async with opened(ReplayClient(tmp_path)) as (app, _):
+            table = app.screen.query_one("#profiles", FigureTable)
+            table.show(columns, [])
+            table.show(columns, [Row("a", ("a-model-with-a-long-name", "7.36 GB"))])
+            assert "a-model-with-a-long-name  7.36 GB" in table.render_line(1).text
+            table.show(columns, [Row("a", ("a-model-with-a-longer-name-yet", "7.36 GB"))])
+            assert "a-model-with-a-longer-name-yet  7.36 GB" in table.render_line(1).text
+
+    asyncio.run(drive())
+
+
+def test_the_end_of_a_profile_is_told_where_it_was_asked_for(tmp_path: Path) -> None:
+    async def drive() -> None:
+        async with opened(ReplayClient(tmp_path)) as (app, pilot):
+            await press(pilot, "p")
+            await until(pilot, app, lambda view: "was measured and is kept as 'here'" in view.sentence)
+
+    asyncio.run(drive())

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from edgeprune.tui.widgets.nav_bar import SCREEN_NAMES
-from tests.tui.driving import LARGE, SMALL, normal_svg, press, reopened, until
+from tests.tui.driving import LARGE, SMALL, normal_svg, press, reopened, settled, until
 from tests.tui.replay import ReplayClient
 
 ARCHIVE = Path(__file__).with_name("snapshots.zip")
@@ -31,10 +31,11 @@ async def picture(name: str, size: tuple[int, int], root: Path) -> str:
         await until(
             pilot, app, lambda view: len(view.jobs) == 1 + (name in KEYS) and all(job.is_over for job in view.jobs)
         )
-        await pilot.pause(0.3)
+        await settled(app)
         svg, before = normal_svg(app, root), ""
-        while svg != before:  # a busy machine lays out a table's scrollbar a moment after its rows
-            await pilot.pause(0.5)
+        while svg != before:
+            await pilot.pause(0.3)
+            await settled(app)
             svg, before = normal_svg(app, root), svg
         return svg
 

@@ -72,7 +72,7 @@ class ModelScreen(EdgeScreen):
             yield Label("folder or hub id", classes="label")
             yield Field(placeholder="path, or org/name", id="path", select_on_focus=False)
             yield Label("field", classes="label gap-left")
-            yield Field(placeholder="medicine, law, finance or a path", id="domain", select_on_focus=False)
+            yield Field(placeholder="medicine, law, finance or a path", id="domain")
         yield panel(
             "What fits", LongTable(id="fit", help_text=_FIT_HELP, can_choose=False), id="fit-panel", classes="fill"
         )

@@ -9,7 +9,7 @@ from textual.widget import Widget
 from textual.widgets import Static
 
 from edgeprune.schema.candidate import Candidate, SearchResult
-from edgeprune.schema.jobs import CompressJob, ExportJob, SearchJob
+from edgeprune.schema.jobs import CompressJob, ExplainJob, ExportJob, SearchJob
 from edgeprune.tui import messages as told
 from edgeprune.tui.draft import budget_request, context_of
 from edgeprune.tui.explain_text import cell_text, overview_text
@@ -92,6 +92,7 @@ class SearchScreen(EdgeScreen):
         at = best_front(view)
         result = at.content if isinstance(at.content, SearchResult) else None
         empty = "No job is followed. Press 2 to choose a model, 3 to set a budget, s there to start the run."
+        empty = empty if view.has_listed else "Jobs are being listed."
         self.query_one("#stages", StageStrip).show(view.stages, empty)
         rows = [] if result is None else _rows(at, result, self.looks.marks)
         is_narrow = self.has_class("-narrow")
@@ -99,6 +100,8 @@ class SearchScreen(EdgeScreen):
         kept = "" if view.solved is None else ", solved again: s keeps it"
         self.query_one("#front-panel").border_title = "Front, solving" if view.is_solving else f"Front{kept}"
         self.query_one("#candidate-panel").border_title = "Candidates" if rows else "Candidates: none yet"
+        is_past = view.solved is not None and view.explanation is not None
+        self.query_one("#why").border_title = "Why the run's recipe: s renews it" if is_past else "Why"
         self.query_one("#why").display = not is_narrow or self._shows_why
         self.query_one("#front-panel").display = not (is_narrow and self._shows_why)
         self._draw_cursor(view)
@@ -121,7 +124,8 @@ class SearchScreen(EdgeScreen):
 
     def _draw_why(self, view: View) -> None:
         heat = self.query_one("#heat", HeatMap)
-        text = overview_text(view.explanation, view.draft.locks)
+        is_asked = any(isinstance(job.request, ExplainJob) and not job.is_over for job in view.jobs)
+        text = overview_text(view.explanation, view.draft.locks, is_asked=is_asked)
         if view.explanation is not None and heat.cell is not None and heat.block is not None:
             text = f"{cell_text(view.explanation, heat.cell.site, heat.block)}\n\n{text}"
         self.query_one("#why-text", Static).update(text)

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
+from rich.cells import cell_len
 from rich.text import Text
 from textual.binding import Binding, BindingType
 from textual.coordinate import Coordinate
@@ -39,9 +40,20 @@ class Row:
     """Drawn dim."""
 
 
+def _widths(columns: tuple[Column, ...], rows: tuple[Row, ...]) -> tuple[int, ...]:
+    """Cells that each column needs."""
+    return tuple(
+        column.width or max(cell_len(column.title), *(cell_len(_text(row.cells[place])) for row in rows), 0)
+        for place, column in enumerate(columns)
+    )
+
+
+def _text(cell: str | Sourced) -> str:
+    return cell if isinstance(cell, str) else cell.text
+
+
 def _words(row: Row) -> str:
-    texts = (cell if isinstance(cell, str) else cell.text for cell in row.cells)
-    return "\n".join((row.key, *texts)).lower()
+    return "\n".join((row.key, *map(_text, row.cells))).lower()
 
 
 def _noted(columns: tuple[Column, ...], note: str) -> tuple[Column, ...]:
@@ -82,6 +94,7 @@ class FigureTable(DataTable[Text]):
         super().__init__(id=id, cursor_type="row", zebra_stripes=False, cell_padding=1)
         self.columns_shown: tuple[Column, ...] = ()
         self.rows_shown: tuple[Row, ...] = ()
+        self._widths_shown: tuple[int, ...] = ()
         self.filter_text = ""
         self._given: tuple[tuple[Column, ...], tuple[Row, ...]] = ((), ())
         self._can_choose = can_choose
@@ -120,16 +133,19 @@ class FigureTable(DataTable[Text]):
         if wanted == self.columns_shown and cells == self.rows_shown:
             return
         key = self.key_at_cursor
-        if wanted == self.columns_shown and [row.key for row in cells] == [row.key for row in self.rows_shown]:
+        # Widths are given: textual 8 measures them when it is idle, and a cell drawn before that stays cut off.
+        widths = _widths(wanted, cells)
+        is_same_grid = wanted == self.columns_shown and widths == self._widths_shown
+        if is_same_grid and [row.key for row in cells] == [row.key for row in self.rows_shown]:
             self._update(cells)
             return
         was_at_top = self.cursor_row == 0
         self.clear(columns=True)
-        for column in wanted:
-            self.add_column(Text(column.title, justify="left" if column.is_text else "right"), width=column.width)
+        for column, width in zip(wanted, widths, strict=True):
+            self.add_column(Text(column.title, justify="left" if column.is_text else "right"), width=width)
         for row in cells:
             self.add_row(*self._drawn(wanted, row), key=row.key)
-        self.columns_shown, self.rows_shown = wanted, cells
+        self.columns_shown, self.rows_shown, self._widths_shown = wanted, cells, widths
         keys = [row.key for row in cells]
         if key in keys and not (self._newest_first and was_at_top):
             self.move_cursor(row=keys.index(key))
@@ -139,13 +155,13 @@ class FigureTable(DataTable[Text]):
             if old == new:
                 continue
             for column, cell in enumerate(self._drawn(self.columns_shown, new)):
-                self.update_cell_at(Coordinate(index, column), cell, update_width=True)
+                self.update_cell_at(Coordinate(index, column), cell)
         self.rows_shown = rows
 
     def _drawn(self, columns: tuple[Column, ...], row: Row) -> list[Text]:
         style = "bold" if row.is_strong else "dim" if row.is_weak else ""
         return [
-            Text(cell if isinstance(cell, str) else cell.text, style=style,
+            Text(_text(cell), style=style,
                  justify="left" if column.is_text else "right", no_wrap=True)
             for column, cell in zip(columns, row.cells, strict=True)
         ]  # fmt: skip

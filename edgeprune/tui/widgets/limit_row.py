@@ -49,7 +49,7 @@ class LimitRow(Horizontal):
     def compose(self) -> ComposeResult:
         """The parts, in a line."""
         yield Label(self._title, classes="limit-label")
-        yield LimitField(placeholder=self._example, select_on_focus=False)
+        yield LimitField(placeholder=self._example)  # what is typed replaces the limit that stands there
         yield Slider(self._looks, self._stops)
         yield Figure(classes="limit-use")
 
