@@ -70,6 +70,7 @@ def export_bundle(
     dense_bits_per_byte: Mapping[str, float] | None = None,
     calibration: Sequence[str] = (),
     base: Path | None = None,
+    last_logits: bool = False,
 ) -> BundleManifest:
     """Write a bundle; an existing folder is replaced once the new one is complete.
 
@@ -88,6 +89,8 @@ def export_bundle(
         dense_bits_per_byte: text name -> the dense model's figure on it, so that the bundle alone can be judged.
         calibration: documents that the scales of an 8-bit cache are measured on; reported texts are never among them.
         base: folder of the base model, whose licence files go along; None: the folder the model was loaded from.
+        last_logits: the graph gives the logits after the last token of a prompt alone: prompts are quicker by the
+            head's part, and scoring a text takes a run a token.
 
     Raises:
         ExportError: the context exceeds the model's positions, or the graph cannot be built.
@@ -111,7 +114,7 @@ def export_bundle(
     computing = contextlib.nullcontext() if scales is None else rounded_cache(loaded, scales)
     with atomic_folder(folder) as partial, computing:
         steps.begin("building the graph", 0.0)
-        graph = build_graph(loaded, context_tokens=workload.context_tokens)
+        graph = build_graph(loaded, context_tokens=workload.context_tokens, last_logits=last_logits)
         steps.begin("writing weights", 0.2)
         if scales is not None:
             quantize_cache(graph.model.graph, scales)

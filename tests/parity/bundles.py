@@ -137,7 +137,9 @@ def repairs(loaded: LoadedModel, kernel: str = "fp32") -> Recipe:
     )
 
 
-def export(loaded: LoadedModel, recipe: Recipe, folder: Path, *, workload: Workload = WORKLOAD) -> Exported:
+def export(
+    loaded: LoadedModel, recipe: Recipe, folder: Path, *, workload: Workload = WORKLOAD, last_logits: bool = False
+) -> Exported:
     generator = torch.Generator().manual_seed(0)
     windows = torch.randint(0, 512, (16, 32), generator=generator, dtype=torch.int32)
     stats = capture(loaded, windows, gradient_tokens=0)
@@ -155,6 +157,7 @@ def export(loaded: LoadedModel, recipe: Recipe, folder: Path, *, workload: Workl
         versions={},
         progress=NullProgress(),
         calibration=[TINY_TEXT.strip()] if recipe.kv_bits == 8 else (),
+        last_logits=last_logits,
     )
     return Exported(loaded, compressed, recipe, folder, manifest)
 

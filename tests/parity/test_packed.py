@@ -18,7 +18,7 @@ from edgeprune.runtime.decode import Decoder
 from edgeprune.runtime.session import open_session
 from edgeprune.schema.events import NullProgress
 from edgeprune.schema.recipe import Recipe
-from tests.parity.bundles import CONTEXT, no_edits, tiny
+from tests.parity.bundles import CONTEXT, all_edits, export, genai_tokens, no_edits, relative_difference, tiny
 
 TOKENS = list(range(7, 39))
 
@@ -83,3 +83,14 @@ def test_the_last_logits_alone_are_those_of_all(model_type: str, tmp_path: Path)
     assert (whole.is_last_only, last.is_last_only) == (False, True)
     np.testing.assert_array_equal(last.prefill(TOKENS), whole.prefill(TOKENS))
     np.testing.assert_array_equal(last.step(5), whole.step(5))
+
+
+def test_a_bundle_of_last_logits_is_checked_and_generates_the_same(tmp_path: Path) -> None:
+    loaded = tiny(tmp_path / "model", "llama")
+    exported = export(loaded, all_edits(loaded), tmp_path / "bundle", last_logits=True)
+    assert relative_difference(exported) < 1e-5
+    parity = exported.manifest.parity
+    assert parity.greedy_matched_count == len(parity.greedy_tokens)
+    produced = genai_tokens(exported)
+    assert produced == list(parity.greedy_tokens)[: len(produced)]
+    assert produced
