@@ -5,7 +5,7 @@ Front doors call these and nothing deeper. Imports of stages are deferred, so th
 
 from edgeprune.api.devices import choose, demo, doctor, fit, plan, profile
 from edgeprune.api.runs import compress, explain, export, list_runs, preview, remove_runs, report, run, search, validate
-from edgeprune.api.techniques import compress_with, laser
+from edgeprune.api.techniques import compress_with, export_by_block, laser
 from edgeprune.api.texts import Conversation, generate, serve
 
 __all__ = [
@@ -17,6 +17,7 @@ __all__ = [
     "doctor",
     "explain",
     "export",
+    "export_by_block",
     "fit",
     "generate",
     "laser",

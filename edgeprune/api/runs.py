@@ -9,7 +9,7 @@ from msgspec.structs import replace
 
 from edgeprune.artifacts import RunFolder, read_record, write_record
 from edgeprune.errors import InfeasibleBudgetError
-from edgeprune.pipeline.host import check_needs, predict_needs
+from edgeprune.pipeline.host import check_needs, fitting_workers, predict_needs
 from edgeprune.pipeline.opening import need_stages, open_new_run, reopen_run, run_of
 from edgeprune.pipeline.recipe_file import write_recipe_file
 from edgeprune.pipeline.recovery import write_planned_recipe
@@ -87,8 +87,9 @@ def run(
     """
     work, spec = open_new_run(request, output, progress or NullProgress(), runs=runs)
     opened(work.folder.root)
+    _fit_workers(work, spec)
     needs = _needs(work, spec)
-    check_needs(needs)
+    check_needs(needs, max_host_memory_bytes=work.request.max_host_memory_bytes)
     if work.request.cluster is not None:
         work.executor()  # a cluster that is not there is known before the first stage, not after half of them
     message = f"needs about {format_bytes(needs.memory_bytes)} of memory and {format_bytes(needs.disk_bytes)} of disk"
@@ -262,6 +263,19 @@ def _needs(work: Run, spec: ModelSpec) -> HostNeeds:
     request = work.request
     recovers = request.recovery is not None
     return predict_needs(spec, work.folder.root, worker_count=request.worker_count, recovers=recovers)
+
+
+def _fit_workers(work: Run, spec: ModelSpec) -> None:
+    """Take as many processes as a limit on memory allows, which changes no result."""
+    request = work.request
+    limit, recovers = request.max_host_memory_bytes, request.recovery is not None
+    count = fitting_workers(
+        spec, work.folder.root, worker_count=request.worker_count, limit_bytes=limit, recovers=recovers
+    )
+    if count != request.worker_count:
+        message = f"{count} of {request.worker_count} processes, for --max-host-memory"
+        work.progress.emit(Event(kind="noted", stage="host", message=message))
+        work.request = replace(request, worker_count=count)
 
 
 def list_runs(folder: Path) -> RunList:

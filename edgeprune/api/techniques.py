@@ -3,11 +3,12 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from edgeprune.schema.bundle import BundleManifest
 from edgeprune.schema.events import NullProgress, Progress
 from edgeprune.schema.recovery import RecoveryRequest
 from edgeprune.schema.run import CompressOutcome, LaserOutcome
 
-__all__ = ["compress_with", "laser"]
+__all__ = ["compress_with", "export_by_block", "laser"]
 
 
 def compress_with(
@@ -47,6 +48,31 @@ def compress_with(
         recovery=recovery,
         progress=progress or NullProgress(),
     )
+
+
+def export_by_block(
+    model: str,
+    *,
+    recipe: Path,
+    domain: Sequence[Path],
+    output: Path,
+    evaluation: Sequence[Path] = (),
+    context: int | None = None,
+    max_host_memory_bytes: int | None = None,
+    progress: Progress | None = None,
+) -> BundleManifest:
+    """Apply a recipe file to a model that may be larger than memory, and write its bundle to `output`."""
+    from edgeprune.pipeline.by_block import bundle_by_block, read_request
+
+    request = read_request(
+        model,
+        recipe=recipe,
+        domain=domain,
+        evaluation=evaluation,
+        context=context,
+        max_host_memory_bytes=max_host_memory_bytes,
+    )
+    return bundle_by_block(request, output=output, progress=progress or NullProgress())
 
 
 def laser(

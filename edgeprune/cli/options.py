@@ -21,6 +21,7 @@ __all__ = [
     "emulate_option",
     "executor_options",
     "form_options",
+    "host_memory_option",
     "json_option",
     "kv_bits_option",
     "lock_option",
@@ -111,6 +112,19 @@ emulate_option = click.option(
 )
 
 _path = click.Path(path_type=Path)
+
+
+def _read_bytes(context: click.Context, parameter: click.Parameter, text: str | None) -> int | None:
+    return None if text is None else parse_bytes(text, what="--max-host-memory")
+
+
+host_memory_option = click.option(
+    "--max-host-memory",
+    "max_host_memory_bytes",
+    metavar="SIZE",
+    callback=_read_bytes,
+    help="Memory this machine may spend, such as 8GB; work that is predicted to need more is refused before it begins.",
+)
 
 _SAMPLING_NAMES = ("max_tokens", "temperature", "top_p", "seed", "stop")
 

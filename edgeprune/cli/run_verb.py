@@ -12,6 +12,7 @@ from edgeprune.cli.options import (
     emulate_option,
     executor_options,
     form_options,
+    host_memory_option,
     json_option,
     lock_option,
     output_option,
@@ -62,6 +63,7 @@ __all__ = ["command"]
 @recover_options
 @form_options
 @executor_options
+@host_memory_option
 @output_option
 @detach_option
 @json_option
@@ -90,6 +92,7 @@ def command(
     uniform_kv: bool,
     workers: int,
     cluster: str | None,
+    max_host_memory_bytes: int | None,
     output: Path | None,
     detaches: bool,
     as_json: bool,
@@ -125,6 +128,7 @@ def command(
         uniform_kv=uniform_kv,
         worker_count=workers,
         cluster=cluster,
+        max_host_memory_bytes=max_host_memory_bytes,
     )
     if dry_run:
         preview = api.preview(request, output=output)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from edgeprune.errors import CalibrationError, UsageError
 from edgeprune.pipeline.host import check_needs
 from edgeprune.pipeline.host_by_block import predict_by_block
+from edgeprune.pipeline.recipe_file import read_recipe_file
 from edgeprune.pipeline.versions import tool_versions
 from edgeprune.schema.budget import Workload
 from edgeprune.schema.bundle import BundleManifest
@@ -25,7 +26,10 @@ from edgeprune.units import format_bytes
 if TYPE_CHECKING:
     pass
 
-__all__ = ["ByBlockRequest", "bundle_by_block"]
+__all__ = ["ByBlockRequest", "bundle_by_block", "read_request"]
+
+_CALIBRATION_TOKENS = 8_192
+"""Of the domain text, as many as rounding reads."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,16 +50,63 @@ class ByBlockRequest:
     """Refused where more is predicted; None asks for what is free."""
 
 
-def bundle_by_block(request: ByBlockRequest, *, output: Path, progress: Progress) -> BundleManifest:
-    """Make the bundle in a folder; an existing one is replaced.
+def read_request(
+    model: str,
+    *,
+    recipe: Path,
+    domain: Sequence[Path],
+    evaluation: Sequence[Path] = (),
+    context: int | None = None,
+    max_host_memory_bytes: int | None = None,
+) -> ByBlockRequest:
+    """A request from what a user names: a model's folder or hub id, a recipe file, and texts.
 
     Raises:
-        UsageError: the recipe does not fit the model or trains it, or more memory is needed than is allowed.
+        UsageError: a recipe that does not fit the model or the context, or no domain text.
+        ModelError: the model cannot be read.
+        CalibrationError: texts that cannot be used, or too little of them.
+    """
+    from edgeprune.calibrate.corpus import check_amount, read_parts  # torch and the tokenizers come with it
+    from edgeprune.chat_template import ChatTemplate
+    from edgeprune.intake.load import load_tokenizer
+    from edgeprune.intake.source import resolve_model
+    from edgeprune.intake.spec import read_spec
+
+    if not domain:
+        raise UsageError("No domain text was given; add --domain PATH with text of the field the model will serve.")
+    folder = resolve_model(model)
+    spec = read_spec(folder)
+    found = read_recipe_file(recipe, spec, context_tokens=context)
+    texts = read_parts(domain, evaluation, render=ChatTemplate(folder))
+    check_amount(texts, load_tokenizer(folder), what="domain")
+    window_tokens = min(256, spec.max_positions, found.context_tokens)
+    return ByBlockRequest(
+        model=folder,
+        recipe=found,
+        domain=tuple(texts.calibrate),
+        report=tuple(texts.report),
+        window_tokens=window_tokens,
+        window_count=_CALIBRATION_TOKENS // window_tokens,
+        workload=Workload(context_tokens=found.context_tokens),
+        max_host_memory_bytes=max_host_memory_bytes,
+    )
+
+
+def bundle_by_block(request: ByBlockRequest, *, output: Path, progress: Progress) -> BundleManifest:
+    """Make the bundle in a folder; an existing bundle is replaced.
+
+    Raises:
+        UsageError: the recipe does not fit the model or trains it, more memory is needed than is allowed, or the folder
+            holds something else.
         DeviceError: too little disk or memory.
         EdgePruneError: as the stages.
     """
     from edgeprune.intake.spec import read_spec  # reads headers only
 
+    if output.exists() and (
+        not output.is_dir() or (any(output.iterdir()) and not (output / "edgeprune.json").is_file())
+    ):
+        raise UsageError(f"{output} is not empty and holds no bundle of EdgePrune; give a new folder with -o.")
     spec, recipe = read_spec(request.model), request.recipe
     if recipe.recovery is not None:
         raise UsageError("A recovery trains the whole model in memory; take recovery out of the recipe, or use `run`.")

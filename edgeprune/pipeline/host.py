@@ -15,7 +15,7 @@ from edgeprune.schema.model import ModelSpec
 from edgeprune.schema.run import HostNeeds
 from edgeprune.units import format_bytes
 
-__all__ = ["calibration_parts", "check_needs", "free_resources", "predict_needs"]
+__all__ = ["calibration_parts", "check_needs", "fitting_workers", "free_resources", "predict_needs"]
 
 LIBRARY_BYTES = 700_000_000
 """A process with torch, transformers, onnxruntime and mobius imported (0.55 GB), and a measuring child (0.15 GB)."""
@@ -54,6 +54,17 @@ def free_resources(folder: Path) -> tuple[int | None, int]:
     return available_bytes(), shutil.disk_usage(existing).free
 
 
+def fitting_workers(
+    spec: ModelSpec, folder: Path, *, worker_count: int, limit_bytes: int | None, recovers: bool = False
+) -> int:
+    """As many processes as were asked for, or the most that keep within a limit on memory; 1 where none does."""
+    for count in range(worker_count, 1, -1):
+        needs = predict_needs(spec, folder, worker_count=count, recovers=recovers)
+        if limit_bytes is None or needs.memory_bytes <= limit_bytes:
+            return count
+    return 1
+
+
 def calibration_parts(gram_bytes: int) -> int:
     """Files of all Grams that a calibration leaves until it is finished; `calibrate/shards.py` splits it so."""
     parts = min(8, (4 << 30) // max(1, gram_bytes))
@@ -70,7 +81,8 @@ def check_needs(needs: HostNeeds, *, max_host_memory_bytes: int | None = None) -
     if max_host_memory_bytes is not None and needs.memory_bytes > max_host_memory_bytes:
         raise UsageError(
             f"About {format_bytes(needs.memory_bytes)} of memory are needed, and --max-host-memory allows "
-            f"{format_bytes(max_host_memory_bytes)}; allow more, or take a smaller model."
+            f"{format_bytes(max_host_memory_bytes)}; allow more, take a smaller model, or apply a recipe of your own "
+            "block by block: edgeprune export MODEL --recipe FILE."
         )
     if needs.free_disk_bytes is not None and needs.disk_bytes > needs.free_disk_bytes:
         raise DeviceError(

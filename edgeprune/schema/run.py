@@ -70,6 +70,8 @@ class RunRequest(Record, frozen=True, kw_only=True):
     """Processes that independent work runs in; 1 is this process. No result depends on it, nor on `cluster`."""
     cluster: str | None = None
     """Address of a Dask scheduler whose workers do that work instead."""
+    max_host_memory_bytes: int | None = None
+    """Refused where more is predicted, unless fewer processes need less; None asks for what is free."""
 
 
 class StageRecord(Record, frozen=True, kw_only=True):
