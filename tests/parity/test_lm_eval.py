@@ -33,7 +33,7 @@ PACKAGES = (
 )  # fmt: skip
 
 CONTEXT = 256
-QUESTION_COUNT = 60
+QUESTION_COUNT = 40
 TASK = "edgeprune_questions"
 POINT = 0.01
 """Of accuracy, which lm_eval gives as a share."""
@@ -43,23 +43,25 @@ import json, sys
 import lm_eval
 from lm_eval.tasks import TaskManager
 
-kind, arguments, tasks = sys.argv[1], json.loads(sys.argv[2]), sys.argv[3]
-if kind == "hf-compressed":
-    from edgeprune.compress.load import load
-    from lm_eval.models.huggingface import HFLM
-    model = HFLM(pretrained=load(arguments["pretrained"]).model, tokenizer=arguments["pretrained"])
-    arguments = None
-else:
+tasks = TaskManager(include_path=sys.argv[1], include_defaults=False)
+answers = []
+for kind, arguments in json.loads(sys.argv[2]):
     model = kind
-found = lm_eval.simple_evaluate(
-    model=model, model_args=arguments, tasks=["edgeprune_questions"], bootstrap_iters=0, device="cpu",
-    task_manager=TaskManager(include_path=tasks, include_defaults=False),
-)
-samples = [
-    [score for score, *_ in sample["filtered_resps"]]
-    for sample in sorted(found["samples"]["edgeprune_questions"], key=lambda sample: sample["doc_id"])
-]
-print("\\n" + json.dumps({"acc": found["results"]["edgeprune_questions"]["acc,none"], "scores": samples}))
+    if kind == "hf-compressed":
+        from edgeprune.compress.load import load
+        from lm_eval.models.huggingface import HFLM
+        loaded = load(arguments["pretrained"])
+        model, arguments = HFLM(pretrained=loaded.model, tokenizer=arguments["pretrained"]), None
+    found = lm_eval.simple_evaluate(
+        model=model, model_args=arguments, tasks=["edgeprune_questions"], bootstrap_iters=0, device="cpu",
+        task_manager=tasks,
+    )
+    samples = sorted(found["samples"]["edgeprune_questions"], key=lambda sample: sample["doc_id"])
+    answers.append({
+        "accuracy": found["results"]["edgeprune_questions"]["acc,none"],
+        "scores": [[score for score, *_ in sample["filtered_resps"]] for sample in samples],
+    })
+print("\\n" + json.dumps(answers))
 """
 
 
@@ -163,12 +165,13 @@ def _compressing(dense: Recipe, spec: ModelSpec) -> Recipe:
     )
 
 
-def _score(kind: str, arguments: dict[str, Any], tasks: Path, environment: dict[str, str]) -> Scored:
-    command = [sys.executable, "-c", SCORE, kind, json.dumps(arguments), str(tasks)]
-    found = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=1800, check=False)
+def _score(models: list[tuple[str, dict[str, Any]]], tasks: Path, environment: dict[str, str]) -> dict[str, Scored]:
+    """Kind -> what lm_eval makes of each of its models, one after another in one process."""
+    command = [sys.executable, "-c", SCORE, str(tasks), json.dumps(models)]
+    found = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=800, check=False)
     assert found.returncode == 0, found.stderr[-3000:]
-    answer = json.loads(found.stdout.splitlines()[-1])
-    return Scored(accuracy=answer["acc"], scores=answer["scores"])
+    answers = json.loads(found.stdout.splitlines()[-1])
+    return {kind: Scored(**answer) for (kind, _), answer in zip(models, answers, strict=True)}
 
 
 @contextmanager
@@ -187,14 +190,9 @@ def _served(bundle: Path, environment: dict[str, str]) -> Iterator[str]:
 def test_every_back_end_scores_the_bundle_as_hf_scores_torch(
     case: Case, tasks: Path, environment: dict[str, str]
 ) -> None:
-    reference = _score(case.reference, case.arguments, tasks, environment)
-    assert len(reference.scores) == QUESTION_COUNT
-    found = {
-        kind: _score(kind, {"pretrained": str(case.bundle)}, tasks, environment)
-        for kind in ("onnxruntime", "onnxruntime-genai")
-    }
+    bundle = {"pretrained": str(case.bundle)}
     with _served(case.bundle, environment) as address:
-        arguments = {
+        served = {
             "model": "bundle",
             "base_url": f"{address}/v1/completions",
             "tokenizer": str(case.bundle),
@@ -202,7 +200,11 @@ def test_every_back_end_scores_the_bundle_as_hf_scores_torch(
             "max_length": CONTEXT,
             "batch_size": 4,
         }
-        found["local-completions"] = _score("local-completions", arguments, tasks, environment)
+        kinds = [("onnxruntime", bundle), ("onnxruntime-genai", bundle), ("local-completions", served)]
+        found = _score([(case.reference, case.arguments), *kinds], tasks, environment)
+    reference = found.pop(case.reference)
+    assert len(reference.scores) == QUESTION_COUNT
+    assert len(found) == 3
     for kind, scored in found.items():
         print(f"{kind}: accuracy {scored.accuracy:.4f}, hf {reference.accuracy:.4f}")
         assert abs(scored.accuracy - reference.accuracy) <= 0.1 * POINT, kind
