@@ -29,7 +29,7 @@ from edgeprune.schema.base import Record
 from edgeprune.schema.events import NullProgress
 from edgeprune.schema.recipe import Recipe
 from tests.bench.quality_lab import CONTEXT_TOKENS, SEED, Domain, Told, results_folder
-from tests.bench.quality_measure import Amount, Quality, measure_quality
+from tests.bench.quality_measure import QUICK, Amount, Quality, measure_quality
 from tests.bench.quality_sources import is_kept, source_hash
 from tests.bench.quality_speed import Speed, measure_speed
 
@@ -133,7 +133,8 @@ def make_row(
         )
         _keep(folder, name, hash_parts(subject, amount), quality)
     timed = hash_parts(subject, building, source_hash("tests.bench.quality_speed"))
-    folder = results_folder() / "speed"
+    # Whoever only checks that the bench works has not made the machine quiet.
+    folder = results_folder() / ("speed-quick" if amount == QUICK else "speed")
     speed = _known(folder, name, subject=subject, key=timed)
     if speed is None and only == "speed" and quality is not None:
         print(f"{name} speed", file=sys.stderr, flush=True)
