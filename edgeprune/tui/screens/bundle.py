@@ -79,7 +79,9 @@ class BundleScreen(EdgeScreen):
         at = source(view, "bundle")
         manifest = at.content if isinstance(at.content, BundleManifest) else None
         is_narrow = self.has_class("-narrow")
-        rows = [] if manifest is None else _file_rows(at, manifest, is_narrow=is_narrow)
+        # Beside names and sizes; a hash that would be cut off at the edge is shortened instead.
+        length = 24 if is_narrow else max(24, min(64, self.size.width // 2 - 40))
+        rows = [] if manifest is None else _file_rows(at, manifest, length)
         self.query_one("#files", FigureTable).show(_FILES, rows)
         title = (
             "Files: no bundle yet; press c on screen 4 to export one"
@@ -144,9 +146,8 @@ class BundleScreen(EdgeScreen):
         app.feed.fetch(request, GeneratedText, lambda answer: app.hear(told.ChatAnswered(label, answer)))
 
 
-def _file_rows(at: Source, manifest: BundleManifest, *, is_narrow: bool) -> list[Row]:
-    """The largest first: they are what the device has to hold."""
-    length = 24 if is_narrow else 64
+def _file_rows(at: Source, manifest: BundleManifest, length: int) -> list[Row]:
+    """The largest first: they are what the device has to hold; so many characters of each hash."""
     order = sorted(enumerate(manifest.files), key=lambda item: -item[1].size_bytes)
     return [
         Row(
