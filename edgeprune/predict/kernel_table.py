@@ -58,6 +58,8 @@ class KernelTable:
             else:
                 self._factored[place].append(point)
         self.kernels = frozenset(kernel for kernel, _ in self._dense)
+        self._ratios: dict[tuple[tuple[str, bool], int], _Curve] = {}
+        self._sizes: dict[tuple[tuple[str, bool], int], list[list[KernelTime]]] = {}
 
     def has_streaming(self, kernel: str) -> bool:
         """Whether this kernel was timed with its weights read from memory."""
@@ -131,16 +133,22 @@ class KernelTable:
         if not points:
             return 1.0
         nearest_rows = min({point.rows for point in points}, key=lambda other: (abs(math.log(other / rows)), other))
+        if (place, nearest_rows) not in self._ratios:
+            self._ratios[place, nearest_rows] = self._measured_ratios(place, points, nearest_rows)
+        # Beyond the measured sizes the nearest ratio stands: a ratio has no slope worth extrapolating.
+        return _interpolate_log(self._ratios[place, nearest_rows], float(weights))
+
+    def _measured_ratios(self, place: tuple[str, bool], points: Sequence[KernelTime], rows: int) -> _Curve:
+        """Weights and ratio of each measured point with so many rows."""
         ratios: _Curve = []
         for point in points:
-            if point.rows != nearest_rows or point.rank is None:
+            if point.rows != rows or point.rank is None:
                 continue
             parts = self._dense_s(place, point.rows, point.in_features, point.rank)
             parts += self._dense_s(place, point.rows, point.rank, point.out_features)
             ratios.append((float(point.rank * (point.in_features + point.out_features)), point.time_s / parts))
         ratios.sort()
-        # Beyond the measured sizes the nearest ratio stands: a ratio has no slope worth extrapolating.
-        return _interpolate_log(_merge(ratios), float(weights))
+        return _merge(ratios)
 
     def _dense_s(self, place: tuple[str, bool], rows: int, in_features: int, out_features: int) -> float:
         exact = self._exact.get((*place, rows, in_features, out_features, None))
@@ -148,11 +156,19 @@ class KernelTable:
             return exact
         by_rows = self._dense[place]
         if rows in by_rows:
-            return _time_of_size(by_rows[rows], in_features, out_features)
-        curve = [(float(known), _time_of_size(by_rows[known], in_features, out_features)) for known in sorted(by_rows)]
+            return _time_of_size(self._by_size(place, rows), in_features, out_features)
+        curve = [
+            (float(known), _time_of_size(self._by_size(place, known), in_features, out_features))
+            for known in sorted(by_rows)
+        ]
         if rows > curve[-1][0]:
             return curve[-1][1] * rows / curve[-1][0]
         return _interpolate_log(curve, float(rows))
+
+    def _by_size(self, place: tuple[str, bool], rows: int) -> list[list[KernelTime]]:
+        if (place, rows) not in self._sizes:
+            self._sizes[place, rows] = _grouped(self._dense[place][rows])
+        return self._sizes[place, rows]
 
 
 def _without_interference(times: Sequence[KernelTime]) -> list[KernelTime]:
@@ -177,15 +193,20 @@ def _contains(large: KernelTime, small: KernelTime) -> bool:
     )
 
 
-def _time_of_size(points: Sequence[KernelTime], in_features: int, out_features: int) -> float:
-    """Monotone piecewise log-log interpolation over in * out, choosing the nearest aspect at each size."""
-    aspect = math.log(in_features / out_features)
+def _grouped(points: Sequence[KernelTime]) -> list[list[KernelTime]]:
+    """Points of one size each, the smallest first."""
     groups: list[list[KernelTime]] = []
     for point in sorted(points, key=_weights):
         if groups and _weights(point) <= _weights(groups[-1][0]) * (1.0 + SAME_WEIGHTS_TOLERANCE):
             groups[-1].append(point)
         else:
             groups.append([point])
+    return groups
+
+
+def _time_of_size(groups: Sequence[Sequence[KernelTime]], in_features: int, out_features: int) -> float:
+    """Monotone piecewise log-log interpolation over in * out, choosing the nearest aspect at each size."""
+    aspect = math.log(in_features / out_features)
     curve: _Curve = []
     for group in groups:
         nearest = min(

@@ -57,6 +57,8 @@ class Allocation:
     """Worst relative violation of the loosened limits."""
     objective: float = 0.0
     """What was made least, in the solver's own scale."""
+    positions: tuple[int, ...] = ()
+    """Of what is taken among the columns, that of the depth first."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,7 +122,9 @@ class Allocator:
         found = self._solving(rows, cost, gap=gap, loosened=loosened, must_drop=must_drop)
         return found.finish().allocation
 
-    def least(self, objective: Objective, limits: Limits, *, must_drop: bool = False) -> "Allocating":
+    def least(
+        self, objective: Objective, limits: Limits, *, gap: float = RELATIVE_GAP, must_drop: bool = False
+    ) -> "Allocating":
         """Look for the allocation within the limits with the least loss, peak memory or time per token.
 
         Ties in loss and memory are broken by time, ties in time by loss.
@@ -128,10 +132,11 @@ class Allocator:
         Args:
             objective: what is made least.
             limits: what must hold.
+            gap: relative gap to prove.
             must_drop: only recipes that drop some block or half of one.
         """
         rows, cost, loosened = self._objective(objective, limits)
-        return self._solving(rows, cost, gap=RELATIVE_GAP, loosened=loosened, must_drop=must_drop)
+        return self._solving(rows, cost, gap=gap, loosened=loosened, must_drop=must_drop)
 
     def least_memory(self, limits: Limits) -> Allocation | None:
         """The allocation with the least peak memory within the limits; None when there is none."""
@@ -283,17 +288,36 @@ class Allocating:
         """No allocation has a smaller objective; infinity where none is within the limits."""
         return self._solving.bound
 
-    def finish(self, *, below: float = math.inf) -> Answer:
+    @property
+    def work(self) -> int:
+        """Done so far, counted in partial allocations."""
+        return self._solving.work
+
+    def finish(
+        self, *, below: float = math.inf, known: Allocation | None = None, work_limit: int | None = None
+    ) -> Answer:
         """Look for something better than an objective that is known.
+
+        Args:
+            below: the objective.
+            known: an allocation of the same space that may be within the limits, to start from.
+            work_limit: of this program; None is what one may take.
 
         Raises:
             DeviceError: the solver stopped without an answer.
         """
-        found, bound = self._solving.finish(below=below)
+        positions = () if known is None else known.positions
+        found, bound = self._solving.finish(below=below, known=positions, work_limit=work_limit)
         if found is None:
             return Answer(allocation=None, bound=bound)
-        taken = tuple(self._space.columns[int(index)] for index in found.taken)
-        allocation = Allocation(taken=taken, gap=found.gap, violation=found.slack, objective=found.objective)
+        positions = tuple(found.taken.tolist())
+        allocation = Allocation(
+            taken=tuple(self._space.columns[position] for position in positions),
+            gap=found.gap,
+            violation=found.slack,
+            objective=found.objective,
+            positions=positions,
+        )
         return Answer(allocation=allocation, bound=bound)
 
 

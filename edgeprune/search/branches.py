@@ -37,13 +37,17 @@ SPLITS = 2
 """How often a branch may be split before it is closed as it is."""
 FIRST_WORK = 120_000
 """Partial allocations of a branch's first closing: a few hundredths of a second."""
+UNSPLIT_WORK = 20_000
+"""Of a branch not split yet whose relaxation mixes large options: its bound is often far from any answer."""
 WORK_LIMIT = 800_000
 """Partial allocations of one program: about a fifth of a second."""
 EXACT_FACTOR = 3
 """How much more where no gap is to be left."""
 MISSED_DIVISOR = 2
 """How much less where a common slack is made least: by how much limits are missed, or the memory."""
-RELAXATION_WORK = 30_000
+NEAR = 0.02
+"""Of the best answer: a bound this near it is closed without a split."""
+RELAXATION_WORK = 8_000
 """What a relaxation counts as, which takes about as long as that many partial allocations."""
 WITHIN = 1e-9
 """A common slack below this is none."""
@@ -72,9 +76,18 @@ class _Branch:
     """Of the limits in its relaxation; None before that."""
     mixed: tuple[int, ...] = ()
     """Columns of the group to split at; empty where the relaxation mixes none."""
+    is_bounded: bool = False
+    """By prices of other branches and programs."""
+    is_probed: bool = False
+    """Closed with next to none."""
     is_tried: bool = False
     """Closed with little work."""
     is_done: bool = False
+
+    @property
+    def may_split(self) -> bool:
+        """Whether its relaxation mixes large options that it may be split at."""
+        return bool(self.mixed) and len(self.fixed) <= SPLITS
 
 
 def solve(program: Program, *, gap: float) -> Solution | None:
@@ -113,21 +126,38 @@ class Solving:
         """Of the work allowed."""
         return self._work.left
 
-    def finish(self, *, below: float = math.inf) -> Outcome:
+    @property
+    def work(self) -> int:
+        """Done so far, counted in partial allocations."""
+        return self._work.spent
+
+    def finish(self, *, below: float = math.inf, known: tuple[int, ...] = (), work_limit: int | None = None) -> Outcome:
         """Solve for what lies below a value that is known.
+
+        Args:
+            below: the value.
+            known: columns of an allocation that may be within the limits, to start from; empty where there is none.
+            work_limit: partial allocations that may be made; None is what a program may.
 
         Raises:
             DeviceError: the work allowed was spent before an answer was found or refuted, with nothing known.
         """
         work = self._work
         work.cutoff = below
+        work.left = work.left if work_limit is None else min(work.left, work_limit)
+        if known:
+            work.consider(np.array(known, dtype=np.int64))
         while work.left > 0 and (branch := work.next_branch()) is not None:
             if branch.prices is None:
                 work.relax(branch)
+            elif branch.mixed and len(branch.fixed) == 1 and not branch.is_probed:
+                branch.is_probed = True
+                work.close(branch, UNSPLIT_WORK)
+                branch.is_tried = not work.is_near(branch)
             elif not branch.is_tried:
                 branch.is_tried = True
                 work.close(branch, FIRST_WORK)
-            elif branch.mixed and len(branch.fixed) <= SPLITS:
+            elif branch.may_split:
                 work.split(branch)
             else:
                 branch.is_done = True
@@ -166,6 +196,8 @@ class _Work:
         self.left = WORK_LIMIT if gap > 0.0 else EXACT_FACTOR * WORK_LIMIT
         if program.slack_upper > 0.0:
             self.left //= MISSED_DIVISOR
+        self._allowance = self.left
+        self.spent = 0
         # A slack is no loss: whether it is none must be told from next to none.
         self.absolute_gap = ABSOLUTE_GAP if gap > 0.0 and not program.slack_upper else 1e-3 * ABSOLUTE_GAP
         self.cutoff = math.inf
@@ -174,16 +206,46 @@ class _Work:
         self._relaxations = relaxations
         self._bounds = relaxations.bounds
         self._update(self._bounds.at(program.cost, np.zeros(len(self._bounds.limits))))
+        for missed in relaxations.known_misses():
+            self._update(missed)
+        for branch in self.branches:
+            branch.is_done = branch.bound == math.inf
 
     def next_branch(self) -> _Branch | None:
         """The branch to work on; None when the best answer is good enough for all."""
         candidates = [branch for branch in self.branches if not branch.is_done and not self._is_refuted(branch)]
-        # Answers before proofs: a good answer refutes branches for nothing.
-        return min(candidates, key=lambda branch: (branch.is_tried, branch.bound), default=None)
+        # Answers before proofs: a good answer refutes branches for nothing. What may be split is not tried yet, unless
+        # so much was spent on such branches that any answer is welcome.
+        is_late = self._known == math.inf and self.left < self._allowance // 2
+
+        def order(branch: _Branch) -> tuple[bool, float]:
+            return branch.is_tried and (is_late or not branch.may_split), branch.bound
+
+        return min(candidates, key=order, default=None)
+
+    def is_near(self, branch: _Branch) -> bool:
+        """Whether the best answer is so near a branch's bound that nothing is gained by a split."""
+        return self._known - branch.bound <= NEAR * abs(self._known)
+
+    def consider(self, taken: NDArray[np.int64]) -> None:
+        """Take an allocation that is known as an answer, if it is one and better than what is known."""
+        missed = self._bounds.coefficients[:, taken].sum(axis=1) - self._bounds.limits
+        loosened = self._bounds.is_loosened
+        slack = float(missed[loosened].max(initial=0.0)) if self._program.slack_upper > 0.0 else 0.0
+        objective = float(self._program.cost[taken].sum()) + slack
+        if (missed[~loosened] <= WITHIN).all() and taken[0] in self._program.branch and objective < self._known:
+            self.best = Solution(taken, slack, objective, math.inf)
 
     def relax(self, branch: _Branch) -> None:
-        """Solve the linear relaxation of a branch, and let its prices bound the others."""
-        self.left -= RELAXATION_WORK
+        """Solve the linear relaxation of a branch, and let its prices bound the others.
+
+        At first prices that are known bound it: where that is enough to leave it, no relaxation is solved.
+        """
+        if not branch.is_bounded:
+            branch.is_bounded = True
+            branch.bound = max(branch.bound, self._relaxations.bound(branch.fixed))
+            return
+        self._spend(RELAXATION_WORK)
         found = self._relaxations.relax(branch.fixed)
         if found is None:
             branch.bound, branch.is_done = math.inf, True
@@ -208,9 +270,9 @@ class _Work:
             # Half of it, so that rounding does not leave the branch a hair outside.
             tolerance=0.0 if self._known == math.inf else 0.5 * self._allowed,
             work_limit=min(work_limit, self.left),
-            may_split=bool(branch.mixed) and len(branch.fixed) <= SPLITS and not branch.is_done,
+            may_split=branch.may_split and not branch.is_done,
         )
-        self.left -= found.work
+        self._spend(found.work)
         branch.bound = max(branch.bound, found.bound)
         if found.objective < self._known:
             self.best = Solution(np.array(found.taken, dtype=np.int64), found.slack, found.objective, math.inf)
@@ -223,6 +285,10 @@ class _Work:
         for column in branch.mixed:
             bound = max(branch.bound, priced.bound + float(priced.excess[column]))
             self.branches.append(_Branch((*branch.fixed, column), bound))
+
+    def _spend(self, work: int) -> None:
+        self.left -= work
+        self.spent += work
 
     @property
     def _known(self) -> float:

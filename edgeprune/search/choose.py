@@ -10,24 +10,43 @@ Without a time limit or objective one solve is exact. Limits on quality alone as
 import dataclasses
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from msgspec.structs import replace
 
 from edgeprune.schema.budget import Budget, Objective
 from edgeprune.schema.candidate import Candidate
-from edgeprune.search.allocate import Allocating, Allocator, Answer
-from edgeprune.search.branches import ABSOLUTE_GAP
+from edgeprune.search.allocate import RELATIVE_GAP, Allocating, Allocation, Allocator, Answer
+from edgeprune.search.branches import ABSOLUTE_GAP, WORK_LIMIT
 from edgeprune.search.candidates import allocated
 from edgeprune.search.objective import measure, objective_of
 from edgeprune.search.problem import Limits, Problem
 from edgeprune.search.quantities import predicted_verdict
 from edgeprune.search.space import Space
 
-__all__ = ["basis_of", "choose", "limits_of", "unpredicted", "variants"]
+__all__ = ["Effort", "basis_of", "choose", "limits_of", "unpredicted", "variants"]
 
 CACHED_SHARES = (1.0, 0.75, 0.5, 0.25, 0.0)
 REFINEMENTS = (1 / 8, 1 / 16)
 """Steps to both sides of the best share that are tried after those."""
+LEAST_DIVISOR = 10
+"""Of all that is allowed so much is done at each share, though those before it took it all."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Effort:
+    """How far a search goes."""
+
+    gap: float = RELATIVE_GAP
+    """Relative gap to prove."""
+    work_limit: int = WORK_LIMIT
+    """Partial allocations made at all shares together: they are much alike, so what one cannot prove none can."""
+    known: Allocation | None = None
+    """Of the same space and perhaps within the limits, to start from."""
+
+
+WHOLE = Effort()
+"""Of what the user asked for."""
 
 
 def limits_of(problem: Problem, space: Space, allocator: Allocator) -> Limits:
@@ -97,6 +116,7 @@ def choose(
     *,
     must_drop: bool = False,
     excluded: tuple[tuple[int, ...], ...] = (),
+    effort: Effort = WHOLE,
 ) -> Candidate | None:
     """The best candidate within the budget; None when nothing is within it.
 
@@ -106,13 +126,14 @@ def choose(
         allocator: the solver over them.
         must_drop: only recipes that drop some block or half of one, for the least loss.
         excluded: allocations, as columns of the space, that are no answer.
+        effort: how far to go.
 
     Raises:
         DeviceError: the solver stopped without an answer.
     """
     limits = dataclasses.replace(limits_of(problem, space, allocator), excluded=excluded)
     objective = "loss" if must_drop else objective_of(problem.budget.objective, limits)
-    return _over_shares(problem, space, allocator, limits, objective, must_drop=must_drop)
+    return _over_shares(problem, space, allocator, limits, objective, must_drop=must_drop, effort=effort)
 
 
 def _over_shares(
@@ -122,10 +143,11 @@ def _over_shares(
     limits: Limits,
     objective: Objective,
     *,
-    must_drop: bool = False,
+    must_drop: bool,
+    effort: Effort,
 ) -> Candidate | None:
     def started(variant: Limits) -> Allocating:
-        return allocator.least(objective, variant, must_drop=must_drop)
+        return allocator.least(objective, variant, gap=effort.gap, must_drop=must_drop)
 
     def made(answer: Answer, *, is_stepped: bool = False) -> Candidate | None:
         found, basis = answer.allocation, basis_of(space, is_stepped=is_stepped)
@@ -134,15 +156,17 @@ def _over_shares(
     timed = Budget(latency_s=limits.latency_s, first_token_s=limits.first_token_s)
     if objective != "latency":
         if timed == Budget():
-            return made(started(limits).finish())
+            return made(started(limits).finish(known=effort.known, work_limit=effort.work_limit))
         # Where the best recipe without limits on time is fast enough, it is the best one with them.
-        free = made(started(dataclasses.replace(limits, latency_s=None, first_token_s=None)).finish())
+        without = started(dataclasses.replace(limits, latency_s=None, first_token_s=None))
+        free = made(without.finish(known=effort.known, work_limit=effort.work_limit))
         if free is None or predicted_verdict(free, timed) == "met":
             return free
     best: Candidate | None = None
     near: float | None = None
     known = bound = math.inf
     done: set[float] = set()
+    left = effort.work_limit
     for step in (None, *REFINEMENTS):
         if step is not None and near is None:
             break
@@ -152,7 +176,11 @@ def _over_shares(
         tried = [(variant, started(variant)) for variant in found if variant.cached_fraction not in done]
         done |= {variant.cached_fraction for variant in found}
         for variant, share in sorted(tried, key=lambda pair: pair[1].bound):
-            answer = share.finish(below=known)
+            started_at = share.work
+            answer = share.finish(
+                below=known, known=effort.known, work_limit=max(left, effort.work_limit // LEAST_DIVISOR)
+            )
+            left -= share.work - started_at
             entry = made(answer, is_stepped=len(done) > 1)
             bound = min(bound, answer.bound)
             if answer.allocation is not None and entry is not None:
@@ -162,8 +190,8 @@ def _over_shares(
     if best is None:
         return None
     # What was refuted at one share counts for the gap at another: the answer is the best of all of them.
-    left = max(0.0, known - bound) / max(abs(known), ABSOLUTE_GAP)
-    return replace(best, optimality_gap=left)
+    gap = max(0.0, known - bound) / max(abs(known), ABSOLUTE_GAP)
+    return replace(best, optimality_gap=gap)
 
 
 def basis_of(space: Space, *, is_stepped: bool = False) -> str:

@@ -15,11 +15,13 @@ from collections.abc import Iterator
 
 from msgspec.structs import replace
 
+from edgeprune.errors import DeviceError
 from edgeprune.schema.budget import Budget
 from edgeprune.schema.candidate import Candidate, Concession, ConcessionKind
 from edgeprune.search.allocate import Allocating, Allocation, Allocator
+from edgeprune.search.branches import WORK_LIMIT
 from edgeprune.search.candidates import allocated
-from edgeprune.search.choose import choose, limits_of, variants
+from edgeprune.search.choose import Effort, choose, limits_of, variants
 from edgeprune.search.loosen import loosened
 from edgeprune.search.objective import objective_of
 from edgeprune.search.problem import Limits, Problem
@@ -33,6 +35,14 @@ NO_VIOLATION = 1e-9
 """Of a limit: it can be met."""
 PROMISING = 1e-5
 """A bound on the violation, with what loss weighs beside it, that may be none."""
+EFFORT = Effort(gap=1e-3, work_limit=WORK_LIMIT // 4)
+"""What a concession loses is told to a tenth of a percent, and nobody waits for a proof of it."""
+SHARE_WORK = WORK_LIMIT // 4
+"""Partial allocations made for the nearest budget at one share of cached weights."""
+NEAREST_WORK = WORK_LIMIT // 2
+"""And at all of them."""
+LEAST_WORK = WORK_LIMIT // 40
+"""And at each in any case."""
 LENGTH = frozenset({"memory", "device memory", "latency", "first token"})
 """What depends on the context."""
 QUALITIES = frozenset({"loss", "general loss", "accuracy"})
@@ -52,6 +62,7 @@ def nearest_allocation(
     problem: Problem, allocator: Allocator, limits: Limits, names: frozenset[str]
 ) -> Allocation | None:
     """The allocation that violates the named limits least, the others held; None when they cannot be."""
+    left = NEAREST_WORK
     is_timed = limits.latency_s is not None or limits.first_token_s is not None
     waiting = []
     best: Allocation | None = None
@@ -60,17 +71,19 @@ def nearest_allocation(
         if tried.bound > PROMISING:
             waiting.append(tried)
             continue
-        best = _better(best, tried)
+        best = _better(best, tried, SHARE_WORK)
         if best is not None and best.violation <= NO_VIOLATION:
             return best
     # Then the most promising share first: only what violates the limits less is of interest at the others.
     for tried in sorted(waiting, key=lambda each: each.bound):
-        best = _better(best, tried)
+        before = tried.work
+        best = _better(best, tried, max(LEAST_WORK, min(left, SHARE_WORK)))
+        left -= tried.work - before
     return best
 
 
-def _better(best: Allocation | None, tried: Allocating) -> Allocation | None:
-    found = tried.finish(below=math.inf if best is None else best.objective).allocation
+def _better(best: Allocation | None, tried: Allocating, work_limit: int) -> Allocation | None:
+    found = tried.finish(below=math.inf if best is None else best.objective, work_limit=work_limit).allocation
     return best if found is None else found
 
 
@@ -90,7 +103,8 @@ def _limits(problem: Problem, space: Space, allocator: Allocator) -> Iterator[tu
             continue
         # What loses least of all that the others allow is what the search takes where loss alone is loosened.
         is_best = quantity.name == "loss" and objective_of(budget.objective, budget) == "loss"
-        found = _within(solved, reached if is_best else choose(solved, space, allocator))
+        effort = dataclasses.replace(EFFORT, known=nearest)
+        found = _within(solved, reached if is_best else choose(solved, space, allocator, effort=effort))
         if found is not None:
             yield _concession(solved, found, "limit", _moved(quantity, problem.budget, budget)), found
 
@@ -131,7 +145,7 @@ def _blocks(problem: Problem, space: Space, allocator: Allocator) -> tuple[Conce
     free = dataclasses.replace(
         problem, budget=replace(problem.budget, max_loss=None, max_general_loss=None, min_accuracy=None)
     )
-    best = choose(free, space, allocator, must_drop=True)
+    best = _chosen(free, space, allocator, must_drop=True)
     if best is None:
         return None
     solved = dataclasses.replace(problem, budget=loosened(problem.budget, best, only=QUALITIES))
@@ -152,7 +166,14 @@ def _locks(problem: Problem) -> Iterator[Concession]:
 def _solve(problem: Problem) -> Candidate | None:
     space = build_space(problem)
     allocator = Allocator(space, floor_bytes=problem.cost_model.floor_bytes, seed=problem.seed)
-    return _within(problem, choose(problem, space, allocator))
+    return _within(problem, _chosen(problem, space, allocator))
+
+
+def _chosen(problem: Problem, space: Space, allocator: Allocator, *, must_drop: bool = False) -> Candidate | None:
+    try:
+        return choose(problem, space, allocator, must_drop=must_drop, effort=EFFORT)
+    except DeviceError:
+        return None  # only what is really found is offered
 
 
 def _within(problem: Problem, found: Candidate | None) -> Candidate | None:

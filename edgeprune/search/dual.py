@@ -24,6 +24,8 @@ _Indices = NDArray[np.int64]
 
 POOL = 24
 """Allocations kept for later programs."""
+PRICES = 8
+"""Prices kept for later programs, of each kind of limits."""
 MOST_PASSES = 300
 """Passes for one branch; what is reached then is a bound too."""
 FIRST_PRICE = 100.0
@@ -44,11 +46,29 @@ UNUSED = 1e-7
 
 
 class Pool:
-    """Allocations that relaxations ended at, the latest first."""
+    """Allocations and prices that relaxations ended at, the latest first."""
 
     def __init__(self) -> None:
         """None yet."""
         self.choices: list[Choice] = []
+        self._prices: dict[bytes, list[_Array]] = {}
+        self._rays: dict[bytes, list[_Array]] = {}
+
+    def prices(self, bounds: BranchBounds) -> list[_Array]:
+        """Of programs with as many limits that are loosened alike: any prices that are not negative bound."""
+        return self._prices.get(bounds.is_loosened.tobytes(), [])
+
+    def note(self, bounds: BranchBounds, prices: _Array) -> None:
+        """Keep these before the others."""
+        self._prices[bounds.is_loosened.tobytes()] = [prices, *self.prices(bounds)][:PRICES]
+
+    def rays(self, bounds: BranchBounds) -> list[_Array]:
+        """The same of prices that showed limits to be missed whatever is taken."""
+        return self._rays.get(bounds.is_loosened.tobytes(), [])
+
+    def note_ray(self, bounds: BranchBounds, prices: _Array) -> None:
+        """Keep these before the others."""
+        self._rays[bounds.is_loosened.tobytes()] = [prices, *self.rays(bounds)][:PRICES]
 
     def add(self, choices: list[Choice]) -> None:
         """Keep these before the others."""

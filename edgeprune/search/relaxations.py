@@ -59,16 +59,28 @@ class Relaxations:
         )
         if found.values is None:
             self._ray = found.prices
+            self._pool.note_ray(self.bounds, found.prices)
             return None
         prices = found.prices
         # The slack costs one, so prices of what it loosens that add up to more would bound nothing.
         loosened = self.bounds.is_loosened
         prices[loosened] /= max(1.0, float(prices[loosened].sum()))
+        self._pool.note(self.bounds, prices)
         return Relaxed(prices, found.values)
+
+    def bound(self, fixed: tuple[int, ...]) -> float:
+        """A bound of the same from prices that are known, in far less time."""
+        known, cost = self._pool.prices(self.bounds), self._program.cost
+        return max((self.bounds.priced(cost, prices, fixed).bound for prices in known), default=-np.inf)
 
     def misses(self) -> _Array | None:
         """After a relaxation that is infeasible: infinity for each branch that the same prices show to be so too."""
-        if self._ray is None:
-            return None
-        missed = self.bounds.at(np.zeros(len(self._program.cost)), self._ray)
+        return None if self._ray is None else self._missed(self._ray)
+
+    def known_misses(self) -> list[_Array]:
+        """The same of prices that showed it for other programs."""
+        return [self._missed(ray) for ray in self._pool.rays(self.bounds)]
+
+    def _missed(self, ray: _Array) -> _Array:
+        missed = self.bounds.at(np.zeros(len(self._program.cost)), ray)
         return np.where(missed > INFEASIBLE_ABOVE, np.inf, -np.inf)
