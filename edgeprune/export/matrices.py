@@ -21,6 +21,7 @@ from edgeprune.compress.factored import FactoredLinear
 from edgeprune.compress.pivoted import PivotedLinear
 from edgeprune.errors import ExportError
 from edgeprune.export.packing import block_count, pack_blocks, rounded_exactly
+from edgeprune.intake.stored.store import kept_integers
 from edgeprune.schema.kernel import Kernel, parse_kernel
 
 __all__ = ["Matrix", "Site", "StoredArray", "to_array"]
@@ -101,6 +102,10 @@ class Matrix(nn.Module):
 
     def _rounded(self, weight: torch.Tensor) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
         """Integers [out, in] and all scales of one part; its float values are not held while the next is made."""
+        kept = kept_integers(weight, self.kernel.name)
+        if kept is not None:
+            integers, scales = kept
+            return integers.numpy(), scales.numpy().reshape(-1)
         rounded = rounded_exactly(to_array(weight), self.kernel.name, what=self.what)
         return rounded.values, rounded.scales.reshape(-1)
 

@@ -47,15 +47,22 @@ class PackedSource:
             self._widen(codes[part], scales[part], found[part])
         return found
 
+    def integers(self) -> Tensor:
+        """[rows, columns] int8: what the scales multiply."""
+        return self._signed(self.codes)
+
     def _widen(self, codes: Tensor, scales: Tensor, found: Tensor) -> None:
-        values = codes
-        if self.bits == 4:
-            # Shifted left and back as signed bytes, a half-byte gets its sign.
-            signed = codes.view(torch.int8)
-            values = torch.stack([(signed << 4) >> 4, signed >> 4], dim=2).flatten(1)[:, : self.shape[1]]
+        values = self._signed(codes)
         count, rest = divmod(self.shape[1], self.width)
         whole = count * self.width
         grouped = values[:, :whole].reshape(len(codes), count, self.width)
         found[:, :whole] = (grouped * scales[:, :count, None]).flatten(1)
         if rest:
             found[:, whole:] = values[:, whole:] * scales[:, count:]
+
+    def _signed(self, codes: Tensor) -> Tensor:
+        if self.bits == 8:
+            return codes
+        # Shifted left and back as signed bytes, a half-byte gets its sign.
+        signed = codes.view(torch.int8)
+        return torch.stack([(signed << 4) >> 4, signed >> 4], dim=2).flatten(1)[:, : self.shape[1]]

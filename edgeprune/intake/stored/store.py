@@ -19,7 +19,7 @@ from edgeprune.intake.stored.weight import StoredWeight
 from edgeprune.rounding import stored_integers
 from edgeprune.schema.kernel import parse_kernel
 
-__all__ = ["KEPT_ABOVE_BYTES", "WeightStore", "keep_rounded", "keep_sites", "store_of"]
+__all__ = ["KEPT_ABOVE_BYTES", "WeightStore", "keep_rounded", "keep_sites", "kept_integers", "store_of"]
 
 KEPT_ABOVE_BYTES = 1 << 18
 """Smaller tensors stay in memory: norms, biases, the sites of test models."""
@@ -119,3 +119,13 @@ def keep_rounded(owner: nn.Module, module: nn.Module, kernel: str) -> nn.Module:
     """A module rounded to a kernel, as the store of its owner (a model or block) keeps it; as it is without one."""
     store = store_of(owner)
     return module if store is None else store.keep_module(module, kernel)
+
+
+def kept_integers(weight: Tensor, kernel: str) -> tuple[Tensor, Tensor] | None:
+    """Integers [out, in] int8 and scales [out, blocks] float32 of a weight kept under a kernel's layout; else None."""
+    source = weight.source if isinstance(weight, StoredWeight) else None
+    if not isinstance(source, PackedSource):
+        return None
+    parsed = parse_kernel(kernel)
+    width = source.shape[1] if parsed.block_size is None else parsed.block_size
+    return (source.integers(), source.scales) if (source.bits, source.width) == (parsed.bits, width) else None
