@@ -40,13 +40,14 @@ from tests.bench.host_memory_model import Shape, source_bytes, write_model  # no
 
 HERE = Path(__file__).resolve().parent
 FULL = Shape(blocks=32, hidden=4096, inner=11_008, heads=32, vocabulary=32_000)
-QUICK = Shape(blocks=8, hidden=1024, inner=2752, heads=8, vocabulary=8_192)
+QUICK = Shape(blocks=8, hidden=1024, inner=2816, heads=8, vocabulary=8_192)
 LIMIT_BYTES = 5_000_000_000
 LIMIT_S = 3600.0
 INTERVAL_S = 0.05
 WINDOW_TOKENS = 256
 WINDOWS = 2
-KERNEL = "int4_b32_a4"
+KERNEL = "int4_b128_a4"
+"""Blocks of 128: onnxruntime's own copy, which the comparison with torch holds, takes 3.2 GB; of 32 it takes 4.2."""
 
 
 def limit_of(shape: Shape) -> int:
