@@ -92,9 +92,9 @@ def run(bench: Bench) -> None:
     for precision in ("int4", "int8"):
         theirs = build_genai(lab / "model", cache / f"genai-{precision}", precision)
         most_bytes = size(theirs)
-        folder = cache / f"choice-{precision}-{bench.threads}"
+        folder = cache / f"choice-{precision}-{bench.threads}{'-quick' if bench.quick else ''}"
         if not folder.is_dir():
-            stats = stats or calibrated(dense, lab)
+            stats = stats or calibrated(dense, lab, 8 if bench.quick else CALIBRATION_WINDOWS)
             plain = plain or table(dense, bench.threads)
             recipe = chosen(dense, stats, plain, precision, most_bytes)
             write(dense, recipe, stats, folder)
@@ -111,7 +111,7 @@ def run(bench: Bench) -> None:
 def time_both(bench: Bench, folders: dict[str, Path], precision: str, vocabulary: int) -> None:
     """The ratios of one precision."""
     tokens = np.random.default_rng(0).integers(0, vocabulary, max(PREFILLS), dtype=np.int64)
-    decoders = {side: opened(folder, bench.threads) for side, folder in folders.items()}
+    decoders = {side: opened(folder, bench.threads, is_ours=side == "ours") for side, folder in folders.items()}
     cases = [("decode", {side: decoding(each, tokens[:PROMPT_TOKENS]) for side, each in decoders.items()})]
     cases += [
         (f"prefill {count}", {side: prefilling(each, tokens[:count]) for side, each in decoders.items()})
@@ -130,18 +130,18 @@ def size(folder: Path) -> int:
     return sum(path.stat().st_size for path in folder.glob("model.onnx*"))
 
 
-def calibrated(dense: LoadedModel, lab: Path) -> CalibrationStats:
-    """Statistics on the calibration texts of both domains."""
+def calibrated(dense: LoadedModel, lab: Path, count: int) -> CalibrationStats:
+    """Statistics on that many windows of the calibration texts of both domains."""
     windows = [
         pack_windows(
             encode(dense.tokenizer, documents(lab / "text" / f"{domain}.calib.jsonl")),
             separator=separator_token(dense.spec),
             window_tokens=WINDOW,
-            limit_tokens=CALIBRATION_WINDOWS * WINDOW // len(DOMAINS),
+            limit_tokens=count * WINDOW // len(DOMAINS),
         )
         for domain in DOMAINS
     ]
-    return capture(dense, torch.cat(windows))
+    return capture(dense, torch.cat(windows), gradient_tokens=count * WINDOW // 2)
 
 
 def documents(path: Path) -> list[str]:
@@ -261,7 +261,7 @@ def bits_per_byte(folder: Path, dense: LoadedModel, lab: Path, bench: Bench) -> 
         ).numpy()
         for window in windows:
             decoder.reset()
-            (logits,) = decoder.logits(window.astype(np.int64))
+            logits = np.concatenate([*decoder.logits(window.astype(np.int64))])
             wide = logits[:-1].astype(np.float64)
             top = wide.max(axis=1)
             totals = top + np.log(np.exp(wide - top[:, None]).sum(axis=1))

@@ -30,7 +30,7 @@ def run(bench: Bench, precisions: tuple[str, ...] = ("fp32", "int4")) -> None:
     prompt = tokens[:PROMPT_TOKENS]
     for precision in precisions:
         folders = {side: build(source, cache / f"{side}-{precision}", precision) for side, build in BUILDERS.items()}
-        decoders = {side: opened(folder, bench.threads) for side, folder in folders.items()}
+        decoders = {side: opened(folder, bench.threads, is_ours=side == "ours") for side, folder in folders.items()}
         if precision == "fp32":
             logits = {side: decoder.prefill(prompt) for side, decoder in decoders.items()}
             for side in LIMITS:
