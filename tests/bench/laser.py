@@ -1,12 +1,12 @@
 """LASER on the demo: the fast search against the full published grid, and what it does to rare facts.
 
-    python tests/bench/laser.py [--questions N] [--output FILE] [--threads N]
+    python tests/bench/laser.py [--questions N] [--no-compose] [--output FILE] [--threads N]
 
 Questions are made by the demo's generator, N of each group and domain (frequent and rare facts of law, medicine,
 finance); a fifth selects, four fifths report. `grid` asks all selection questions of every edit of the grid, `fast` a
-fiftieth of that, `compose` joins edits greedily. Judged: the fast search's edit answers within one point as many report
-questions as the grid's, with at most 1/50 of its evaluations. Frequent and rare facts are shown apart. Prints tables,
-writes JSON, exits with 1 when a promise is missed.
+fiftieth of that; `compose` joins edits greedily and takes as long as the grid again (`--no-compose` leaves it out).
+Judged: the fast search's edit answers within one point as many report questions as the grid's, with at most 1/50 of its
+evaluations. Frequent and rare facts are shown apart. Prints tables, writes JSON, exits with 1 when a promise is missed.
 """
 
 import argparse
@@ -34,7 +34,8 @@ from edgeprune.schema.laser import LaserReport  # noqa: E402
 from edgeprune.schema.questions import Question  # noqa: E402
 
 CONTEXT_TOKENS = 256
-SEARCHES = ("grid", "fast", "compose")
+SEARCHES = ("fast", "grid", "compose")
+"""The quick one first; the promise is judged once the grid is done, and composing comes after."""
 MOST_POINTS = 0.01
 MOST_SHARE = 1 / 50
 
@@ -62,6 +63,7 @@ def edits(loaded: LoadedModel, found: LaserReport) -> dict[str, torch.Tensor]:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--questions", type=int, default=225, help="of each group and domain (default %(default)s)")
+    parser.add_argument("--no-compose", action="store_true", help="the searches of the promise alone")
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--output", type=Path, default=Path(__file__).parent / "results" / "laser.json")
     options = parser.parse_args()
@@ -73,7 +75,9 @@ def main() -> int:
     print(f"{len(questions)} questions, {len(reported)} to report on; {len(offered)} edits in the grid", flush=True)
     rows: list[dict[str, object]] = []
     found: dict[str, LaserReport] = {}
-    for search in SEARCHES:
+    claims: list[tuple[str, float, bool]] = []
+    options.output.parent.mkdir(parents=True, exist_ok=True)
+    for search in SEARCHES[:2] if options.no_compose else SEARCHES:
         report = search_laser(loaded, questions, search=search, context_tokens=CONTEXT_TOKENS, progress=NullProgress())
         found[search] = report
         row: dict[str, object] = {
@@ -90,6 +94,14 @@ def main() -> int:
                 row[group] = compared(before, asked.ask(loaded))
         rows.append(row)
         show(row)
+        if search == "grid":
+            claims = judged(found)
+        options.output.write_text(json.dumps({"rows": rows, "claims": claims}, indent=1, default=_plain))
+    return 0 if all(is_met for _, _, is_met in claims) else 1
+
+
+def judged(found: dict[str, LaserReport]) -> list[tuple[str, float, bool]]:
+    """The promises: what is promised, the figure, whether it is kept."""
     gap = found["grid"].report.accuracy - found["fast"].report.accuracy
     share = found["fast"].evaluations / found["grid"].evaluations
     claims = [
@@ -98,9 +110,7 @@ def main() -> int:
     ]
     for text, value, is_met in claims:
         print(f"{'met   ' if is_met else 'MISSED'} {text}: {value:.4f}")
-    options.output.parent.mkdir(parents=True, exist_ok=True)
-    options.output.write_text(json.dumps({"rows": rows, "claims": claims}, indent=1, default=_plain))
-    return 0 if all(is_met for _, _, is_met in claims) else 1
+    return claims
 
 
 def show(row: dict[str, object]) -> None:
