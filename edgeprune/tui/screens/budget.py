@@ -93,6 +93,7 @@ class BudgetScreen(EdgeScreen):
         result = at.content if isinstance(at.content, SearchResult) else None
         for quantity in QUANTITIES:
             used, limit, mark = _use(at, result, quantity.name, _KINDS[quantity.kind], self.looks.marks)
+            mark = " " if mark and view.is_solving else mark  # what stands there answered an earlier limit
             share = _share(at, quantity.name, limit)
             self._row(quantity.name).put(view.draft.limit(quantity.name), used, limit, mark, share)
         context = None if result is None else at.take("context_tokens", "count")
