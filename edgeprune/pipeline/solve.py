@@ -3,8 +3,6 @@
 Needs no weights and no torch, so a front door can solve again for another budget in well under a second.
 """
 
-from msgspec.structs import replace
-
 from edgeprune.pipeline.request import SMALLEST_CONTEXT
 from edgeprune.pipeline.settings import BASELINES
 from edgeprune.predict.accuracy import accuracy_model
@@ -73,11 +71,7 @@ def solve_request(
         scores,
         arrays,
         cost_model=cost_model,
-        cost_model_at=lambda tokens: (
-            CostModel(device, spec, replace(workload, context_tokens=tokens), scores=scores)
-            if tokens >= SMALLEST_CONTEXT
-            else None
-        ),
+        cost_model_at=lambda tokens: cost_model.at_context(tokens) if tokens >= SMALLEST_CONTEXT else None,
         quality_model=QualityModel(spec, scores, arrays, residuals, region=region),
         general_model=general_quality_model(spec, scores, arrays, residuals, region=region),
         accuracy_model=accuracy_model(residuals),

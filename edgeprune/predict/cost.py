@@ -7,6 +7,7 @@ Takes a device profile, the dense model's shapes and a workload; never a bundle,
 does not depend on the other pieces, with two exceptions that `Price` keeps as sums: see there.
 """
 
+import copy
 from collections.abc import Sequence
 
 from msgspec.structs import replace
@@ -68,6 +69,14 @@ class CostModel:
         self._prefill = prefill_chunks(workload)
         self._sites: dict[tuple[int, int, bool, str, int | None, SiteForm, bool], Price] = {}
         self._blocks: dict[tuple[int, int, int, int, int, int], Price] = {}
+
+    def at_context(self, context_tokens: int) -> "CostModel":
+        """The same for another context length; what was read of the device's tables is shared."""
+        other = copy.copy(self)
+        other.workload = replace(self.workload, context_tokens=context_tokens)
+        other._decode, other._prefill = (decode_chunk(other.workload),), prefill_chunks(other.workload)
+        other._sites, other._blocks = {}, {}
+        return other
 
     @property
     def timed_kernels(self) -> frozenset[str] | None:

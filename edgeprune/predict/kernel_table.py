@@ -21,6 +21,7 @@ import math
 from collections import defaultdict
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import NamedTuple
 
 from msgspec.structs import replace
 
@@ -38,6 +39,16 @@ SAME_WEIGHTS_TOLERANCE = 0.02
 """Shapes whose in * out differ less than this are one size with several aspects."""
 
 _Curve = list[tuple[float, float]]
+
+
+class _Point(NamedTuple):
+    """A measured dense product."""
+
+    weights: int
+    aspect: float
+    """Logarithm of in / out."""
+    in_features: int
+    time_s: float
 
 
 class KernelTable:
@@ -58,8 +69,9 @@ class KernelTable:
             else:
                 self._factored[place].append(point)
         self.kernels = frozenset(kernel for kernel, _ in self._dense)
+        self._times: dict[tuple[tuple[str, bool], int, int, int], float] = {}
         self._ratios: dict[tuple[tuple[str, bool], int], _Curve] = {}
-        self._sizes: dict[tuple[tuple[str, bool], int], list[list[KernelTime]]] = {}
+        self._sizes: dict[tuple[tuple[str, bool], int], list[list[_Point]]] = {}
 
     def has_streaming(self, kernel: str) -> bool:
         """Whether this kernel was timed with its weights read from memory."""
@@ -151,6 +163,12 @@ class KernelTable:
         return _merge(ratios)
 
     def _dense_s(self, place: tuple[str, bool], rows: int, in_features: int, out_features: int) -> float:
+        key = (place, rows, in_features, out_features)
+        if key not in self._times:
+            self._times[key] = self._read_dense_s(*key)
+        return self._times[key]
+
+    def _read_dense_s(self, place: tuple[str, bool], rows: int, in_features: int, out_features: int) -> float:
         exact = self._exact.get((*place, rows, in_features, out_features, None))
         if exact is not None:
             return exact
@@ -165,7 +183,7 @@ class KernelTable:
             return curve[-1][1] * rows / curve[-1][0]
         return _interpolate_log(curve, float(rows))
 
-    def _by_size(self, place: tuple[str, bool], rows: int) -> list[list[KernelTime]]:
+    def _by_size(self, place: tuple[str, bool], rows: int) -> list[list[_Point]]:
         if (place, rows) not in self._sizes:
             self._sizes[place, rows] = _grouped(self._dense[place][rows])
         return self._sizes[place, rows]
@@ -193,26 +211,28 @@ def _contains(large: KernelTime, small: KernelTime) -> bool:
     )
 
 
-def _grouped(points: Sequence[KernelTime]) -> list[list[KernelTime]]:
+def _grouped(points: Sequence[KernelTime]) -> list[list[_Point]]:
     """Points of one size each, the smallest first."""
-    groups: list[list[KernelTime]] = []
+    groups: list[list[_Point]] = []
     for point in sorted(points, key=_weights):
-        if groups and _weights(point) <= _weights(groups[-1][0]) * (1.0 + SAME_WEIGHTS_TOLERANCE):
-            groups[-1].append(point)
+        aspect = math.log(point.in_features / point.out_features)
+        entry = _Point(_weights(point), aspect, point.in_features, point.time_s)
+        if groups and entry.weights <= groups[-1][0].weights * (1.0 + SAME_WEIGHTS_TOLERANCE):
+            groups[-1].append(entry)
         else:
-            groups.append([point])
+            groups.append([entry])
     return groups
 
 
-def _time_of_size(groups: Sequence[Sequence[KernelTime]], in_features: int, out_features: int) -> float:
+def _time_of_size(groups: Sequence[Sequence[_Point]], in_features: int, out_features: int) -> float:
     """Monotone piecewise log-log interpolation over in * out, choosing the nearest aspect at each size."""
     aspect = math.log(in_features / out_features)
     curve: _Curve = []
     for group in groups:
-        nearest = min(
-            group, key=lambda point: (abs(math.log(point.in_features / point.out_features) - aspect), point.in_features)
-        )
-        curve.append((float(_weights(nearest)), nearest.time_s))
+        nearest = group[0]
+        if len(group) > 1:
+            nearest = min(group, key=lambda point: (abs(point.aspect - aspect), point.in_features))
+        curve.append((float(nearest.weights), nearest.time_s))
     for index in range(len(curve) - 2, -1, -1):
         curve[index] = (curve[index][0], min(curve[index][1], curve[index + 1][1]))
     weights = float(in_features * out_features)

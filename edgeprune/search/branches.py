@@ -147,6 +147,20 @@ class Solving:
         work.left = work.left if work_limit is None else min(work.left, work_limit)
         if known:
             work.consider(np.array(known, dtype=np.int64))
+        self._run()
+        if work.best is None and below == math.inf and self.bound < math.inf:
+            work.left = work.allowance - work.spent  # an answer of any kind is worth what a program may take
+            self._run()
+        best, bound = work.best, self.bound
+        if best is None and below == math.inf and bound < math.inf:
+            best = _any_within(self._program)
+        if best is None:
+            return Outcome(None, bound)
+        distance = max(0.0, best.objective - bound)
+        return Outcome(best._replace(gap=distance / max(abs(best.objective), work.absolute_gap)), bound)
+
+    def _run(self) -> None:
+        work = self._work
         while work.left > 0 and (branch := work.next_branch()) is not None:
             if branch.prices is None:
                 work.relax(branch)
@@ -162,13 +176,6 @@ class Solving:
             else:
                 branch.is_done = True
                 work.close(branch, work.left)
-        best, bound = work.best, self.bound
-        if best is None and below == math.inf and bound < math.inf:
-            best = _any_within(self._program)
-        if best is None:
-            return Outcome(None, bound)
-        distance = max(0.0, best.objective - bound)
-        return Outcome(best._replace(gap=distance / max(abs(best.objective), work.absolute_gap)), bound)
 
 
 def _any_within(program: Program) -> Solution | None:
@@ -196,7 +203,7 @@ class _Work:
         self.left = WORK_LIMIT if gap > 0.0 else EXACT_FACTOR * WORK_LIMIT
         if program.slack_upper > 0.0:
             self.left //= MISSED_DIVISOR
-        self._allowance = self.left
+        self.allowance = self.left
         self.spent = 0
         # A slack is no loss: whether it is none must be told from next to none.
         self.absolute_gap = ABSOLUTE_GAP if gap > 0.0 and not program.slack_upper else 1e-3 * ABSOLUTE_GAP
@@ -216,7 +223,7 @@ class _Work:
         candidates = [branch for branch in self.branches if not branch.is_done and not self._is_refuted(branch)]
         # Answers before proofs: a good answer refutes branches for nothing. What may be split is not tried yet, unless
         # so much was spent on such branches that any answer is welcome.
-        is_late = self._known == math.inf and self.left < self._allowance // 2
+        is_late = self._known == math.inf and self.left < self.allowance // 2
 
         def order(branch: _Branch) -> tuple[bool, float]:
             return branch.is_tried and (is_late or not branch.may_split), branch.bound

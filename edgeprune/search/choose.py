@@ -39,7 +39,7 @@ class Effort:
 
     gap: float = RELATIVE_GAP
     """Relative gap to prove."""
-    work_limit: int = WORK_LIMIT
+    work_limit: int = 3 * WORK_LIMIT // 4
     """Partial allocations made at all shares together: they are much alike, so what one cannot prove none can."""
     known: Allocation | None = None
     """Of the same space and perhaps within the limits, to start from."""

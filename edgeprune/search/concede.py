@@ -35,11 +35,11 @@ NO_VIOLATION = 1e-9
 """Of a limit: it can be met."""
 PROMISING = 1e-5
 """A bound on the violation, with what loss weighs beside it, that may be none."""
-EFFORT = Effort(gap=1e-3, work_limit=WORK_LIMIT // 4)
+EFFORT = Effort(gap=1e-3, work_limit=WORK_LIMIT // 8)
 """What a concession loses is told to a tenth of a percent, and nobody waits for a proof of it."""
-SHARE_WORK = WORK_LIMIT // 4
+SHARE_WORK = WORK_LIMIT // 8
 """Partial allocations made for the nearest budget at one share of cached weights."""
-NEAREST_WORK = WORK_LIMIT // 2
+NEAREST_WORK = WORK_LIMIT // 4
 """And at all of them."""
 LEAST_WORK = WORK_LIMIT // 40
 """And at each in any case."""

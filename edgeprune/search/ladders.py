@@ -76,6 +76,7 @@ class Ladders:
         self.kernels: list[str] = [
             kernel for kernel in dict.fromkeys((FLOAT32, *problem.scores.kernels)) if _is_offered(kernel, timed)
         ] or [FLOAT32]
+        self._methods: dict[tuple[str, int], list[tuple[RankMethod, float]]] = {}
         self._edits = [edit for recipe in self._recipes for edit in recipe.sites]
 
     def scored_depth(self) -> dict[Drops, float]:
@@ -212,6 +213,12 @@ class Ladders:
         return [*dict.fromkeys((*kernels, *named))]
 
     def _rank_methods(self, site: str, rank: int) -> list[tuple[RankMethod, float]]:
+        """Looked up once: a site comes again at every width."""
+        if (site, rank) not in self._methods:
+            self._methods[site, rank] = self._scored_methods(site, rank)
+        return self._methods[site, rank]
+
+    def _scored_methods(self, site: str, rank: int) -> list[tuple[RankMethod, float]]:
         """The method that loses least; with a limit on general text each, since another may lose less there."""
         model = self._problem.quality_model
         if self._problem.general_model is None or self._problem.budget.max_general_loss is None:
