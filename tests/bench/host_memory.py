@@ -99,9 +99,10 @@ def work(model: Path, output: Path, rounding: str, limit_bytes: int) -> None:
 
     class Said(NullProgress):
         def emit(self, event: Event) -> None:
-            # The long stages in their steps; a step is named by what it does next, or has just done.
+            # The long stages in their steps: export says what it does next, compress which pass is finished.
             is_step = event.kind == "stage_advanced" and event.stage in ("compress", "export")
-            what = f"{event.stage}: {event.message.split(': ')[-1 if event.stage == 'export' else 0]}"
+            words = event.message.split(": ")
+            what = f"compress: after {words[0]}" if event.stage == "compress" else f"{event.stage}: {words[-1]}"
             said = {"stage": what if is_step else event.stage, "kind": event.kind, "message": event.message}
             print(json.dumps(said), flush=True)
 
