@@ -92,7 +92,7 @@ def block_parts(spec: ModelSpec, block: BlockSpec) -> Parts:
         graph_bytes=(nodes + 2 * attends) * NODE_BYTES
         + (attends + has_mlp) * norm_bytes
         + attends * BINDING_BYTES
-        + int(block.kv_bits == 8) * (CACHE_BYTES + 2 * INITIALIZER_BYTES),
+        + attends * int(block.kv_bits == 8) * (CACHE_BYTES + 2 * INITIALIZER_BYTES),
     )
 
 

@@ -24,6 +24,7 @@ from edgeprune.search.candidates import allocated
 from edgeprune.search.choose import Effort, choose, limits_of, variants
 from edgeprune.search.loosen import loosened
 from edgeprune.search.objective import objective_of
+from edgeprune.search.other_cache import with_cache_of
 from edgeprune.search.problem import Limits, Problem
 from edgeprune.search.quantities import Quantity, limited, predicted_verdict
 from edgeprune.search.space import Space, build_space
@@ -55,7 +56,13 @@ def concessions(problem: Problem, space: Space, allocator: Allocator) -> tuple[C
     blocks = _blocks(problem, space, allocator)
     # Where loosening the loss already drops as many blocks, it is the same concession.
     extra = [] if blocks is None or blocks[1].recipe.drops.block_count in dropped else [blocks[0]]
-    return (*(concession for concession, _ in found), *_context(problem), *_cache(problem), *extra, *_locks(problem))
+    return (
+        *(concession for concession, _ in found),
+        *_context(problem),
+        *_cache(problem, space),
+        *extra,
+        *_locks(problem),
+    )
 
 
 def nearest_allocation(
@@ -122,12 +129,12 @@ def _context(problem: Problem) -> Iterator[Concession]:
         tokens //= 2
 
 
-def _cache(problem: Problem) -> Iterator[Concession]:
+def _cache(problem: Problem, space: Space) -> Iterator[Concession]:
     if problem.spec.kv_bits == 8:
         return
     blocks = with_kv_bits(problem.spec.blocks, 8)
     solved = dataclasses.replace(problem, spec=replace(problem.spec, blocks=blocks))
-    found = _solve(solved)
+    found = _solve_in(solved, with_cache_of(solved, space, problem))
     if found is not None:
         yield _concession(solved, found, "cache", "KV int8 (--kv-bits 8)")
 
@@ -164,7 +171,10 @@ def _locks(problem: Problem) -> Iterator[Concession]:
 
 
 def _solve(problem: Problem) -> Candidate | None:
-    space = build_space(problem)
+    return _solve_in(problem, build_space(problem))
+
+
+def _solve_in(problem: Problem, space: Space) -> Candidate | None:
     allocator = Allocator(space, floor_bytes=problem.cost_model.floor_bytes, seed=problem.seed)
     return _within(problem, _chosen(problem, space, allocator))
 
