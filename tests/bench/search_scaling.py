@@ -38,7 +38,7 @@ SUPERLINEAR = 1.5
 def run(claims: Claims, *, quick: bool) -> None:
     repeats = 1 if quick else 3
     _linear(claims, BLOCKS[:3] if quick else BLOCKS, repeats)
-    _bare(claims, 16 if quick else 80, repeats, seeds=1 if quick else 3)
+    _bare(claims, 16 if quick else 80, repeats, seeds=1 if quick else 12)
 
 
 def llama_problem(blocks: int) -> tuple[Problem, ScoreArrays]:
