@@ -232,7 +232,7 @@ class _Work:
 
     def is_near(self, branch: _Branch) -> bool:
         """Whether the best answer is so near a branch's bound that nothing is gained by a split."""
-        return self._known - branch.bound <= NEAR * abs(self._known)
+        return self._known < math.inf and self._known - branch.bound <= NEAR * abs(self._known)
 
     def consider(self, taken: NDArray[np.int64]) -> None:
         """Take an allocation that is known as an answer, if it is one and better than what is known."""
