@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from msgspec.structs import replace
 
 from edgeprune.demo.paths import demo_choice_path, demo_device_path, demo_model_path
 from edgeprune.demo.ship import QUESTION_GROUPS, document_bits_per_byte, question_groups
@@ -35,9 +36,8 @@ def test_the_manifest_vouches_for_every_shipped_file() -> None:
 def test_the_shipped_bundle_is_plain_int4_with_both_kinds_of_questions() -> None:
     data = read_demo(demo_device_path())
     bundle = open_bundle(data.bundle)
-    assert bundle.manifest.recipe == plain_recipe(
-        data.spec, PLAIN_INT4, context_tokens=data.manifest.context_tokens, seed=data.manifest.seed
-    )
+    plain = plain_recipe(data.spec, PLAIN_INT4, context_tokens=data.manifest.context_tokens, seed=data.manifest.seed)
+    assert bundle.manifest.recipe == replace(plain, rounding=data.scores.rounding)
     assert bundle.manifest.spec.parameter_count == edit_shapes(data.spec, bundle.manifest.recipe).parameter_count
     assert bundle.disk_bytes < data.spec.source_bytes / 2
     assert [choices.name for choices in bundle.manifest.choices] == list(QUESTION_GROUPS)
