@@ -31,7 +31,7 @@ __all__ = ["KernelScorer"]
 
 @dataclass
 class KernelScorer:
-    """Scores one site of a model after the other; sites that read the same inputs share their part where they come in turn."""
+    """Scores one site of a model after the other; those that read the same inputs share their part if in turn."""
 
     kernels: Sequence[str]
     rounding: RoundingMethod
