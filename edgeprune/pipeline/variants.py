@@ -77,7 +77,7 @@ def choose_without(
         space = build_space(problem)
     except UsageError:
         return None  # a lock asks for just these edits
-    allocator = Allocator(space, floor_bytes=cost_model.floor_bytes, seed=seed)
+    allocator = Allocator(space, floor_bytes=cost_model.floor_bytes)
     known = tuple(columns for recipe in excluded if (columns := columns_of(space, recipe)) is not None)
     found = choose(problem, space, allocator, excluded=known)
     return None if found is None else replace(found, label="variant")

@@ -74,7 +74,7 @@ class Answer:
 class Allocator:
     """Solves one space for any limits; the matrix of groups is built once."""
 
-    def __init__(self, space: Space, *, floor_bytes: int | None, seed: int) -> None:
+    def __init__(self, space: Space, *, floor_bytes: int | None) -> None:
         """Lay out the columns; an unknown floor counts as zero, which makes a memory limit a necessary one."""
         self._space = space
         self._floor = float(floor_bytes or 0)

@@ -175,7 +175,7 @@ def _solve(problem: Problem) -> Candidate | None:
 
 
 def _solve_in(problem: Problem, space: Space) -> Candidate | None:
-    allocator = Allocator(space, floor_bytes=problem.cost_model.floor_bytes, seed=problem.seed)
+    allocator = Allocator(space, floor_bytes=problem.cost_model.floor_bytes)
     return _within(problem, _chosen(problem, space, allocator))
 
 

@@ -62,7 +62,7 @@ def going_prices(
         optimum: columns of the search's own choice.
         depth_column: the branch looked at.
     """
-    allocator = Allocator(menu, floor_bytes=problem.cost_model.floor_bytes, seed=problem.seed)
+    allocator = Allocator(menu, floor_bytes=problem.cost_model.floor_bytes)
     limits = limits_of(problem, menu, allocator)
     objective = objective_of(problem.budget.objective, limits)
     tried = _tried(problem, menu, allocator, limits, objective, optimum)

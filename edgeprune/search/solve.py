@@ -69,7 +69,7 @@ def search(
         rank_form=rank_form,
     )
     space = build_space(problem)
-    allocator = Allocator(space, floor_bytes=cost_model.floor_bytes, seed=seed)
+    allocator = Allocator(space, floor_bytes=cost_model.floor_bytes)
     chosen = choose(problem, space, allocator)
     infeasible = None
     if chosen is None:

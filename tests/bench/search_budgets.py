@@ -145,7 +145,7 @@ def _solve_all(lab: Lab, device: DeviceProfile, budgets: dict[str, Budget], *, q
 def _solved(lab: Lab, device: DeviceProfile, budget: Budget) -> Candidate | None:
     problem = lab.problem(budget, device=device)
     space = build_space(problem)
-    return choose(problem, space, Allocator(space, floor_bytes=problem.cost_model.floor_bytes, seed=0))
+    return choose(problem, space, Allocator(space, floor_bytes=problem.cost_model.floor_bytes))
 
 
 def _measured(

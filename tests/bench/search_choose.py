@@ -116,7 +116,7 @@ def _fronts(choice: Path, device: DeviceProfile) -> dict[str, list[tuple[Candida
             seed=0,
         )
         space = build_space(problem)
-        allocator = Allocator(space, floor_bytes=problem.cost_model.floor_bytes, seed=0)
+        allocator = Allocator(space, floor_bytes=problem.cost_model.floor_bytes)
         whole = dense(problem)
         entries = [whole, *baselines(problem)]
         for level in np.geomspace(0.05 * whole.cost.disk_bytes, whole.cost.disk_bytes, LEVELS):

@@ -75,7 +75,7 @@ def _linear(claims: Claims, counts: tuple[int, ...], repeats: int) -> None:
         assert per_token is not None
         floor = problem.cost_model.floor_bytes or 0
         space, build_s = _timed(lambda problem=problem: build_space(problem), repeats)
-        allocator, layout_s = _timed(lambda space=space, floor=floor: Allocator(space, floor_bytes=floor, seed=0), 1)
+        allocator, layout_s = _timed(lambda space=space, floor=floor: Allocator(space, floor_bytes=floor), 1)
         solves = []
         for of_memory, of_time in SHARES:
             limits = Limits(memory_bytes=floor + of_memory * memory, latency_s=of_time * per_token)
@@ -153,7 +153,7 @@ def _bare(claims: Claims, blocks: int, repeats: int, *, seeds: int) -> None:
     rows: list[dict[str, object]] = []
     for seed in range(seeds):
         space = bare_space(blocks, seed=seed)
-        allocator, layout_s = _timed(lambda space=space: Allocator(space, floor_bytes=0, seed=0), 1)
+        allocator, layout_s = _timed(lambda space=space: Allocator(space, floor_bytes=0), 1)
         largest = np.zeros((len(space.groups), 2))
         for column in space.columns:
             if column.price is not None:

@@ -57,7 +57,7 @@ def solve(problem: Problem, budget: Budget) -> Candidate | None:
     """The choice for a budget."""
     bounded = Problem(**{field: getattr(problem, field) for field in problem.__dataclass_fields__} | {"budget": budget})
     space = build_space(bounded)
-    return choose(bounded, space, Allocator(space, floor_bytes=bounded.cost_model.floor_bytes, seed=0))
+    return choose(bounded, space, Allocator(space, floor_bytes=bounded.cost_model.floor_bytes))
 
 
 def _budgets(problems: dict[str, Problem]) -> dict[str, Budget]:

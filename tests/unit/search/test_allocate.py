@@ -80,7 +80,7 @@ def test_the_answer_equals_brute_force_under_every_kind_of_limit(seed: int) -> N
     space = build_space(problem)
     everything = [totals(space, taken) for taken in every_allocation(space)]
     assert len(everything) > 300
-    allocator = Allocator(space, floor_bytes=60_000_000, seed=0)
+    allocator = Allocator(space, floor_bytes=60_000_000)
     draw = random.Random(seed)
     ranges = [(min(column), max(column)) for column in zip(*everything, strict=True)]
     for _ in range(6):
@@ -122,7 +122,7 @@ def test_what_the_solver_adds_up_is_what_the_recipe_costs() -> None:
         seed=0,
     )
     space = build_space(problem)
-    allocator = Allocator(space, floor_bytes=60_000_000, seed=0)
+    allocator = Allocator(space, floor_bytes=60_000_000)
     smallest = allocator.nearest(Limits(disk_bytes=1.0))
     assert smallest is not None
     bottom = totals(space, smallest.taken)[1]
@@ -145,7 +145,7 @@ def test_the_nearest_allocation_has_the_least_worst_violation() -> None:
     everything = [totals(space, taken) for taken in every_allocation(space)]
     disk, loss = min(entry[1] for entry in everything) * 1.05, 0.01
     worst = min(max(entry[1] / disk - 1.0, entry[0] / loss - 1.0, 0.0) for entry in everything)
-    answer = Allocator(space, floor_bytes=0, seed=0).nearest(Limits(disk_bytes=disk, loss_nats=loss))
+    answer = Allocator(space, floor_bytes=0).nearest(Limits(disk_bytes=disk, loss_nats=loss))
     assert answer is not None
     assert answer.violation == pytest.approx(worst, rel=1e-3)
 
@@ -154,7 +154,7 @@ def test_least_memory_is_the_least_peak_within_the_loss() -> None:
     problem = tiny_problem(0)
     space = build_space(problem)
     everything = [totals(space, taken) for taken in every_allocation(space)]
-    answer = Allocator(space, floor_bytes=60_000_000, seed=0).least_memory(Limits(loss_nats=0.05))
+    answer = Allocator(space, floor_bytes=60_000_000).least_memory(Limits(loss_nats=0.05))
     assert answer is not None
     found = totals(space, answer.taken)
     assert found[0] <= 0.05 + 1e-6
@@ -168,7 +168,7 @@ def test_equal_inputs_give_equal_recipes() -> None:
     for _ in range(2):
         problem = tiny_problem(1)
         space = build_space(problem)
-        answer = Allocator(space, floor_bytes=0, seed=7).least_loss(Limits(disk_bytes=60_000))
+        answer = Allocator(space, floor_bytes=0).least_loss(Limits(disk_bytes=60_000))
         assert answer is not None
         recipes.append(to_recipe(problem, answer.taken))
     assert recipes[0] == recipes[1]

@@ -53,7 +53,7 @@ def small_problem(seed: int, budget: Budget) -> Problem:
 def test_an_objective_under_a_limit_on_loss_is_solved_to_its_gap(seed: int, objective: Objective) -> None:
     problem = small_problem(seed, Budget(max_loss=0.2, first_token_s=10.0, objective=objective))
     space = build_space(problem)
-    found = choose(problem, space, Allocator(space, floor_bytes=problem.cost_model.floor_bytes, seed=0))
+    found = choose(problem, space, Allocator(space, floor_bytes=problem.cost_model.floor_bytes))
     assert found is not None
     assert found.optimality_gap is not None
     assert found.optimality_gap <= RELATIVE_GAP
@@ -66,7 +66,7 @@ def test_an_objective_under_a_limit_on_loss_is_solved_to_its_gap(seed: int, obje
 def test_an_objective_takes_a_small_part_of_the_work_allowed(seed: int) -> None:
     problem = small_problem(seed, Budget(max_loss=0.2, objective="latency"))
     space = build_space(problem)
-    allocator = Allocator(space, floor_bytes=None, seed=0)
+    allocator = Allocator(space, floor_bytes=None)
     limits = Limits(loss_nats=0.2 * problem.quality_model.dense_loss_nats, cached_fraction=1.0)
     program, _ = allocator.program(limits, "latency")
     solving = Solving(program, gap=RELATIVE_GAP)
@@ -77,7 +77,7 @@ def test_an_objective_takes_a_small_part_of_the_work_allowed(seed: int) -> None:
 def test_a_limit_that_no_recipe_can_exceed_is_no_row() -> None:
     problem = small_problem(0, Budget())
     space = build_space(problem)
-    allocator = Allocator(space, floor_bytes=60_000_000, seed=0)
+    allocator = Allocator(space, floor_bytes=60_000_000)
     limits = Limits(memory_bytes=1e12, disk_bytes=1e12, first_token_s=1e6, latency_s=1e-3, cached_fraction=1.0)
     names = [row.name for row in allocator.program(limits, "loss")[1]]
     assert set(names) <= {"latency"}
@@ -88,7 +88,7 @@ def test_memory_is_made_least_also_where_no_floor_is_known_and_little_is_used(mo
     problem = small_problem(0, Budget(max_loss=0.2, objective="memory"))
     space = build_space(problem)
     limits = Limits(loss_nats=0.2 * problem.quality_model.dense_loss_nats)
-    answers = [Allocator(space, floor_bytes=floor, seed=0).least_memory(limits) for floor in (None, 60_000_000)]
+    answers = [Allocator(space, floor_bytes=floor).least_memory(limits) for floor in (None, 60_000_000)]
     peaks = []
     for answer in answers:
         assert answer is not None

@@ -45,7 +45,7 @@ def make_problem(budget: Budget, *locks: str, counts: tuple[int, ...] = (1, 2, 3
 
 def best_of(problem: Problem) -> Candidate:
     space = build_space(problem)
-    found = choose(problem, space, Allocator(space, floor_bytes=problem.cost_model.floor_bytes, seed=0))
+    found = choose(problem, space, Allocator(space, floor_bytes=problem.cost_model.floor_bytes))
     assert found is not None
     return found
 
@@ -104,7 +104,7 @@ def test_the_choice_is_the_best_of_all() -> None:
 def test_what_the_search_prices_is_what_the_recipe_costs() -> None:
     problem = make_problem(DISK, "block.0=groups=2", "block.1=groups=1", "depth=none")
     space = build_space(problem)
-    allocator = Allocator(space, floor_bytes=problem.cost_model.floor_bytes, seed=0)
+    allocator = Allocator(space, floor_bytes=problem.cost_model.floor_bytes)
     found = choose(problem, space, allocator)
     assert found is not None
     assert kept(found.recipe)[0] == 2

@@ -67,7 +67,7 @@ def test_the_least_of_each_objective_under_random_limits_is_what_brute_force_fin
     problem = with_general(tiny_problem(seed), seed, budget=Budget(max_general_loss=1.0))
     space = build_space(problem)
     everything = [wider_totals(problem, space, taken) for taken in every_allocation(space)]
-    allocator = Allocator(space, floor_bytes=60_000_000, seed=0)
+    allocator = Allocator(space, floor_bytes=60_000_000)
     draw = random.Random(seed)
     answered = 0
     for _ in range(8):
@@ -123,7 +123,7 @@ def test_a_method_worse_on_the_domain_and_better_elsewhere_is_offered_when_gener
 def solve_tiny(budget: Budget) -> tuple[Problem, object]:
     problem = dataclasses.replace(tiny_problem(1), budget=budget)
     space = build_space(problem)
-    return problem, choose(problem, space, Allocator(space, floor_bytes=60_000_000, seed=0))
+    return problem, choose(problem, space, Allocator(space, floor_bytes=60_000_000))
 
 
 def test_the_objective_decides_which_of_the_recipes_within_the_loss_is_taken() -> None:

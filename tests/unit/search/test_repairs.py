@@ -41,7 +41,7 @@ def make_problem(repaired_nats: float, disk_bytes: float, *locks: str) -> Proble
 
 def best_of(problem: Problem) -> Candidate:
     space = build_space(problem)
-    found = choose(problem, space, Allocator(space, floor_bytes=problem.cost_model.floor_bytes, seed=0))
+    found = choose(problem, space, Allocator(space, floor_bytes=problem.cost_model.floor_bytes))
     assert found is not None
     return found
 
