@@ -119,6 +119,7 @@ def main() -> int:
             f"{row.case:<29}  {row.rss_bytes / 1e6:5.1f} MB  {row.core_share:7.3%}  {row.wakes_per_s:7.2f}  "
             f"{row.thread_count:7}"
         )
+    RESULTS.mkdir(exist_ok=True)
     (RESULTS / "daemon_idle.json").write_text(json.dumps([asdict(row) for row in rows], indent=2) + "\n")
     return 0 if all(row.rss_bytes < MEMORY_BYTES and row.core_share < CORE_SHARE for row in rows) else 1
 

@@ -170,6 +170,7 @@ def main() -> int:
     )
     for text in row.gaps:
         print("gap:", text)
+    RESULTS.mkdir(exist_ok=True)
     (RESULTS / "daemon_kills.json").write_text(json.dumps(asdict(row), indent=2) + "\n")
     is_good = row.finished_count == row.same_count == row.search_count and not row.gaps
     return 0 if is_good else 1

@@ -108,6 +108,7 @@ def main() -> None:
         f"{row.is_order_kept!s:>10}  {row.submit_p50_s * 1e3:7.1f} ms  {row.submit_max_s * 1e3:7.1f} ms  "
         f"{row.rss_before_bytes / 1e6:7.1f} MB  {row.rss_peak_bytes / 1e6:5.1f} MB  {row.took_s:5.0f} s"
     )
+    RESULTS.mkdir(exist_ok=True)
     (RESULTS / "daemon_queue.json").write_text(json.dumps(asdict(row), indent=2) + "\n")
 
 
