@@ -263,6 +263,7 @@ def main() -> None:
     )
     for text in row.unexpected:
         print("unexpected", text)
+    RESULTS.mkdir(exist_ok=True)
     (RESULTS / "daemon_malformed.json").write_text(json.dumps(asdict(row), indent=2) + "\n")
 
 

@@ -29,7 +29,8 @@ PACKAGES = (
     "lm_eval==0.4.13", "datasets", "evaluate", "pytablewriter", "rouge-score", "sacrebleu", "sqlitedict", "word2number",
     "more_itertools", "dill", "xxhash", "multiprocess", "pyarrow", "pandas", "pytz", "python-dateutil", "tabledata",
     "dataproperty", "mbstrdecoder", "typepy", "tcolorpy", "pathvalidate", "colorama", "lxml", "portalocker", "nltk",
-    "absl-py", "accelerate", "tabulate", "tenacity",
+    "absl-py", "accelerate", "tabulate", "tenacity", "aiohttp", "aiosignal", "aiohappyeyeballs", "attrs", "frozenlist",
+    "multidict", "propcache", "yarl",
 )  # fmt: skip
 
 CONTEXT = 256
