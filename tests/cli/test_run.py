@@ -14,9 +14,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from msgspec.structs import replace
 
-from edgeprune.artifacts import hash_file, read_arrays, read_record, write_arrays, write_record
-from edgeprune.schema.bundle import BundleManifest
+from edgeprune.artifacts import hash_file, hash_parts, read_arrays, read_record, write_arrays, write_record
+from edgeprune.schema.bundle import BundleFile, BundleManifest
 from edgeprune.schema.report import RunReport
 from tests.cli.conftest import Cli, Inputs
 
@@ -152,12 +153,16 @@ def test_an_infeasible_budget_names_what_binds_and_the_nearest(cli: Cli, own_run
 def rehash(bundle: Path) -> None:
     """Make the manifest's hashes those of the changed files, as an attacker or a bad tool would."""
     path = bundle / "edgeprune.json"
-    manifest = json.loads(path.read_text())
-    for entry in manifest["files"]:
-        file = bundle / entry["path"]
-        entry["sha256"] = hash_file(file)
-        entry["size_bytes"] = file.stat().st_size
-    path.write_text(json.dumps(manifest))
+    manifest = read_record(path, BundleManifest)
+    files = tuple(
+        BundleFile(
+            path=entry.path,
+            size_bytes=(bundle / entry.path).stat().st_size,
+            sha256=hash_file(bundle / entry.path),
+        )
+        for entry in manifest.files
+    )
+    write_record(path, replace(manifest, files=files, files_sha256=hash_parts(files)))
 
 
 def measured(bundle: Path, cli: Cli) -> tuple[float, str]:
