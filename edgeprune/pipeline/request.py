@@ -40,6 +40,7 @@ def complete_request(request: RunRequest) -> RunRequest:
 
     Raises:
         UsageError: a model of the user's without domain text.
+        CalibrationError: a file of questions that holds something else.
     """
     if request.model is None:
         from edgeprune.demo.paths import demo_choice_path, demo_model_path, demo_text_path  # data only where asked for
@@ -215,7 +216,7 @@ def read_manifest(folder: RunFolder) -> RunManifest:
 
 
 def _check_exist(request: RunRequest) -> None:
-    """A mistyped path is known before the first stage, not after half a minute of profiling."""
+    """A mistyped path, or a file without questions, is known before the first stage, not after minutes of work."""
     groups = {"--domain": request.domain, "--general": request.general, "--eval": request.evaluation}
     groups["--also"] = request.also
     for flag, paths in groups.items():
@@ -224,6 +225,10 @@ def _check_exist(request: RunRequest) -> None:
                 raise UsageError(f"{flag} {path} is missing; give a file or folder that exists.")
     if request.questions is not None and not Path(request.questions).is_file():
         raise UsageError(f"--questions {request.questions} is missing; give a file of JSON lines.")
+    if request.questions is not None:
+        from edgeprune.calibrate.questions import read_questions  # only where there are any
+
+        read_questions(Path(request.questions))
 
 
 def _absolute(paths: tuple[str, ...]) -> tuple[str, ...]:
