@@ -16,7 +16,7 @@ from msgspec.structs import replace
 
 from edgeprune import __version__
 from edgeprune.artifacts import RunFolder, hash_file, hash_parts, write_record
-from edgeprune.errors import UsageError
+from edgeprune.errors import UsageError, describe
 from edgeprune.runtime.executor import Executor, open_executor
 from edgeprune.schema.events import Event, Progress
 from edgeprune.schema.run import RunManifest, RunRequest, StageRecord
@@ -127,7 +127,7 @@ def run_stage(stage: Stage, run: Run) -> None:
     try:
         message = stage.action(run)
     except BaseException as error:
-        run.progress.emit(Event(kind="failed", stage=stage.name, message=str(error) or type(error).__name__))
+        run.progress.emit(Event(kind="failed", stage=stage.name, message=describe(error)[0]))
         raise
     took_s = time.perf_counter() - started
     for path in (*stage.drafts(run), *stage.outputs(run)):
