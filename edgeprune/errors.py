@@ -121,11 +121,15 @@ class Cancelled(EdgePruneError):  # noqa: N818 - an interruption is not an error
 
 
 def describe(error: BaseException) -> tuple[str, ExitCode]:
-    """One clear sentence for any error, ours or not, and its exit code."""
+    """One clear sentence for any error, ours or not, and its exit code.
+
+    An error that arose from an interruption is the interruption: libraries that are interrupted while they are loaded
+    raise ImportError.
+    """
+    if _arose_from(error, KeyboardInterrupt):
+        return "interrupted; finished stages are kept, the same command resumes.", ExitCode.INTERRUPTED
     if isinstance(error, EdgePruneError):
         return str(error), ExitCode(error.exit_code)
-    if isinstance(error, KeyboardInterrupt):
-        return "interrupted; finished stages are kept, the same command resumes.", ExitCode.INTERRUPTED
     if isinstance(error, ModuleNotFoundError) and error.name is not None:
         return (
             f"{error.name} is not installed, and this needs it; run pip install 'edgeprune[compress]', "
@@ -140,6 +144,14 @@ def describe(error: BaseException) -> tuple[str, ExitCode]:
         f"unexpected {type(error).__name__}: {detail}. This is a defect; run again with EDGEPRUNE_DEBUG=1 "
         "and report what it prints."
     ), ExitCode.RUNTIME
+
+
+def _arose_from(error: BaseException | None, kind: type[BaseException]) -> bool:
+    while error is not None:
+        if isinstance(error, kind):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def _says_out_of_memory(error: BaseException) -> bool:

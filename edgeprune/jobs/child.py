@@ -39,6 +39,7 @@ class _Told:
     def __init__(self, lines: LinesWriter, bell: int) -> None:
         self._lines = lines
         self._bell = bell
+        self.is_cancelled = False
 
     def emit(self, event: Event) -> None:
         self._lines.append(event=event if event.time_s is not None else replace(event, time_s=time.time()))
@@ -48,8 +49,14 @@ class _Told:
         self._lines.append(run_folder=str(folder))
         self._ring()
 
+    def cancel(self, signum: int, frame: FrameType | None) -> None:
+        """Handler of SIGTERM, by which a cancellation arrives; once is enough."""
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        self.is_cancelled = True
+        raise KeyboardInterrupt
+
     def raise_if_cancelled(self) -> None:
-        """Cancellation arrives as SIGTERM, which raises KeyboardInterrupt in the main thread."""
+        """Cancellation raises KeyboardInterrupt in the main thread."""
 
     def _ring(self) -> None:
         # A full pipe has been heard; a closed one means that the parent is gone, and so are we in a moment.
@@ -63,12 +70,13 @@ def main(arguments: list[str]) -> int:
     end_with_parent(parent)
     os.set_inheritable(bell, False)
     os.set_blocking(bell, False)
-    signal.signal(signal.SIGTERM, _interrupt)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     lock = _locked(folder)
     lines = LinesWriter(folder.events)
+    told = _Told(lines, bell)
+    signal.signal(signal.SIGTERM, told.cancel)
     try:
-        ending = _perform(folder, _Told(lines, bell))
+        ending = _perform(folder, told)
     finally:
         lines.close()
     with contextlib.suppress(KeyboardInterrupt):  # too late to cancel
@@ -95,7 +103,8 @@ def _perform(folder: JobFolder, told: _Told) -> Ending:
         code = exit_code_of(result)
         return Ending(exit_code=int(code), error=_negative(result), has_result=True)
     except BaseException as error:
-        sentence, code = describe(error)
+        # Libraries that are interrupted while they are loaded may raise an error that no longer tells why.
+        sentence, code = describe(KeyboardInterrupt() if told.is_cancelled else error)
         is_defect = sentence.startswith("unexpected ")
         _log.error("edgeprune: %s", sentence, exc_info=error if is_defect else None)
         return Ending(exit_code=int(code), error=sentence)
@@ -137,11 +146,6 @@ def _locked(folder: JobFolder) -> int:
     os.ftruncate(descriptor, 0)
     os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
     return descriptor
-
-
-def _interrupt(signum: int, frame: FrameType | None) -> None:
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    raise KeyboardInterrupt
 
 
 if __name__ == "__main__":
