@@ -3,7 +3,8 @@
 Time is linear in past tokens between measured lengths, and proportional to heads * head_dim at equal lengths beyond
 the measured configuration nearest to the asked one (scores and values are read and multiplied once a head). With an
 8-bit cache a configuration that was timed with both is slower or faster by a factor of its own, which others take over;
-where no 8-bit cache was timed, the time is that of the float cache in a wider range.
+where no 8-bit cache was timed, the time is that of the float cache in a wider range. Keys and values that come from
+memory add the seconds a byte that a configuration timed both ways shows.
 """
 
 import math
@@ -11,7 +12,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
 
-from edgeprune.predict.interval import Interval, spread
+from edgeprune.predict.interval import Interval, add, spread
 from edgeprune.schema.device import AttentionTime
 
 __all__ = ["AttentionTable"]
@@ -29,8 +30,9 @@ class AttentionTable:
 
     def __init__(self, times: Sequence[AttentionTime]) -> None:
         """Index the points by head layout and rows."""
-        self._curves = _curves(point for point in times if point.kv_bits != 8)
-        self._int8_curves = _curves(point for point in times if point.kv_bits == 8)
+        self._curves = _curves(point for point in times if point.kv_bits != 8 and point.is_cached)
+        self._int8_curves = _curves(point for point in times if point.kv_bits == 8 and point.is_cached)
+        self._streaming_s = max((self._per_byte(point) for point in times if not point.is_cached), default=0.0)
 
     @property
     def has_int8_cache(self) -> bool:
@@ -38,11 +40,36 @@ class AttentionTable:
         return bool(self._int8_curves)
 
     def time_s(
-        self, *, rows: int, past_tokens: int, num_heads: int, num_kv_heads: int, head_dim: int, kv_bits: int = 32
+        self,
+        *,
+        rows: int,
+        past_tokens: int,
+        num_heads: int,
+        num_kv_heads: int,
+        head_dim: int,
+        kv_bits: int = 32,
+        is_cached: bool = True,
     ) -> Interval | None:
         """Seconds of one node; None when attention was never timed."""
         if not self._curves:
             return None
+        time = self._cached_s(rows, past_tokens, num_heads, num_kv_heads, head_dim, kv_bits)
+        if is_cached:
+            return time
+        read_bytes = 2 * num_kv_heads * head_dim * past_tokens * kv_bits // 8
+        return add(time, spread(self._streaming_s * read_bytes, ATTENTION_SPREAD))
+
+    def _per_byte(self, point: AttentionTime) -> float:
+        """Seconds a byte that keys and values from memory took longer."""
+        cached = self._cached_s(
+            point.rows, point.past_tokens, point.num_heads, point.num_kv_heads, point.head_dim, point.kv_bits
+        )
+        read_bytes = 2 * point.num_kv_heads * point.head_dim * point.past_tokens * point.kv_bits // 8
+        return max(0.0, point.time_s - cached.value) / read_bytes
+
+    def _cached_s(
+        self, rows: int, past_tokens: int, num_heads: int, num_kv_heads: int, head_dim: int, kv_bits: int
+    ) -> Interval:
         width = num_heads * head_dim
         config = _nearest(self._curves, width, num_heads, num_kv_heads)
         value = _read(self._curves[config], rows, past_tokens) * width / (config[0] * config[2])

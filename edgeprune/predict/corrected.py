@@ -58,9 +58,9 @@ class CorrectedLatency(LatencyModel):
         )
         return None if found is None else self._correct(found, chunks, family_of(kernel))
 
-    def attention(self, block: BlockSpec, chunks: tuple[Chunk, ...]) -> Interval | None:
+    def attention(self, block: BlockSpec, chunks: tuple[Chunk, ...], *, is_cached: bool = True) -> Interval | None:
         """The attention node of a block over these chunks."""
-        found = super().attention(block, chunks)
+        found = super().attention(block, chunks, is_cached=is_cached)
         return None if found is None else self._correct(found, chunks, OTHER)
 
     def nodes(self, count: int, chunks: tuple[Chunk, ...]) -> Interval:

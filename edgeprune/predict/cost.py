@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from msgspec.structs import replace
 
 from edgeprune.predict import disk
+from edgeprune.predict.cache_share import CacheShare
 from edgeprune.predict.corrected import CorrectedLatency, CorrectedMemory
 from edgeprune.predict.interval import Interval, add, as_estimate
 from edgeprune.predict.latency import Chunk, decode_chunk, prefill_chunks
@@ -31,11 +32,6 @@ from edgeprune.schema.scores import Scores
 from edgeprune.shapes import edit_shapes, site_parameter_count
 
 __all__ = ["CostModel"]
-
-CACHED_BELOW = 0.5
-"""Working sets under half of the last-level cache stay in it."""
-STREAMING_ABOVE = 1.5
-"""Working sets beyond one and a half times the cache stream from memory; in between the share falls linearly."""
 
 
 class CostModel:
@@ -64,7 +60,7 @@ class CostModel:
         self._tokenizers = {
             option.kept_count: option.tokenizer_bytes for option in options if option.tokenizer_bytes is not None
         }
-        self._cache_bytes = _last_level_cache(device)
+        self._cache = CacheShare(device)
         self._decode: tuple[Chunk, ...] = (decode_chunk(workload),)
         self._prefill = prefill_chunks(workload)
         self._sites: dict[tuple[int, int, bool, str, int | None, SiteForm, bool], Price] = {}
@@ -85,18 +81,11 @@ class CostModel:
 
     def cached_fraction(self, working_set_bytes: int) -> float:
         """Share of the weights that stays in the last-level cache from token to token."""
-        if self._cache_bytes is None:
-            return 0.0
-        ratio = working_set_bytes / self._cache_bytes
-        return min(1.0, max(0.0, (STREAMING_ABOVE - ratio) / (STREAMING_ABOVE - CACHED_BELOW)))
+        return self._cache.fraction(working_set_bytes)
 
     def working_set_limit(self, cached_fraction: float) -> float | None:
         """Largest working set with at least that cached fraction; None when any size has it."""
-        if cached_fraction <= 0.0:
-            return None
-        if self._cache_bytes is None:
-            return 0.0
-        return self._cache_bytes * (STREAMING_ABOVE - cached_fraction * (STREAMING_ABOVE - CACHED_BELOW))
+        return self._cache.limit(cached_fraction)
 
     def site_price(self, site: SiteSpec, *, kernel: str, rank: int | None) -> Price:
         """One site at a rank, stored in its own form; its own `kernel` and `rank` are ignored."""
@@ -312,13 +301,14 @@ class CostModel:
         resident, loading = self._memory.plain(tensors)
         width = (block.has_attention + block.has_mlp) * self.dense.hidden_size + block.intermediate_size
 
-        def time_s(chunks: tuple[Chunk, ...]) -> Interval | None:
-            total = add(self._latency.attention(block, chunks), self._latency.nodes(parts.other_nodes, chunks))
+        def time_s(chunks: tuple[Chunk, ...], *, is_cached: bool) -> Interval | None:
+            attention = self._latency.attention(block, chunks, is_cached=is_cached)
+            total = add(attention, self._latency.nodes(parts.other_nodes, chunks))
             total = add(total, self._latency.elements(width, chunks))
             return add(total, self._latency.binding(parts.bindings, chunks))
 
         cache = kv_cache_bytes(block, context_tokens=self.workload.context_tokens)
-        decode, prefill = time_s(self._decode), time_s(self._prefill)
+        prefill = time_s(self._prefill, is_cached=True)
         return Price(
             disk_bytes=tensors + parts.graph_bytes,
             weights_bytes=tensors,
@@ -328,8 +318,8 @@ class CostModel:
             resident_bytes=resident,
             loading_bytes=loading,
             session_bytes=self._memory.nodes(parts),
-            decode_cached_s=decode,
-            decode_streaming_s=decode,
+            decode_cached_s=time_s(self._decode, is_cached=True),
+            decode_streaming_s=time_s(self._decode, is_cached=False),
             prefill_cached_s=prefill,
             prefill_streaming_s=prefill,
         )
@@ -338,12 +328,3 @@ class CostModel:
 def _read_bytes(kernel: str, tensor_bytes: int) -> int:
     """Bytes a product reads of its weights: 16-bit weights are widened to 32 bits when they are loaded."""
     return 2 * tensor_bytes if kernel == FLOAT16 else tensor_bytes
-
-
-def _last_level_cache(device: DeviceProfile) -> int | None:
-    """Bytes of the highest cache level, all its instances together; None when the system does not tell."""
-    data = [cache for cache in device.cpu.caches if cache.kind != "instruction"]
-    if not data:
-        return None
-    level = max(cache.level for cache in data)
-    return sum(cache.size_bytes * (cache.instance_count or 1) for cache in data if cache.level == level)

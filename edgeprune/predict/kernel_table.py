@@ -10,8 +10,9 @@ Takes the profile's `KernelTime` grid; gives seconds for any shape, rows and ran
 3. two factors, and the two parts of a pivot form, are the sum of two dense multiplications, corrected by what the
    measured two-factor points say about that sum (the second factor's activations are still in cache; the correction is
    about 0.8 to 1.1);
-4. weights that stream from memory take the longer of the cached time and of reading them, at the rate of the nearest
-   measured streaming point;
+4. weights that stream from memory add to one row's cached time what measured streaming points add to theirs: a fixed
+   part for each matrix and a rate; with more rows they take the longer of the cached time and of reading them at the
+   rate of the nearest streaming point;
 5. rows between the measured ones are interpolated in log space.
 
 A kernel the device never timed has no time: None.
@@ -71,6 +72,7 @@ class KernelTable:
         self.kernels = frozenset(kernel for kernel, _ in self._dense)
         self._times: dict[tuple[tuple[str, bool], int, int, int], float] = {}
         self._ratios: dict[tuple[tuple[str, bool], int], _Curve] = {}
+        self._readings: dict[str, tuple[float, float]] = {}
         self._sizes: dict[tuple[tuple[str, bool], int], list[list[_Point]]] = {}
 
     def has_streaming(self, kernel: str) -> bool:
@@ -122,18 +124,38 @@ class KernelTable:
     def _streaming(
         self, kernel: str, rows: int, in_features: int, out_features: int, rank: int | None, form: SiteForm
     ) -> Interval:
-        """The time with cached weights, but no less than reading the weights takes at the measured rate."""
+        """The time with cached weights, and what reading them from memory adds."""
         cached = self.time_s(
             kernel, rows=rows, in_features=in_features, out_features=out_features, rank=rank, is_cached=True, form=form
         )
         assert cached is not None  # the caller has looked
-        weights = sum(width * height for width, height in stored_matrices(in_features, out_features, rank, form))
+        parts = stored_matrices(in_features, out_features, rank, form)
+        weights = sum(width * height for width, height in parts)
         single = self._dense[kernel, False].get(1)
         if not single:
             return cached
+        if rows == 1:
+            fixed_s, rate_s = self._reading(kernel)
+            return spread(cached.value + len(parts) * fixed_s + weights * rate_s, INTERPOLATED_SPREAD)
         nearest = min(single, key=lambda point: (abs(math.log(_weights(point) / weights)), point.in_features))
         reading_s = nearest.time_s * weights / _weights(nearest)
         return cached if cached.value >= reading_s else spread(reading_s, INTERPOLATED_SPREAD)
+
+    def _reading(self, kernel: str) -> tuple[float, float]:
+        """Seconds that streaming adds to one row's product: for each matrix, and for each weight."""
+        if kernel not in self._readings:
+            added = []
+            for point in self._dense[kernel, False][1]:
+                cached_s = self._dense_s((kernel, True), 1, point.in_features, point.out_features)
+                added.append((float(_weights(point)), max(0.0, point.time_s - cached_s)))
+            (small, small_s), (large, large_s) = min(added), max(added)
+            rate_s = (large_s - small_s) / (large - small) if large > small else 0.0
+            if not 0.0 < rate_s * small <= small_s:  # no fixed part to be seen
+                rate_s = sum(seconds for _, seconds in added) / sum(weights for weights, _ in added)
+                self._readings[kernel] = 0.0, rate_s
+            else:
+                self._readings[kernel] = small_s - rate_s * small, rate_s
+        return self._readings[kernel]
 
     def _two_part_s(self, place: tuple[str, bool], rows: int, parts: tuple[tuple[int, int], ...]) -> float:
         both = sum(self._dense_s(place, rows, width, height) for width, height in parts)

@@ -94,7 +94,7 @@ class LatencyModel:
             total = add(total, time)
         return total
 
-    def attention(self, block: BlockSpec, chunks: tuple[Chunk, ...]) -> Interval | None:
+    def attention(self, block: BlockSpec, chunks: tuple[Chunk, ...], *, is_cached: bool = True) -> Interval | None:
         """The attention node of a block over these chunks; no time where the block has none."""
         total: Interval | None = ZERO
         if not block.has_attention:
@@ -107,6 +107,7 @@ class LatencyModel:
                 num_kv_heads=block.num_kv_heads,
                 head_dim=block.head_dim,
                 kv_bits=block.kv_bits,
+                is_cached=is_cached or rows > 1,
             )
             if time is None and rows == 1:
                 kv_bytes = 2 * block.num_kv_heads * block.head_dim * past * block.kv_bits // 8

@@ -59,12 +59,14 @@ _DEFAULT_RANKS: tuple[tuple[Shape, int], ...] = (
     ((512, 512), 128),
     ((256, 256), 64),
 )
-_STREAMING_SHAPE: Shape = (768, 2048)
+_STREAMING_SMALL: Shape = (256, 704)
+_STREAMING_LARGE: Shape = (768, 2048)
+"""What streaming adds has a part that does not shrink with the site. The user's largest replaces the latter."""
 
 _CACHE_BYTES = 8 << 20
 """Assumed last-level cache where the system does not tell; more than most boards have, so chains stay short."""
 _CHAIN_BYTES = 12 << 20
-_MOST_SITES = 256
+_MOST_SITES = 512
 
 
 @dataclass(frozen=True)
@@ -77,13 +79,18 @@ class ChainGroup:
     is_cached: bool
     is_essential: bool = False
     """Measured even when the time is spent: a table without it predicts nothing."""
+    kernels: tuple[str, ...] = ALL_KERNELS
+    """Those it is worth the time for."""
+
+
+_STREAMING_SMALL_GROUP = ChainGroup(_STREAMING_SMALL, None, 1, False, kernels=QUICK_KERNELS)
 
 
 def default_groups(shapes: Sequence[Shape]) -> tuple[ChainGroup, ...]:
     """The user's shapes, then the default grid, two factors and streaming chains."""
     own = tuple(dict.fromkeys(shapes))
     grid = own + tuple(shape for shape in _DEFAULT_SHAPES if shape not in own)
-    largest = max(own, key=lambda shape: shape[0] * shape[1], default=_STREAMING_SHAPE)
+    largest = max(own, key=lambda shape: shape[0] * shape[1], default=_STREAMING_LARGE)
     dense = [ChainGroup(shape, None, rows, True, rows < 512) for shape in own for rows in (1, 128, 512)]
     dense += [
         ChainGroup(shape, None, rows, True, shape in _QUICK_SHAPES)
@@ -91,17 +98,22 @@ def default_groups(shapes: Sequence[Shape]) -> tuple[ChainGroup, ...]:
         for shape in grid
         if shape not in own
     ]
-    factored = [ChainGroup(shape, rank, rows, True) for rows in (1, 128) for shape, rank in _ranks(own)]
-    streaming = [ChainGroup(shape, None, 1, False) for shape in dict.fromkeys((_STREAMING_SHAPE, largest))]
+    factored, factored_batches = (
+        [ChainGroup(shape, rank, rows, True) for shape, rank in _ranks(own)] for rows in (1, 128)
+    )
+    streaming = [ChainGroup(largest, None, 1, False)]
+    if largest != _STREAMING_SMALL:
+        streaming.insert(0, _STREAMING_SMALL_GROUP)
     batches = [ChainGroup(shape, None, 512, True) for shape in grid if shape not in own]
-    return (*dense, *streaming, *factored, *batches)
+    return (*dense, *streaming, *factored, *factored_batches, *batches)
 
 
 def quick_groups(shapes: Sequence[Shape]) -> tuple[ChainGroup, ...]:
     """The user's shapes and two of the grid, at one and 128 rows."""
     grid = tuple(dict.fromkeys((*shapes, *_QUICK_SHAPES)))
     dense = [ChainGroup(shape, None, rows, True, True) for rows in (1, 128) for shape in grid]
-    return (*dense, ChainGroup((256, 704), 96, 1, True), ChainGroup(_STREAMING_SHAPE, None, 1, False))
+    streaming = (ChainGroup(_STREAMING_LARGE, None, 1, False), _STREAMING_SMALL_GROUP)
+    return (*dense, ChainGroup((256, 704), 96, 1, True), *streaming)
 
 
 def _ranks(own: Sequence[Shape]) -> tuple[tuple[Shape, int], ...]:
@@ -125,11 +137,15 @@ def resident_estimate(kernel: str, shape: Shape, rank: int | None) -> int:
     return stored * 5 // 4
 
 
-def cached_length(kernel: str, group: ChainGroup, cache_bytes: int | None) -> int | None:
-    """Sites of a chain whose weights stay in the last-level cache; None when not even one site's do."""
+def cached_length(
+    kernel: str, group: ChainGroup, cache_bytes: int | None, *, held_bytes: int | None = None
+) -> int | None:
+    """Sites of a chain whose weights stay in the last-level cache; None when not even one site's do.
+
+    `held_bytes` is the largest working set that was seen to stay; None takes seven tenths of `cache_bytes`.
+    """
     site_bytes = resident_estimate(kernel, group.shape, group.rank)
-    cache = cache_bytes or _CACHE_BYTES
-    most = cache * 7 // 10 // site_bytes
+    most = (held_bytes or (cache_bytes or _CACHE_BYTES) * 7 // 10) // site_bytes
     if group.rows > 1:
         # Many rows reuse each weight: streaming it costs little beside the multiplications, so size is no matter.
         work = 2 * group.rows * group.shape[0] * group.shape[1]

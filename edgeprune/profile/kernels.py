@@ -39,10 +39,13 @@ class KernelSettings:
     round_count: int
     budget_s: float
     cache_bytes: int | None
+    """The last-level cache as the system tells."""
     most_bytes: int
     """Memory that all open chains together may take."""
     run_s: float
     node_s: float
+    held_bytes: int | None = None
+    """What of the cache was seen to hold a working set; None where that was not measured."""
 
 
 @dataclass
@@ -112,8 +115,10 @@ def measure_kernels(
 def _lengths(kernels: Sequence[str], group: ChainGroup, settings: KernelSettings) -> dict[str, int]:
     lengths = {}
     for kernel in kernels:
+        if kernel not in group.kernels:
+            continue
         if group.is_cached:
-            count = cached_length(kernel, group, settings.cache_bytes)
+            count = cached_length(kernel, group, settings.cache_bytes, held_bytes=settings.held_bytes)
         else:
             count = streaming_length(kernel, group, settings.cache_bytes, settings.most_bytes)
         if count is not None and count * resident_estimate(kernel, group.shape, group.rank) <= settings.most_bytes:

@@ -1,9 +1,12 @@
 """Interleaved repeats: every graph is timed once a round, so that one slow moment cannot hit one graph only."""
 
+import time
 from collections.abc import Sequence
 from typing import Protocol
 
 import numpy as np
+
+from edgeprune.runtime.session import REST_S
 
 __all__ = ["Timed", "quiet_times"]
 
@@ -34,6 +37,7 @@ def quiet_times(graphs: Sequence[Timed], *, round_count: int, rewarms: bool = Tr
     samples = np.empty((round_count, len(graphs)))
     for i in range(round_count):
         for j, graph in enumerate(graphs):
+            time.sleep(REST_S)  # the workers of the graph before
             if rewarms and guesses[j] < _REWARM_S:
                 graph.run()
             samples[i, j] = graph.time(run_counts[j])

@@ -15,16 +15,14 @@ from msgspec.structs import replace
 
 from edgeprune.errors import DeviceError, ModelError, UsageError
 from edgeprune.profile.accelerators import find_accelerators
-from edgeprune.profile.attention import AttentionShape, measure_attention
+from edgeprune.profile.attention import AttentionShape
 from edgeprune.profile.bandwidth import curve_sizes, measure_bandwidth
 from edgeprune.profile.conditions import disturbances, read_conditions
 from edgeprune.profile.disk import measure_disk
 from edgeprune.profile.floor import median_floor
 from edgeprune.profile.host import last_level_cache_bytes, read_cpu
 from edgeprune.profile.kernel_plan import ALL_KERNELS, QUICK_KERNELS, Shape, default_groups, quick_groups
-from edgeprune.profile.kernels import KernelSettings, measure_kernels
 from edgeprune.profile.limits import read_memory_info
-from edgeprune.profile.overhead import measure_overhead
 from edgeprune.profile.session_memory import (
     FEW_BLOCKS,
     MANY_BLOCKS,
@@ -32,6 +30,7 @@ from edgeprune.profile.session_memory import (
     observe_decoder,
     session_memory,
 )
+from edgeprune.profile.speeds import SpeedPlan, measure_speeds
 from edgeprune.profile.weights_memory import measure_kernel_memory
 from edgeprune.runtime import floor as runtime_floor
 from edgeprune.runtime.session import import_onnxruntime, runtime_info
@@ -54,6 +53,7 @@ class _Effort:
     disk_bytes: int
     disk_samples: int
     rounds: int
+    passes: int
     kernels: tuple[str, ...]
     table_s: float
     own_shape_s: float
@@ -69,8 +69,9 @@ _DEFAULT = _Effort(
     disk_bytes=64 << 20,
     disk_samples=3,
     rounds=5,
+    passes=2,
     kernels=ALL_KERNELS,
-    table_s=12.0,
+    table_s=15.0,
     own_shape_s=1.0,
     attention_shapes=_ATTENTION_SHAPES,
     attention_points=((1, 127), (1, 511), (1, 1023), (128, 0), (512, 0)),
@@ -82,6 +83,7 @@ _QUICK = _Effort(
     disk_bytes=16 << 20,
     disk_samples=1,
     rounds=5,
+    passes=1,
     kernels=QUICK_KERNELS,
     table_s=2.0,
     own_shape_s=0.5,
@@ -147,30 +149,23 @@ class _Profiling:
         effort = self._effort
         self._advance(0.0, "memory bandwidth")
         bandwidth = self._measure_bandwidth()
-        self._advance(0.12, "fixed costs")
-        overhead = measure_overhead(thread_count=self._threads, round_count=4 * effort.rounds)
-        self._advance(0.15, "attention")
-        attention = measure_attention(
-            tuple(dict.fromkeys((*attention_shapes, *effort.attention_shapes))),
-            effort.attention_points,
-            thread_count=self._threads,
-            round_count=effort.rounds,
-            run_s=overhead.bare_run_s,
-            before=self._progress.raise_if_cancelled,
-        )
         usable = self._memory.available_bytes or self._memory.usable_bytes or 8 * _MOST_PROBE_BYTES
-        settings = KernelSettings(
-            thread_count=self._threads,
-            round_count=effort.rounds,
-            budget_s=effort.table_s + effort.own_shape_s * len(set(shapes)),
-            cache_bytes=last_level_cache_bytes(self._cpu.caches),
-            most_bytes=min(_MOST_PROBE_BYTES, usable // 8),
-            run_s=overhead.bare_run_s,
-            node_s=overhead.record.node_s or 0.0,
+        speeds = measure_speeds(
+            SpeedPlan(
+                thread_count=self._threads,
+                round_count=effort.rounds,
+                pass_count=effort.passes,
+                kernels=effort.kernels,
+                groups=quick_groups(shapes) if self._is_quick else default_groups(shapes),
+                attention_shapes=tuple(dict.fromkeys((*attention_shapes, *effort.attention_shapes))),
+                attention_points=effort.attention_points,
+                cache_bytes=last_level_cache_bytes(self._cpu.caches),
+                most_bytes=min(_MOST_PROBE_BYTES, usable // 8),
+                table_s=effort.table_s + effort.own_shape_s * len(set(shapes)),
+            ),
+            told=lambda done, message: self._advance(0.12 + 0.6 * done, message),
         )
-        groups = quick_groups(shapes) if self._is_quick else default_groups(shapes)
-        kernel_times, notes = measure_kernels(effort.kernels, groups, settings, before=self._advance_kernels)
-        self._notes += notes
+        self._notes += speeds.notes
         self._advance(0.72, "memory of weights, nodes and the floor")
         floor, session, kernel_memory = self._measure_memory()
         self._advance(0.96, "disk and accelerators")
@@ -190,10 +185,13 @@ class _Profiling:
             accelerators=accelerators,
             runtime=runtime_info(),
             thread_count=self._threads,
-            kernel_times=kernel_times,
-            attention_times=attention,
+            kernel_times=speeds.kernel_times,
+            cache_curve=speeds.cache_curve,
+            attention_times=speeds.attention_times,
             kernel_memory=kernel_memory,
-            overhead=replace(overhead.record, node_bytes=session.node_bytes, session_bytes=session.session_bytes),
+            overhead=replace(
+                speeds.overhead.record, node_bytes=session.node_bytes, session_bytes=session.session_bytes
+            ),
             floor=floor,
             disk=disk,
             conditions=after,
@@ -242,9 +240,6 @@ class _Profiling:
         except (ModelError, DeviceError) as error:
             self._notes.append(f"The memory of {kernel} weights is unknown: {error}")
             return None
-
-    def _advance_kernels(self, spent: float) -> None:
-        self._advance(0.25 + 0.47 * spent, "kernels")
 
     def _advance(self, done: float, message: str) -> None:
         self._progress.raise_if_cancelled()

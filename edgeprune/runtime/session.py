@@ -14,10 +14,14 @@ from edgeprune.schema.device import RuntimeInfo
 if TYPE_CHECKING:
     import onnxruntime
 
-__all__ = ["CPU_PROVIDER", "describe_failure", "import_onnxruntime", "open_session", "runtime_info"]
+__all__ = ["CPU_PROVIDER", "REST_S", "describe_failure", "import_onnxruntime", "open_session", "runtime_info"]
 
 CPU_PROVIDER = "CPUExecutionProvider"
 
+REST_S = 0.0004
+"""A pause after which the workers of a session that is one of many no longer spin."""
+
+_SPIN_DURATION_SINCE = (1, 26)
 _FATAL_ONLY = 4
 """onnxruntime repeats on stderr what its exceptions already say; only fatal lines are let through."""
 
@@ -46,8 +50,8 @@ def open_session(
 ) -> "onnxruntime.InferenceSession":
     """Open a session on a graph; external data is looked for beside a file.
 
-    Workers spin for a while after a run, waiting for the next. With `is_one_of_many` they stop at the end of a run:
-    the workers of a session that rests would otherwise take the cores of the one that is timed.
+    Workers spin for some 100 ms after a run, waiting for the next. With `is_one_of_many` they rest after a pause of
+    `REST_S`: the workers of a session that rests would otherwise take the cores of the one that is timed.
 
     Raises:
         RuntimeUnavailableError: onnxruntime or the execution provider is not installed.
@@ -73,7 +77,9 @@ def open_session(
     options.log_severity_level = _FATAL_ONLY
     # Without VNNI, signed 8-bit products saturate in AVX2's 16-bit sums: an error of 20 % with this left at "0".
     options.add_session_config_entry("session.x64quantprecision", "1")
-    if is_one_of_many:
+    if is_one_of_many and _version(ort) >= _SPIN_DURATION_SINCE:
+        options.add_session_config_entry("session.intra_op.spin_duration_us", str(round(0.5e6 * REST_S)))
+    elif is_one_of_many:  # they stop at the end of a run; waking them again costs some 25 us a run
         options.add_session_config_entry("session.force_spinning_stop", "1")
     try:
         return ort.InferenceSession(
@@ -96,6 +102,10 @@ def runtime_info() -> RuntimeInfo:
     return RuntimeInfo(
         onnxruntime_version=str(ort.__version__), execution_providers=tuple(map(str, ort.get_available_providers()))
     )
+
+
+def _version(ort: Any) -> tuple[int, ...]:
+    return tuple(int(part) for part in str(ort.__version__).split(".")[:2])
 
 
 def describe_failure(error: Exception) -> EdgePruneError:

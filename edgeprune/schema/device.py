@@ -113,6 +113,14 @@ class KernelTime(Record, frozen=True, kw_only=True):
     """Seconds of one site: lower quartile of interleaved repeats, since disturbance only adds time."""
 
 
+class CachePoint(Record, frozen=True, kw_only=True):
+    """How much of a working set the caches hold from one token to the next, as times show it."""
+
+    working_set_bytes: int
+    cached_fraction: float
+    """1 where weights are read as fast as those of a small working set, 0 where all come from memory."""
+
+
 class AttentionTime(Record, frozen=True, kw_only=True):
     """Measured time of one GroupQueryAttention node with rotary embedding inside."""
 
@@ -125,6 +133,8 @@ class AttentionTime(Record, frozen=True, kw_only=True):
     time_s: float
     kv_bits: int = 32
     """Bits of a cached key or value."""
+    is_cached: bool = True
+    """Whether the keys and values of all timed nodes fit the last-level cache."""
 
 
 class KernelMemory(Record, frozen=True, kw_only=True):
@@ -198,6 +208,8 @@ class DeviceProfile(Record, frozen=True, kw_only=True):
     thread_count: int | None = None
     """Threads with which kernels were timed."""
     kernel_times: tuple[KernelTime, ...] = ()
+    cache_curve: tuple[CachePoint, ...] = ()
+    """Growing working sets; empty where the cache's size as the system tells it has to do."""
     attention_times: tuple[AttentionTime, ...] = ()
     kernel_memory: tuple[KernelMemory, ...] = ()
     overhead: RuntimeOverhead | None = None

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeprune.runtime.decode import Decoder
-from edgeprune.runtime.session import open_session
+from edgeprune.runtime.session import REST_S, open_session
 from edgeprune.schema.budget import Workload
 
 __all__ = [
@@ -89,6 +89,7 @@ def alternate(sides: Mapping[str, Side], rounds: int) -> dict[str, NDArray[np.fl
     order = list(sides)
     for number in range(WARM_ROUNDS + rounds):
         for name in order if number % 2 else reversed(order):
+            time.sleep(REST_S)
             found[name].append(sides[name]())
     return {name: np.array(times[WARM_ROUNDS:]) for name, times in found.items()}
 

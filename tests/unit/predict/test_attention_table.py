@@ -1,6 +1,7 @@
 """Attention of an 8-bit cache: its own measured times, or without any the float ones in a wider range."""
 
 import pytest
+from msgspec.structs import replace
 
 from edgeprune.predict.attention_table import ATTENTION_SPREAD, UNTIMED_CACHE_SPREAD, AttentionTable
 from edgeprune.schema.device import AttentionTime
@@ -55,3 +56,18 @@ def test_a_device_that_timed_none_says_so_by_its_range() -> None:
     assert rounded.value == plain.value
     assert rounded.high / rounded.value == pytest.approx(1 + UNTIMED_CACHE_SPREAD)
     assert AttentionTable([]).time_s(**ASKED, kv_bits=8) is None
+
+
+def test_keys_and_values_from_memory_add_their_bytes_at_the_measured_rate() -> None:
+    hot = timed(32, 1.0)
+    read_bytes = 2 * 2 * 64 * 511 * 4
+    cold = replace(hot[1], time_s=hot[1].time_s + 1e-10 * read_bytes, is_cached=False)
+    table = AttentionTable([cold, *hot])
+    cached, streaming = table.time_s(**ASKED), table.time_s(**ASKED, is_cached=False)
+    assert cached is not None
+    assert streaming is not None
+    assert cached.value == pytest.approx(1e-6 + 319e-9)
+    assert streaming.value - cached.value == pytest.approx(1e-10 * 2 * 2 * 64 * 319 * 4)
+    never_timed = AttentionTable(hot).time_s(**ASKED, is_cached=False)
+    assert never_timed is not None
+    assert never_timed.value == cached.value
