@@ -7,7 +7,14 @@ import click
 
 from edgeprune.cli.diagnostics import TerminalProgress
 from edgeprune.cli.job_text import detach_option, hand_over
-from edgeprune.cli.options import context_option, host_memory_option, json_option, kv_bits_option, output_option
+from edgeprune.cli.options import (
+    context_option,
+    host_memory_option,
+    json_option,
+    kv_bits_option,
+    last_logits_option,
+    output_option,
+)
 from edgeprune.cli.output import write_record_json, write_text
 from edgeprune.errors import UsageError
 from edgeprune.schema.bundle import BundleManifest
@@ -22,6 +29,7 @@ _path = click.Path(path_type=Path)
 @click.command("export")
 @click.argument("source", metavar="RUN|MODEL")
 @kv_bits_option
+@last_logits_option
 @click.option("--recipe", type=_path, help="Apply this recipe.toml to MODEL, which may be larger than memory.")
 @click.option("--domain", multiple=True, type=_path, help="With --recipe: text of the field; repeatable.")
 @click.option("--eval", "evaluation", multiple=True, type=_path, help="With --recipe: text to report on.")
@@ -33,6 +41,7 @@ _path = click.Path(path_type=Path)
 def command(
     source: str,
     kv_bits: str | None,
+    last_logits: bool,
     recipe: Path | None,
     domain: tuple[Path, ...],
     evaluation: tuple[Path, ...],
@@ -56,15 +65,17 @@ def command(
             )
         bits: Literal[8, 32] | None = None if kv_bits is None else 8 if kv_bits == "8" else 32
         if detaches:
-            return hand_over(ExportJob(run=source, kv_bits=bits), as_json=as_json)
+            return hand_over(ExportJob(run=source, kv_bits=bits, last_logits=last_logits), as_json=as_json)
         progress = TerminalProgress()
         try:
-            manifest = api.export(Path(source), kv_bits=bits, progress=progress)
+            manifest = api.export(Path(source), kv_bits=bits, last_logits=last_logits, progress=progress)
         finally:
             progress.close()
         return _answer(manifest, Path(source) / "bundle", as_json=as_json)
-    if kv_bits is not None or detaches:
-        raise UsageError("--kv-bits and --detach go with a run; with --recipe write kv_bits = 8 in the recipe.")
+    if kv_bits is not None or detaches or last_logits:
+        raise UsageError(
+            "--kv-bits, --last-logits and --detach go with a run; with --recipe write kv_bits = 8 in the recipe."
+        )
     if output is None:
         raise UsageError("--recipe needs -o DIR beside it: the folder of the bundle.")
     progress = TerminalProgress()

@@ -95,6 +95,12 @@ kv_bits_option = click.option(
     help="Bits of a cached key or value (default 32); 8 has a scale per channel, measured on the calibration text.",
 )
 
+last_logits_option = click.option(
+    "--last-logits",
+    is_flag=True,
+    help="Logits after a prompt's last token alone: shorter prompts' times, slower scoring of texts.",
+)
+
 form_options = _stacked(
     kv_bits_option,
     click.option(

@@ -14,6 +14,7 @@ from edgeprune.cli.options import (
     form_options,
     host_memory_option,
     json_option,
+    last_logits_option,
     lock_option,
     output_option,
     runtime_options,
@@ -62,6 +63,7 @@ __all__ = ["command"]
 )
 @recover_options
 @form_options
+@last_logits_option
 @executor_options
 @host_memory_option
 @output_option
@@ -90,6 +92,7 @@ def command(
     kv_bits: str | None,
     rounding: RoundingMethod,
     uniform_kv: bool,
+    last_logits: bool,
     workers: int,
     cluster: str | None,
     max_host_memory_bytes: int | None,
@@ -126,6 +129,7 @@ def command(
         kv_bits=8 if kv_bits == "8" else 32,
         rounding=rounding,
         uniform_kv=uniform_kv,
+        last_logits=last_logits,
         worker_count=workers,
         cluster=cluster,
         max_host_memory_bytes=max_host_memory_bytes,

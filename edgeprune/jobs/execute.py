@@ -114,7 +114,7 @@ def _on_run(
                 progress=progress,
             )
         case ExportJob():
-            return api.export(folder, kv_bits=request.kv_bits, progress=progress)
+            return api.export(folder, kv_bits=request.kv_bits, last_logits=request.last_logits, progress=progress)
         case CompressJob():
             return api.compress(folder, recovery=request.recovery, progress=progress)
         case ReportJob():

@@ -153,6 +153,7 @@ def _evaluation_inputs(run: Run) -> list[object]:
         None if questions is None else [run.hash_of(Path(questions)), run.request.budget.min_accuracy is not None],
         workload_of(run),
         *other_inputs(run),
+        *(["last_logits"] if run.request.last_logits else []),
     ]
 
 
@@ -220,6 +221,7 @@ def _export_one(run: Run, loaded: "LoadedModel", recipe: Recipe, label: str, tar
         dense_bits_per_byte=None if is_baseline else dense_bits(run),
         calibration=_calibration(run) if recipe.kv_bits == 8 else (),
         base=_model_folder(run),
+        last_logits=run.request.last_logits,
     )
 
 

@@ -112,6 +112,8 @@ class ExportJob(_Asked, frozen=True, kw_only=True, tag="export"):
     run: str
     kv_bits: Literal[8, 32] | None = None
     """Of the key-value cache; None as the recipe says."""
+    last_logits: bool = False
+    """See `RunRequest`."""
 
 
 class CompressJob(_Asked, frozen=True, kw_only=True, tag="compress"):

@@ -66,6 +66,8 @@ class RunRequest(Record, frozen=True, kw_only=True):
     """How the weights of what the search chooses become integers, and those of the bundles it is compared with."""
     uniform_kv: bool = False
     """Keep to what optimum's ORTModelForCausalLM loads: no key-value groups leave."""
+    last_logits: bool = False
+    """Bundles give the logits after the last token of a prompt alone."""
     worker_count: int = 1
     """Processes that independent work runs in; 1 is this process. No result depends on it, nor on `cluster`."""
     cluster: str | None = None

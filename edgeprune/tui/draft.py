@@ -96,6 +96,7 @@ def run_job(draft: Draft) -> RunJob:
             kv_bits=draft.kv_bits,
             rounding=draft.rounding,
             uniform_kv=draft.uniform_kv,
+            last_logits=draft.last_logits,
         )
     )
 
@@ -122,6 +123,7 @@ def draft_of(request: RunRequest) -> Draft:
         kv_bits=request.kv_bits,
         rounding=request.rounding,
         uniform_kv=request.uniform_kv,
+        last_logits=request.last_logits,
     )
 
 

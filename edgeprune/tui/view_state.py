@@ -76,6 +76,7 @@ class Draft:
     kv_bits: Literal[8, 32] = 32
     rounding: RoundingMethod = "gptq"
     uniform_kv: bool = False
+    last_logits: bool = False
     """The form of what is chosen, as `RunRequest` has it; no screen asks, a run that is opened brings its own."""
 
     def limit(self, quantity: str) -> str:

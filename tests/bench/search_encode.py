@@ -5,6 +5,7 @@ channels and key-value groups of every block, rank, its form and kernel of every
 sites of a role and all blocks, kinder to a searcher with few evaluations.
 """
 
+import math
 from collections.abc import Callable, Sequence
 
 from msgspec.structs import replace
@@ -21,6 +22,8 @@ Pick = Callable[[str, int], int]
 """Name of a choice and number of options -> the option taken; what random search and TPE implement."""
 RANK_SHARES = 4
 """Steps of a rank's share of its ladder; one more step is no truncation."""
+INSTEAD = "int8_b32_a4"
+"""Of dynamic_int8 where activations have outliers."""
 
 
 def recipe_from(lab: Lab, pick: Pick, *, space: str) -> Recipe:
@@ -61,18 +64,25 @@ def recipe_from(lab: Lab, pick: Pick, *, space: str) -> Recipe:
         keep_channels=tuple(channels),
         table_kernel=table,
         sites=tuple(sites),
+        rounding=scores.rounding,
     )
 
 
 def _edit(lab: Lab, site: SiteSpec, pick: Pick, name: str) -> SiteEdit:
     share = pick(f"rank {name}", RANK_SHARES + 1)
-    kernel = lab.scores.kernels[pick(f"kernel {name}", len(lab.scores.kernels))]
+    kernel = _allowed(lab, site.name, pick(f"kernel {name}", len(lab.scores.kernels)))
     ladder: Sequence[int] = rank_ladder(site.in_features, site.out_features)
     form: SiteForm = "pivot" if pick(f"form {name}", 2) and parse_kernel(kernel).kind == "float" else "factors"
     if share == RANK_SHARES or not ladder:
         return SiteEdit(name=site.name, kernel=kernel)
     rank = ladder[round(share * (len(ladder) - 1) / (RANK_SHARES - 1))]
     return SiteEdit(name=site.name, kernel=kernel, rank=rank, form=form)
+
+
+def _allowed(lab: Lab, site: str, position: int) -> str:
+    """The kernel of that position, or where outliers forbid it the one that compression names instead."""
+    kernel = lab.scores.kernels[position]
+    return INSTEAD if math.isnan(lab.arrays[f"kernel_loss/{site}"][position]) else kernel
 
 
 def _groups(lab: Lab, position: int, pick: Pick, name: str) -> int | None:

@@ -164,6 +164,7 @@ def recipe_of(spec: ModelSpec, options: Sequence[Option | None]) -> Recipe:
         drop_blocks=tuple(block.index for block, option in zip(spec.blocks, options, strict=True) if option is None),
         keep_channels=tuple(channels),
         sites=tuple(sites),
+        rounding="gptq",
     )
 
 
