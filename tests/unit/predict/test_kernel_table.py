@@ -104,23 +104,25 @@ def test_a_disturbed_measurement_is_bounded_by_every_product_that_contains_it() 
     assert ask(streaming, (64, 64)) == 4e-6
 
 
-def test_streaming_adds_a_fixed_part_for_each_matrix_and_a_rate_for_each_weight() -> None:
+def test_streaming_adds_to_each_matrix_a_power_of_its_weights() -> None:
     shapes = [(64, 64), (128, 128), (256, 256)]
     cached = [point(1, shape, 1e-9 * shape[0] * shape[1]) for shape in shapes]
-    # 2 us a matrix and 3 ns a weight, seen at the small and at the large one.
+
+    def added(weights: int) -> float:
+        return 1e-7 * weights ** (2 / 3)
+
     streaming = [
-        point(1, shape, 2e-6 + 4e-9 * shape[0] * shape[1], is_cached=False) for shape in (shapes[0], shapes[2])
+        point(1, shape, 1e-9 * shape[0] * shape[1] + added(shape[0] * shape[1]), is_cached=False)
+        for shape in (shapes[0], shapes[2])
     ]
     table = KernelTable([*cached, *streaming])
-    assert ask(table, (128, 128), is_cached=False) == pytest.approx(2e-6 + 4e-9 * 128 * 128)
-    factors = 32 * (128 + 128)
+    assert ask(table, (128, 128), is_cached=False) == pytest.approx(1e-9 * 128 * 128 + added(128 * 128))
+    assert ask(table, (32, 32), is_cached=False) == pytest.approx(ask(table, (32, 32)) + added(32 * 32))
     both = ask(table, (128, 128), rank=32)
-    assert ask(table, (128, 128), rank=32, is_cached=False) == pytest.approx(both + 2 * 2e-6 + 3e-9 * factors)
+    assert ask(table, (128, 128), rank=32, is_cached=False) == pytest.approx(both + 2 * added(32 * 128))
 
 
-def test_streaming_points_without_a_fixed_part_give_a_rate_alone() -> None:
+def test_one_streaming_point_gives_a_rate_alone() -> None:
     cached = [point(1, (64, 64), 4e-6), point(1, (256, 256), 64e-6)]
-    streaming = [point(1, (64, 64), 5e-6, is_cached=False), point(1, (256, 256), 96e-6, is_cached=False)]
-    table = KernelTable([*cached, *streaming])
-    added = (1e-6 + 32e-6) / (64 * 64 + 256 * 256)
-    assert ask(table, (128, 128), is_cached=False) == pytest.approx(ask(table, (128, 128)) + added * 128 * 128)
+    table = KernelTable([*cached, point(1, (256, 256), 96e-6, is_cached=False)])
+    assert ask(table, (128, 128), is_cached=False) == pytest.approx(ask(table, (128, 128)) + 32e-6 / 4)
