@@ -17,6 +17,7 @@ from edgeprune.pipeline.settings import (
 )
 from edgeprune.pipeline.table import Run
 from edgeprune.pipeline.versions import tool_versions
+from edgeprune.predict.packed import packed_width
 from edgeprune.schema.budget import Budget
 from edgeprune.schema.candidate import Candidate, SearchResult
 from edgeprune.schema.correction import Recalibration
@@ -84,8 +85,10 @@ def profile_stage(run: Run) -> str:
 
 
 def site_shapes(spec: ModelSpec) -> tuple[tuple[int, int], ...]:
-    """(in, out) of every site of the model and of its head, each once."""
+    """(in, out) of every product of the model: sites, query, key and value in one, and the head, each once."""
     shapes = {(site.in_features, site.out_features) for block in spec.blocks for site in block.sites}
+    widths = {packed_width(block, hidden_size=spec.hidden_size) for block in spec.blocks}
+    shapes |= {(spec.hidden_size, width) for width in widths if width is not None}
     return tuple(sorted(shapes | {(spec.hidden_size, spec.vocab_size)}))
 
 

@@ -15,9 +15,10 @@ from msgspec.structs import replace
 from edgeprune.predict import disk
 from edgeprune.predict.cache_share import CacheShare
 from edgeprune.predict.corrected import CorrectedLatency, CorrectedMemory
-from edgeprune.predict.interval import Interval, add, as_estimate
+from edgeprune.predict.interval import Interval, add, as_estimate, scale
 from edgeprune.predict.latency import Chunk, decode_chunk, prefill_chunks
 from edgeprune.predict.memory import activation_bytes, kv_cache_bytes, logits_bytes
+from edgeprune.predict.packed import packed_ratios
 from edgeprune.predict.price import Price
 from edgeprune.predict.structure import block_parts, fixed_parts, repair_addition_parts, site_parts, table_parts
 from edgeprune.schema.base import Basis
@@ -61,9 +62,10 @@ class CostModel:
             option.kept_count: option.tokenizer_bytes for option in options if option.tokenizer_bytes is not None
         }
         self._cache = CacheShare(device)
+        self._packed = packed_ratios(dense)
         self._decode: tuple[Chunk, ...] = (decode_chunk(workload),)
         self._prefill = prefill_chunks(workload)
-        self._sites: dict[tuple[int, int, bool, str, int | None, SiteForm, bool], Price] = {}
+        self._sites: dict[tuple[int, int, bool, str, int | None, SiteForm, bool, float], Price] = {}
         self._blocks: dict[tuple[int, int, int, int, int, int], Price] = {}
 
     def at_context(self, context_tokens: int) -> "CostModel":
@@ -90,9 +92,10 @@ class CostModel:
     def site_price(self, site: SiteSpec, *, kernel: str, rank: int | None) -> Price:
         """One site at a rank, stored in its own form; its own `kernel` and `rank` are ignored."""
         is_neurons = site.form == "pivot" and site.role in NEURON_ROLES
-        key = (site.in_features, site.out_features, site.has_bias, kernel, rank, site.form, is_neurons)
+        ratio = self._packed.get(site.name, 1.0) if rank is None else 1.0
+        key = (site.in_features, site.out_features, site.has_bias, kernel, rank, site.form, is_neurons, ratio)
         if key not in self._sites:
-            self._sites[key] = self._site_price(site, kernel=kernel, rank=rank)
+            self._sites[key] = self._site_price(site, kernel=kernel, rank=rank, ratio=ratio)
         return self._sites[key]
 
     def block_price(self, block: BlockSpec) -> Price:
@@ -260,7 +263,7 @@ class CostModel:
     def _basis(self, quantity: CorrectedQuantity) -> Basis:
         return "corrected" if quantity in self._corrected else "estimated"
 
-    def _site_price(self, site: SiteSpec, *, kernel: str, rank: int | None) -> Price:
+    def _site_price(self, site: SiteSpec, *, kernel: str, rank: int | None, ratio: float) -> Price:
         tensors = disk.site_tensor_bytes(site, kernel=kernel, rank=rank)
         stored = replace(site, rank=rank)
         parts = site_parts(kernel, stored)
@@ -271,12 +274,13 @@ class CostModel:
                 kernel,
                 chunks,
                 in_features=site.in_features,
-                out_features=site.out_features,
+                out_features=round(ratio * site.out_features),
                 rank=rank,
-                read_bytes=_read_bytes(kernel, tensors),
+                read_bytes=round(ratio * _read_bytes(kernel, tensors)),
                 is_cached=is_cached,
                 form=site.form,
             )
+            matrix = scale(matrix, 1.0 / ratio)
             if stored.has_row_order:
                 matrix = add(matrix, self._latency.reordering(site.out_features, chunks))
             return add(matrix, self._latency.nodes(parts.other_nodes, chunks))

@@ -32,6 +32,7 @@ from edgeprune.compress.apply import compress_model  # noqa: E402
 from edgeprune.export.bundle import export_bundle  # noqa: E402
 from edgeprune.intake.load import load_model  # noqa: E402
 from edgeprune.intake.spec import read_spec  # noqa: E402
+from edgeprune.pipeline.device_stages import attention_shapes, site_shapes  # noqa: E402
 from edgeprune.pipeline.versions import tool_versions  # noqa: E402
 from edgeprune.predict.cost import CostModel  # noqa: E402
 from edgeprune.profile.emulated import profile_emulated  # noqa: E402
@@ -159,7 +160,6 @@ def random_llama(folder: Path) -> Path:
 
 
 def profile(spec: ModelSpec, device: Device, scratch: Path) -> DeviceProfile:
-    shapes = {(site.in_features, site.out_features) for block in spec.blocks for site in block.sites}
     return profile_emulated(
         device.emulation,
         name=device.title,
@@ -167,8 +167,8 @@ def profile(spec: ModelSpec, device: Device, scratch: Path) -> DeviceProfile:
         disk_path=scratch,
         progress=NullProgress(),
         thread_count=device.thread_count,
-        shapes=tuple(sorted(shapes | {(spec.hidden_size, spec.vocab_size)})),
-        attention_shapes=tuple({(block.num_heads, block.num_kv_heads, block.head_dim) for block in spec.blocks}),
+        shapes=site_shapes(spec),
+        attention_shapes=attention_shapes(spec),
     )
 
 

@@ -259,7 +259,7 @@ def test_every_kind_of_limit_has_its_price(budget: Budget, binding: set[str]) ->
 
 
 def test_blocks_that_a_limit_forces_out_are_not_called_a_matter_of_fractions() -> None:
-    explanation = explained(make_problem(Budget(latency_s=1.6e-4)))
+    explanation = explained(make_problem(Budget(latency_s=1.5e-4)))
     assert explanation.depth.chosen.drop_blocks
     whole = next(option for option in explanation.depth.alternatives if option.drop_blocks == ())
     assert whole.loss_nats == 0.0, "it loses least by itself, so only the limit speaks against it"
