@@ -105,6 +105,8 @@ def calibrated(model: LoadedModel, texts: Path, general: Path, folder: Path, *, 
         context_tokens=CONTEXT,
         seed=0,
         kernels=KERNELS,
+        # Only then is a block built the same whatever the others are, so that the table of all losses can be had.
+        rounding="nearest",
         domain_token_limit=4096 if quick else 8192,
         general_token_limit=1024,
         selection_token_limit=1024 if quick else 2048,
@@ -164,7 +166,6 @@ def recipe_of(spec: ModelSpec, options: Sequence[Option | None]) -> Recipe:
         drop_blocks=tuple(block.index for block, option in zip(spec.blocks, options, strict=True) if option is None),
         keep_channels=tuple(channels),
         sites=tuple(sites),
-        rounding="gptq",
     )
 
 
