@@ -3,11 +3,14 @@
 Needs no weights and no torch, so a front door can solve again for another budget in well under a second.
 """
 
+from msgspec.structs import replace
+
 from edgeprune.pipeline.request import SMALLEST_CONTEXT
 from edgeprune.pipeline.settings import BASELINES
 from edgeprune.predict.accuracy import accuracy_model
 from edgeprune.predict.cost import CostModel
 from edgeprune.predict.general import general_quality_model
+from edgeprune.predict.packed import saved_bytes
 from edgeprune.predict.quality import QualityModel
 from edgeprune.schema.budget import BudgetRequest, Workload
 from edgeprune.schema.candidate import SearchResult
@@ -20,6 +23,7 @@ from edgeprune.schema.scores import ScoreArrays, Scores
 from edgeprune.search.baselines import plain_recipe
 from edgeprune.search.budget import resolve_budget
 from edgeprune.search.solve import search
+from edgeprune.shapes import edit_shapes
 
 __all__ = ["solve_request"]
 
@@ -59,10 +63,13 @@ def solve_request(
         plain_recipe(spec, BASELINES[label], context_tokens=workload.context_tokens, seed=seed)
         for label in ("dense", "int8")
     )
+    plain = cost_model.cost(int8)
+    # A default budget is judged by the bundle that is written: of what its graph is smaller, so is the limit.
+    plain = replace(plain, disk_bytes=plain.disk_bytes - saved_bytes(edit_shapes(spec, int8)))
     budget = resolve_budget(
         request,
         cost_model.cost(dense),
-        cost_model.cost(int8),
+        plain,
         floor_bytes=None if device.floor is None else device.floor.peak_rss_bytes,
         source_bytes=spec.source_bytes,
     )

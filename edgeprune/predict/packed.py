@@ -4,9 +4,10 @@ The solver chooses site by site, so each of the three is priced at its share of 
 them unlike, each is a product of its own, and what that takes more (a node and its rounding of the input) is left out.
 """
 
+from edgeprune.predict.structure import packed_bytes
 from edgeprune.schema.model import BlockSpec, ModelSpec
 
-__all__ = ["packed_ratios", "packed_width"]
+__all__ = ["packed_ratios", "packed_width", "saved_bytes"]
 
 _ROLES = ("q", "k", "v")
 
@@ -33,3 +34,15 @@ def packed_ratios(spec: ModelSpec) -> dict[str, float]:
         if width is not None:
             found |= {site.name: width / site.out_features for site in block.sites if site.role in _ROLES}
     return found
+
+
+def saved_bytes(edited: ModelSpec) -> int:
+    """Bytes of the graph file that packing saves an edited model against the sum of its sites, which prices are."""
+    total = 0
+    for block in edited.blocks:
+        sites = [site for site in block.sites if site.role in _ROLES]
+        kinds = {(site.kernel, site.rank, site.has_bias) for site in sites}
+        if packed_width(block, hidden_size=edited.hidden_size) is None or len(kinds) != 1 or sites[0].rank is not None:
+            continue
+        total += packed_bytes(sites[0].kernel, has_bias=sites[0].has_bias)
+    return total

@@ -10,7 +10,15 @@ from typing import NamedTuple
 from edgeprune.schema.kernel import parse_kernel
 from edgeprune.schema.model import BlockSpec, ModelSpec, SiteSpec
 
-__all__ = ["Parts", "block_parts", "fixed_parts", "repair_addition_parts", "site_parts", "table_parts"]
+__all__ = [
+    "Parts",
+    "block_parts",
+    "fixed_parts",
+    "packed_bytes",
+    "repair_addition_parts",
+    "site_parts",
+    "table_parts",
+]
 
 NODE_BYTES = 105
 """A node with its qualified names."""
@@ -94,6 +102,12 @@ def block_parts(spec: ModelSpec, block: BlockSpec) -> Parts:
         + attends * BINDING_BYTES
         + attends * int(block.kv_bits == 8) * (CACHE_BYTES + 2 * INITIALIZER_BYTES),
     )
+
+
+def packed_bytes(kernel: str, *, has_bias: bool) -> int:
+    """Bytes of the graph file that three sites of a kernel in one product save against three products."""
+    _, _, size = _matrix(kernel)
+    return 2 * (size + (NODE_BYTES + INITIALIZER_BYTES if has_bias else 0))
 
 
 def repair_addition_parts() -> Parts:

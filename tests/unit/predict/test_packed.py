@@ -4,8 +4,9 @@ import pytest
 from msgspec.structs import replace
 
 from edgeprune.predict.cost import CostModel
-from edgeprune.predict.packed import packed_ratios, packed_width
+from edgeprune.predict.packed import packed_ratios, packed_width, saved_bytes
 from edgeprune.schema.budget import Workload
+from edgeprune.schema.model import BlockSpec, ModelSpec
 from tests.unit.search.builders import make_device, make_spec
 
 SPEC = make_spec()
@@ -41,3 +42,19 @@ def test_norms_on_queries_and_keys_keep_them_apart() -> None:
     assert packed_width(normed, hidden_size=SPEC.hidden_size) is None
     fused = replace(BLOCK, sites=tuple(site for site in BLOCK.sites if site.role != "k"))
     assert packed_width(fused, hidden_size=SPEC.hidden_size) is None
+
+
+def test_what_packing_saves_is_told_for_blocks_whose_three_are_alike() -> None:
+    def with_kernels(**kernels: str) -> ModelSpec:
+        def named(block: BlockSpec) -> BlockSpec:
+            return replace(
+                block,
+                sites=tuple(replace(site, kernel=kernels.get(site.role, "int8_b32_a4")) for site in block.sites),
+            )
+
+        return replace(SPEC, blocks=tuple(map(named, SPEC.blocks)))
+
+    alike = saved_bytes(with_kernels())
+    # Two MatMulNBits nodes with two arrays each and their names, a few hundred bytes, in each block.
+    assert 600 * len(SPEC.blocks) <= alike <= 1_200 * len(SPEC.blocks)
+    assert saved_bytes(with_kernels(k="int4_b32_a4")) == 0
