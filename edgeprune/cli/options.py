@@ -98,7 +98,7 @@ kv_bits_option = click.option(
 last_logits_option = click.option(
     "--last-logits",
     is_flag=True,
-    help="Logits after a prompt's last token alone: shorter prompts' times, slower scoring of texts.",
+    help="Give the logits after a prompt's last token alone: prompts are quicker, scoring a text is slower.",
 )
 
 form_options = _stacked(

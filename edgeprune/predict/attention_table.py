@@ -32,7 +32,8 @@ class AttentionTable:
         """Index the points by head layout and rows."""
         self._curves = _curves(point for point in times if point.kv_bits != 8 and point.is_cached)
         self._int8_curves = _curves(point for point in times if point.kv_bits == 8 and point.is_cached)
-        self._streaming_s = max((self._per_byte(point) for point in times if not point.is_cached), default=0.0)
+        streaming = [point for point in times if not point.is_cached and point.past_tokens > 0] if self._curves else []
+        self._streaming_s = max(map(self._per_byte, streaming), default=0.0)
 
     @property
     def has_int8_cache(self) -> bool:
@@ -56,7 +57,7 @@ class AttentionTable:
         time = self._cached_s(rows, past_tokens, num_heads, num_kv_heads, head_dim, kv_bits)
         if is_cached:
             return time
-        read_bytes = 2 * num_kv_heads * head_dim * past_tokens * kv_bits // 8
+        read_bytes = _read_bytes(num_kv_heads, head_dim, past_tokens, kv_bits)
         return add(time, spread(self._streaming_s * read_bytes, ATTENTION_SPREAD))
 
     def _per_byte(self, point: AttentionTime) -> float:
@@ -64,7 +65,7 @@ class AttentionTable:
         cached = self._cached_s(
             point.rows, point.past_tokens, point.num_heads, point.num_kv_heads, point.head_dim, point.kv_bits
         )
-        read_bytes = 2 * point.num_kv_heads * point.head_dim * point.past_tokens * point.kv_bits // 8
+        read_bytes = _read_bytes(point.num_kv_heads, point.head_dim, point.past_tokens, point.kv_bits)
         return max(0.0, point.time_s - cached.value) / read_bytes
 
     def _cached_s(
@@ -81,6 +82,11 @@ class AttentionTable:
         timed = _nearest(both, width, num_heads, num_kv_heads)
         factor = _read(both[timed], rows, past_tokens) / _read(self._curves[timed], rows, past_tokens)
         return spread(value * factor, ATTENTION_SPREAD)
+
+
+def _read_bytes(num_kv_heads: int, head_dim: int, past_tokens: int, kv_bits: int) -> int:
+    """Of the keys and values that one new row attends to."""
+    return 2 * num_kv_heads * head_dim * past_tokens * kv_bits // 8
 
 
 def _curves(times: Iterable[AttentionTime]) -> _Curves:
