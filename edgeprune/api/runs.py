@@ -110,13 +110,14 @@ def search(
     *,
     budget: BudgetRequest | None = None,
     context: int | None = None,
+    decode_tokens: int | None = None,
     locks: Sequence[Lock] | None = None,
     evaluations: int | None = None,
     worker_count: int = 1,
     cluster: str | None = None,
     progress: Progress | None = None,
 ) -> SearchResult:
-    """Solve again from the scores of a run, with another budget, context or locks when given; needs no torch.
+    """Solve again from the scores of a run, with another budget, workload or locks when given; needs no torch.
 
     With `evaluations`, recipes are then built and measured, at most that many, which does need torch: here, in
     `worker_count` processes, or by the workers of a Dask `cluster`.
@@ -128,6 +129,8 @@ def search(
         work.request = replace(work.request, budget=budget)
     if context is not None:
         work.request = replace(work.request, context_tokens=context)
+    if decode_tokens is not None:
+        work.request = replace(work.request, decode_tokens=decode_tokens)
     if locks is not None:
         work.request = replace(work.request, locks=tuple(locks))
     if evaluations is not None:

@@ -8,15 +8,15 @@ from edgeprune.cli.diagnostics import TerminalProgress, note
 from edgeprune.cli.job_text import detach_option, hand_over, place_output
 from edgeprune.cli.options import (
     budget_options,
-    context_option,
     form_options,
     json_option,
     runtime_options,
     text_options,
+    workload_options,
 )
 from edgeprune.cli.output import table, write_record_json, write_text
 from edgeprune.jobs.exit_code import exit_code_of
-from edgeprune.schema.budget import BudgetRequest
+from edgeprune.schema.budget import DECODE_TOKENS, BudgetRequest
 from edgeprune.schema.choice import ChoiceReport, ChoiceRequest, ChoiceRow, DeviceChoice
 from edgeprune.schema.estimate import Estimate
 from edgeprune.schema.jobs import ChooseJob
@@ -33,7 +33,7 @@ __all__ = ["command"]
 @click.option("--measure", type=int, default=2, show_default=True, help="Models to build and measure here.")
 @click.option("--evaluations", type=click.IntRange(min=0), help="Recipes built for each measured model.")
 @budget_options
-@context_option
+@workload_options
 @text_options
 @form_options
 @runtime_options
@@ -50,6 +50,7 @@ def command(
     evaluations: int | None,
     budget: BudgetRequest | None,
     context: int | None,
+    decode_tokens: int | None,
     domain: tuple[Path, ...],
     general: tuple[Path, ...],
     evaluation: tuple[Path, ...],
@@ -76,6 +77,7 @@ def command(
         devices=devices,
         budget=budget or BudgetRequest(),
         context_tokens=context,
+        decode_tokens=decode_tokens or DECODE_TOKENS,
         domain=tuple(map(str, domain)),
         general=tuple(map(str, general)),
         evaluation=tuple(map(str, evaluation)),

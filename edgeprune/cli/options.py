@@ -1,9 +1,10 @@
 """Flags that several verbs share, and what they are parsed into."""
 
 import functools
+import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 import click
 from msgspec import convert
@@ -31,6 +32,7 @@ __all__ = [
     "sampling_options",
     "text_options",
     "threads_option",
+    "workload_options",
 ]
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -72,6 +74,43 @@ lock_option = click.option(
 context_option = click.option(
     "--context", type=click.IntRange(min=1), help="Tokens (default: the smaller of 512 and the model's positions)."
 )
+
+_WORKLOAD = re.compile(r"([0-9]{1,9})\+([0-9]{1,9})")
+
+
+def workload_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The flags of how long prompts and answers are; the verb gets them as `context` and `decode_tokens`, or None.
+
+    Raises:
+        UsageError: (when the verb is called) no two numbers of tokens, or both flags.
+    """
+
+    @functools.wraps(function)
+    def with_workload(*args: Any, context: int | None, workload: str | None, **values: Any) -> Any:
+        decode_tokens = None
+        if workload is not None:
+            context, decode_tokens = _workload(workload, context)
+        return function(*args, context=context, decode_tokens=decode_tokens, **values)
+
+    return _stacked(
+        context_option,
+        click.option(
+            "--workload",
+            metavar="PROMPT+TOKENS",
+            help="What a request is, such as 512+128: tokens of its prompt, and tokens generated (default 64).",
+        ),
+    )(with_workload)
+
+
+def _workload(text: str, context: int | None) -> tuple[int, int]:
+    found = _WORKLOAD.fullmatch(text)
+    if found is None or not all(int(part) for part in found.groups()):
+        raise UsageError(f"--workload {text!r} is no prompt and generated tokens; write both, such as 512+128.")
+    if context is not None:
+        raise UsageError("--workload says how long the context is; leave --context out.")
+    prompt, generated = map(int, found.groups())
+    return prompt + generated, generated
+
 
 threads_option = click.option(
     "--threads", type=click.IntRange(min=1), help="Threads of onnxruntime (default: usable cores)."
@@ -183,7 +222,7 @@ _BUDGET_FLAGS = (
     click.option("--reserve", help="Memory kept free for your own program, such as 200MB."),
     click.option(
         "--objective",
-        type=click.Choice(["loss", "memory", "latency"]),
+        type=click.Choice(get_args(Objective)),
         help="What to make least within the limits (default: loss; memory where only quality is limited).",
     ),
 )

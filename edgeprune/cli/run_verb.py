@@ -8,7 +8,6 @@ from edgeprune.cli.diagnostics import TerminalProgress, note
 from edgeprune.cli.job_text import detach_option, hand_over, place_output
 from edgeprune.cli.options import (
     budget_options,
-    context_option,
     emulate_option,
     executor_options,
     form_options,
@@ -19,11 +18,12 @@ from edgeprune.cli.options import (
     output_option,
     runtime_options,
     text_options,
+    workload_options,
 )
 from edgeprune.cli.output import table, write_record_json, write_text
 from edgeprune.cli.recover_options import recover_options
 from edgeprune.jobs.exit_code import exit_code_of
-from edgeprune.schema.budget import BudgetRequest
+from edgeprune.schema.budget import DECODE_TOKENS, BudgetRequest
 from edgeprune.schema.emulation import parse_emulation
 from edgeprune.schema.jobs import RunJob
 from edgeprune.schema.lock import Lock
@@ -50,7 +50,7 @@ __all__ = ["command"]
 @click.option("--dry-run", is_flag=True, help="Say what would be done and needed; do nothing.")
 @budget_options
 @lock_option
-@context_option
+@workload_options
 @text_options
 @runtime_options
 @emulate_option
@@ -79,6 +79,7 @@ def command(
     budget: BudgetRequest | None,
     locks: tuple[Lock, ...] | None,
     context: int | None,
+    decode_tokens: int | None,
     domain: tuple[Path, ...],
     general: tuple[Path, ...],
     evaluation: tuple[Path, ...],
@@ -112,6 +113,7 @@ def command(
         device=device,
         budget=budget or BudgetRequest(),
         context_tokens=context,
+        decode_tokens=decode_tokens or DECODE_TOKENS,
         domain=tuple(map(str, domain)),
         general=tuple(map(str, general)),
         evaluation=tuple(map(str, evaluation)),

@@ -9,11 +9,11 @@ from edgeprune.cli.job_text import detach_option, hand_over
 from edgeprune.cli.limit_text import limit_use_text
 from edgeprune.cli.options import (
     budget_options,
-    context_option,
     executor_options,
     json_option,
     lock_option,
     run_argument,
+    workload_options,
 )
 from edgeprune.cli.output import table, write_record_json, write_text
 from edgeprune.jobs.exit_code import exit_code_of
@@ -30,7 +30,7 @@ __all__ = ["command"]
 @run_argument
 @budget_options
 @lock_option
-@context_option
+@workload_options
 @click.option("--evaluations", type=click.IntRange(min=0), help="Also build and measure at most that many recipes.")
 @executor_options
 @detach_option
@@ -40,6 +40,7 @@ def command(
     budget: BudgetRequest | None,
     locks: tuple[Lock, ...] | None,
     context: int | None,
+    decode_tokens: int | None,
     evaluations: int | None,
     workers: int,
     cluster: str | None,
@@ -57,6 +58,7 @@ def command(
             run=str(run_folder),
             budget=budget,
             context_tokens=context,
+            decode_tokens=decode_tokens,
             locks=locks,
             evaluations=evaluations,
             worker_count=workers,
@@ -69,6 +71,7 @@ def command(
             run_folder,
             budget=budget,
             context=context,
+            decode_tokens=decode_tokens,
             locks=locks,
             evaluations=evaluations,
             worker_count=workers,
@@ -104,6 +107,9 @@ def _text(result: SearchResult) -> str:
     if result.chosen is not None:
         lines.append(_proof(result.chosen))
         lines += [limit_use_text(use) for use in result.uses]
+        if result.budget.objective == "request":
+            whole, prompt = result.chosen.cost.request_s, result.chosen.cost.prefill_s
+            lines.append(f"request: {format_seconds(whole.value)} predicted, its prompt {format_seconds(prompt.value)}")
     lines += [f"note: {sentence}" for sentence in result.notes]
     return "\n".join(lines)
 

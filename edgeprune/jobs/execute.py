@@ -107,6 +107,7 @@ def _on_run(
                 folder,
                 budget=request.budget,
                 context=request.context_tokens,
+                decode_tokens=request.decode_tokens,
                 locks=request.locks,
                 evaluations=request.evaluations,
                 worker_count=request.worker_count,

@@ -42,7 +42,11 @@ class ChoiceModel:
     def workload(self) -> Workload:
         """Lengths and threads, as the stages of its run have them."""
         assert self.request.context_tokens is not None  # `read_models` has set it
-        return Workload(context_tokens=self.request.context_tokens, thread_count=self.request.thread_count)
+        return Workload(
+            context_tokens=self.request.context_tokens,
+            decode_tokens=self.request.decode_tokens,
+            thread_count=self.request.thread_count,
+        )
 
 
 def check_request(request: ChoiceRequest) -> None:
@@ -109,6 +113,7 @@ def _texts(request: ChoiceRequest) -> RunRequest:
     """The texts all candidates share; the demo's own where it is a candidate and none were given."""
     run = RunRequest(
         budget=request.budget,
+        decode_tokens=request.decode_tokens,
         domain=request.domain,
         general=request.general,
         evaluation=request.evaluation,
@@ -131,9 +136,9 @@ def _context(request: ChoiceRequest, specs: Sequence[ModelSpec]) -> int:
     shortest = min(spec.max_positions for spec in specs)
     wanted = request.context_tokens or min(512, shortest)
     if wanted > shortest:
-        raise UsageError(f"--context {wanted} is longer than the {shortest} positions of one of the models.")
+        raise UsageError(f"A context of {wanted} tokens is longer than the {shortest} positions of one of the models.")
     if wanted < SMALLEST_CONTEXT:
-        raise UsageError(f"--context {wanted} is too short to measure; give at least {SMALLEST_CONTEXT}.")
+        raise UsageError(f"A context of {wanted} tokens is too short to measure; give at least {SMALLEST_CONTEXT}.")
     return wanted
 
 

@@ -55,6 +55,7 @@ def explain_run(run: Run, *, recipe_path: Path | None = None) -> Explanation:
         accuracy_model=accuracy_model(residuals),
         budget=result.budget,
         context_tokens=workload.context_tokens,
+        decode_tokens=workload.decode_tokens,
         seed=run.request.seed,
         locks=result.locks,
     )

@@ -151,15 +151,20 @@ def context_tokens(request: RunRequest, spec: ModelSpec) -> int:
     """The context length of the run: the user's, or the smaller of 512 and the model's positions.
 
     Raises:
-        UsageError: longer than the model's positions, or too short to measure.
+        UsageError: longer than the model's positions, too short to measure, or without room for a prompt.
     """
     wanted = request.context_tokens
     if wanted is None:
         wanted = min(512, spec.max_positions)
     if wanted > spec.max_positions:
-        raise UsageError(f"--context {wanted} is longer than the model's {spec.max_positions} positions.")
+        raise UsageError(f"A context of {wanted} tokens is longer than the model's {spec.max_positions} positions.")
     if wanted < SMALLEST_CONTEXT:
-        raise UsageError(f"--context {wanted} is too short to measure; give at least {SMALLEST_CONTEXT}.")
+        raise UsageError(f"A context of {wanted} tokens is too short to measure; give at least {SMALLEST_CONTEXT}.")
+    if wanted <= request.decode_tokens:
+        raise UsageError(
+            f"A context of {wanted} tokens leaves no prompt before the {request.decode_tokens} generated ones; give a "
+            "longer --context, or both with --workload."
+        )
     return wanted
 
 

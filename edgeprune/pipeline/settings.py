@@ -55,7 +55,12 @@ def searched_scores(run: Run, scores: Scores) -> Scores:
 
 def workload_of(run: Run) -> Workload:
     """Lengths and threads of the run."""
-    return Workload(context_tokens=context_tokens(run.request, dense_spec(run)), thread_count=run.request.thread_count)
+    request = run.request
+    return Workload(
+        context_tokens=context_tokens(request, dense_spec(run)),
+        decode_tokens=request.decode_tokens,
+        thread_count=request.thread_count,
+    )
 
 
 def scores_hash(run: Run) -> str:

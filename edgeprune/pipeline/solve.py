@@ -59,6 +59,7 @@ def solve_request(
         UsageError: a percentage of something the profile does not tell, or scores of another model.
     """
     cost_model = CostModel(device, spec, workload, scores=scores)
+    shortest = max(SMALLEST_CONTEXT, workload.decode_tokens + 1)
     dense, int8 = (
         plain_recipe(spec, BASELINES[label], context_tokens=workload.context_tokens, seed=seed)
         for label in ("dense", "int8")
@@ -78,7 +79,7 @@ def solve_request(
         scores,
         arrays,
         cost_model=cost_model,
-        cost_model_at=lambda tokens: cost_model.at_context(tokens) if tokens >= SMALLEST_CONTEXT else None,
+        cost_model_at=lambda tokens: cost_model.at_context(tokens) if tokens >= shortest else None,
         quality_model=QualityModel(spec, scores, arrays, residuals, region=region),
         general_model=general_quality_model(spec, scores, arrays, residuals, region=region),
         accuracy_model=accuracy_model(residuals),

@@ -68,6 +68,7 @@ def choose_without(
         accuracy_model=accuracy_model(residuals),
         budget=budget,
         context_tokens=workload.context_tokens,
+        decode_tokens=workload.decode_tokens,
         seed=seed,
         locks=locks,
         rank_step=rank_step,

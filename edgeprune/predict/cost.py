@@ -234,6 +234,8 @@ class CostModel:
         memory = Interval(
             max(loading.value, running.value), max(loading.low, running.low), max(loading.high, running.high)
         )
+        decode, prefill = total.decode_s(share), total.prefill_s(share)
+        whole = add(prefill, scale(decode, float(self.workload.decode_tokens)))
         return Cost(
             disk_bytes=total.disk_bytes,
             weights_bytes=total.weights_bytes,
@@ -242,8 +244,9 @@ class CostModel:
             resident_weights_bytes=as_estimate(total.resident_bytes, basis=self._basis("memory")),
             model_memory_bytes=as_estimate(memory, basis=self._basis("memory")),
             peak_rss_bytes=self._with_floor(memory),
-            decode_s=as_estimate(total.decode_s(share), basis=self._basis("decode")),
-            prefill_s=as_estimate(total.prefill_s(share), basis=self._basis("prefill")),
+            decode_s=as_estimate(decode, basis=self._basis("decode")),
+            prefill_s=as_estimate(prefill, basis=self._basis("prefill")),
+            request_s=as_estimate(whole, basis=self._basis("decode")),
             parameter_count=total.parameter_count,
             device_memory_bytes=self._on_device(total),
         )

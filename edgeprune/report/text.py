@@ -124,7 +124,8 @@ def budget_lines(report: RunReport) -> list[str]:
     if budget.min_accuracy is not None:
         lines.append(f"at least {format_fraction(budget.min_accuracy)} of the questions answered right")
     if budget.objective != "loss":
-        lines.append(f"within these limits the least {budget.objective}")
+        least = "time for a request" if budget.objective == "request" else budget.objective
+        lines.append(f"within these limits the least {least}")
     if budget.origin == "default":
         lines.append("(the default: 60 % of plain int8's bytes on disk, and its peak memory)")
     return lines or ["none"]

@@ -4,10 +4,13 @@ from typing import Literal
 
 from edgeprune.schema.base import Record
 
-__all__ = ["Budget", "BudgetRequest", "Limit", "Objective", "Workload"]
+__all__ = ["DECODE_TOKENS", "Budget", "BudgetRequest", "Limit", "Objective", "Workload"]
 
-Objective = Literal["loss", "memory", "latency"]
-"""What is made least within the limits."""
+Objective = Literal["loss", "memory", "latency", "request"]
+"""What is made least within the limits; `request` is the time of a whole one, its prompt and its tokens."""
+
+DECODE_TOKENS = 64
+"""Tokens decoded where the user names no mix of prompt and generated tokens."""
 
 
 class Limit(Record, frozen=True, kw_only=True):
@@ -36,7 +39,7 @@ class BudgetRequest(Record, frozen=True, kw_only=True):
     reserve_bytes: int = 0
     """Memory kept free for the user's own program, taken off the memory limit."""
     objective: Objective = "loss"
-    """`memory` and `latency` need `max_loss`; with limits on quality alone the least memory is taken anyway."""
+    """All but `loss` need `max_loss`; with limits on quality alone the least memory is taken anyway."""
 
 
 class Budget(Record, frozen=True, kw_only=True):
@@ -47,7 +50,7 @@ class Budget(Record, frozen=True, kw_only=True):
     device_memory_bytes: int | None = None
     """Peak memory of the accelerator that the process uses."""
     latency_s: float | None = None
-    """Seconds per token: median of the 64 tokens decoded up to the end of the context."""
+    """Seconds per token: median of the tokens decoded up to the end of the context."""
     first_token_s: float | None = None
     """Seconds from a prompt that leaves room for the decoded tokens to the first token."""
     disk_bytes: int | None = None
@@ -76,7 +79,7 @@ class Workload(Record, frozen=True, kw_only=True):
     context_tokens: int
     prefill_chunk_tokens: int = 128
     """Prompts are fed in pieces of at most this many tokens, which bounds activation memory."""
-    decode_tokens: int = 64
-    """Tokens decoded up to the end of the context for the latency figure."""
+    decode_tokens: int = DECODE_TOKENS
+    """Tokens decoded up to the end of the context; what comes before them is the prompt."""
     thread_count: int | None = None
     """None: the device's usable cores."""

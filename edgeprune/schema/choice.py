@@ -3,7 +3,7 @@
 from typing import Literal
 
 from edgeprune.schema.base import SCHEMA_VERSION, Basis, Record, Verdict
-from edgeprune.schema.budget import Budget, BudgetRequest
+from edgeprune.schema.budget import DECODE_TOKENS, Budget, BudgetRequest
 from edgeprune.schema.estimate import Cost
 from edgeprune.schema.recipe import RoundingMethod
 
@@ -24,6 +24,8 @@ class ChoiceRequest(Record, frozen=True, kw_only=True):
     """The same absolute limits for every model; without any, the first device's usable memory."""
     context_tokens: int | None = None
     """None: the smaller of 512 and the positions of the model with the fewest."""
+    decode_tokens: int = DECODE_TOKENS
+    """As in `RunRequest`."""
     domain: tuple[str, ...] = ()
     general: tuple[str, ...] = ()
     evaluation: tuple[str, ...] = ()

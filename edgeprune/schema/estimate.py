@@ -35,6 +35,8 @@ class Cost(Record, frozen=True, kw_only=True):
     prefill_s: Estimate
     """Seconds for a prompt that leaves room for the decoded tokens."""
     parameter_count: int
+    request_s: Estimate = Estimate(value=None)
+    """Seconds for the prompt and the decoded tokens after it."""
     device_memory_bytes: Estimate = Estimate(value=None)
     """On the accelerator: what weights, KV cache and activations take, without the provider's own memory, which is not
     known; so it has no upper end. None where the profile has no accelerator."""

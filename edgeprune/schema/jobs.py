@@ -85,8 +85,9 @@ class SearchJob(_Asked, frozen=True, kw_only=True, tag="search"):
     run: str
     """Path of the run folder; so in the other kinds."""
     budget: BudgetRequest | None = None
-    """None keeps the run's own; so `context_tokens` and `locks`."""
+    """None keeps the run's own; so `context_tokens`, `decode_tokens` and `locks`."""
     context_tokens: int | None = None
+    decode_tokens: int | None = None
     locks: tuple[Lock, ...] | None = None
     evaluations: int | None = None
     """Recipes at most that are built and measured; None builds none."""

@@ -5,7 +5,7 @@ from typing import Literal
 import msgspec
 
 from edgeprune.schema.base import SCHEMA_VERSION, Record, Verdict
-from edgeprune.schema.budget import BudgetRequest
+from edgeprune.schema.budget import DECODE_TOKENS, BudgetRequest
 from edgeprune.schema.candidate import SearchResult
 from edgeprune.schema.emulation import Emulation
 from edgeprune.schema.laser import LaserReport
@@ -36,6 +36,8 @@ class RunRequest(Record, frozen=True, kw_only=True):
     budget: BudgetRequest = BudgetRequest()
     context_tokens: int | None = None
     """None: the smaller of 512 and the model's positions."""
+    decode_tokens: int = DECODE_TOKENS
+    """Generated at the end of the context, after a prompt that fills the rest."""
     domain: tuple[str, ...] = ()
     """None given: the demo's own domain text for the demo model, otherwise an error."""
     general: tuple[str, ...] = ()

@@ -1,6 +1,6 @@
 """The integer program: which columns to take, solved to a proved gap.
 
-    minimise    sum loss_j x_j            (or the peak memory, the time, or the worst violation of the limits)
+    minimise    sum loss_j x_j            (or the peak memory, a time, or the worst violation of the limits)
     subject to  sum of a group's columns = its switch (or 1 - what turns it off)
                 sum of each limited resource <= limit
                 x binary
@@ -96,6 +96,7 @@ class Allocator:
             position for position, column in enumerate(space.columns) if column.drops is not None
         )
         self._slowest_s = max(1e-12, self._largest_total(self._streaming))
+        self._slowest_request_s = max(1e-12, self._largest_total(self._request(0.0)))
 
     @property
     def has_first_token(self) -> bool:
@@ -125,7 +126,7 @@ class Allocator:
     def least(
         self, objective: Objective, limits: Limits, *, gap: float = RELATIVE_GAP, must_drop: bool = False
     ) -> "Allocating":
-        """Look for the allocation within the limits with the least loss, peak memory or time per token.
+        """Look for the allocation within the limits with the least loss, peak memory, time per token or of a request.
 
         Ties in loss and memory are broken by time, ties in time by loss.
 
@@ -173,10 +174,19 @@ class Allocator:
             reference = self._floor or MEMORY_REFERENCE_BYTES
             return [*rows, *self._memory_rows(self._floor, reference, name="objective")], tie, frozenset({"objective"})
         loss_scale = TIE_NATS / max(1e-12, self._largest_total(self._loss))
-        return rows, self._time(limits.cached_fraction) / self._slowest_s + self._loss * loss_scale, frozenset()
+        time, slowest_s = self._time(limits.cached_fraction), self._slowest_s
+        if objective == "request":
+            time, slowest_s = self._request(limits.cached_fraction), self._slowest_request_s
+        return rows, time / slowest_s + self._loss * loss_scale, frozenset()
 
     def _time(self, cached_fraction: float) -> _Array:
         return _mixed(self._streaming, self._cached, cached_fraction)
+
+    def _prefill(self, cached_fraction: float) -> _Array:
+        return _mixed(self._prefill_streaming, self._prefill_cached, cached_fraction)
+
+    def _request(self, cached_fraction: float) -> _Array:
+        return self._prefill(cached_fraction) + self._space.decode_tokens * self._time(cached_fraction)
 
     def _memory_rows(self, total_bytes: float, reference: float, *, name: str) -> list[LimitRow]:
         room, fixed = total_bytes - self._floor, self._space.fixed
@@ -196,12 +206,11 @@ class Allocator:
             scale = limits.memory_bytes if "memory" in loosened else None
             largest = self._largest_of("memory", share, np.maximum(self._loading, self._running))
             rows += self._memory_rows(limits.memory_bytes, scale or largest, name="memory")
-        prefill = _mixed(self._prefill_streaming, self._prefill_cached, share)
         for name, limit, coefficients, paid in (
             ("device memory", limits.device_memory_bytes, self._device, fixed.device_bytes),
             ("disk", limits.disk_bytes, self._disk, fixed.disk_bytes),
             ("latency", limits.latency_s, self._time(share), fixed.decode_high_s(share) or 0.0),
-            ("first token", limits.first_token_s, prefill, fixed.prefill_high_s(share) or 0.0),
+            ("first token", limits.first_token_s, self._prefill(share), fixed.prefill_high_s(share) or 0.0),
             ("loss", limits.loss_nats, self._loss, 0.0),
             ("general loss", limits.general_nats, self._general, 0.0),
             ("accuracy", limits.accuracy_nats, self._loss, 0.0),

@@ -26,9 +26,10 @@ def resolve_budget(
             memory of an accelerator that is not there, or an objective without a limit on the loss.
     """
     require_loss_limit(request)
-    if request.objective == "latency" and dense.decode_s.value is None:
+    times = {"latency": dense.decode_s, "request": dense.request_s}
+    if request.objective in times and times[request.objective].value is None:
         raise UsageError(
-            "--objective latency needs times, which this profile does not tell; profile the device with "
+            f"--objective {request.objective} needs times, which this profile does not tell; profile the device with "
             "`edgeprune profile`."
         )
     sizes = (request.memory, request.device_memory, request.latency, request.first_token, request.disk)
@@ -71,7 +72,7 @@ def resolve_budget(
 
 
 def require_loss_limit(request: BudgetRequest) -> None:
-    """Least memory or latency is asked for at a given loss.
+    """Least memory or time is asked for at a given loss.
 
     Raises:
         UsageError: no loss is given.

@@ -19,7 +19,7 @@ from edgeprune.schema.candidate import Candidate
 from edgeprune.search.allocate import RELATIVE_GAP, Allocating, Allocation, Allocator, Answer
 from edgeprune.search.branches import ABSOLUTE_GAP, WORK_LIMIT
 from edgeprune.search.candidates import allocated
-from edgeprune.search.objective import measure, objective_of
+from edgeprune.search.objective import TIMED, measure, objective_of
 from edgeprune.search.problem import Limits, Problem
 from edgeprune.search.quantities import predicted_verdict
 from edgeprune.search.space import Space
@@ -154,7 +154,7 @@ def _over_shares(
         return None if found is None else allocated(problem, found, "recipe", basis=basis)
 
     timed = Budget(latency_s=limits.latency_s, first_token_s=limits.first_token_s)
-    if objective != "latency":
+    if objective not in TIMED:
         if timed == Budget():
             return made(started(limits).finish(known=effort.known, work_limit=effort.work_limit))
         # Where the best recipe without limits on time is fast enough, it is the best one with them.

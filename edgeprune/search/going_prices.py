@@ -15,10 +15,10 @@ from edgeprune.schema.budget import Objective
 from edgeprune.search.allocate import TIE_NATS, Allocator
 from edgeprune.search.choose import limits_of, variants
 from edgeprune.search.highs import Relaxation, relax
-from edgeprune.search.objective import objective_of
+from edgeprune.search.objective import TIMED, objective_of
 from edgeprune.search.problem import Limits, Problem
 from edgeprune.search.program import LimitRow, Program
-from edgeprune.search.space import Column, Space
+from edgeprune.search.space import Space
 
 __all__ = ["GoingPrices", "going_prices"]
 
@@ -99,7 +99,7 @@ def _tried(
 ) -> list[Limits]:
     """The limits without those on time, as the search tries first, then at the share of cached weights it used."""
     tried = []
-    if objective != "latency":
+    if objective not in TIMED:
         free = dataclasses.replace(limits, latency_s=None, first_token_s=None)
         if not _is_timed(limits):
             return [free]
@@ -132,10 +132,15 @@ def _in_nats(
         per_unit[name] = per_unit.get(name, 0.0) + float(price)
     if weight <= 0.0:
         return None
-    if objective == "latency":
-        seconds = np.array([_seconds(column, limits.cached_fraction) for column in menu.columns])
+    if objective in TIMED:
+        decodes, prefills = _seconds(menu, limits.cached_fraction)
+        # A second of a request is worth the same wherever it is spent; each token after the prompt costs one decoding.
+        weights = {"latency": 1.0} if objective == "latency" else {"latency": menu.decode_tokens, "first token": 1.0}
+        seconds = weights["latency"] * decodes + weights.get("first token", 0.0) * prefills
         slowest = int(seconds.argmax())
-        per_unit["latency"] = per_unit.get("latency", 0.0) + float(cost[slowest] / max(seconds[slowest], 1e-12))
+        per_second = float(cost[slowest] / max(seconds[slowest], 1e-12))
+        for name, times in weights.items():
+            per_unit[name] = per_unit.get(name, 0.0) + times * per_second
     per_unit.pop("working set", None)
     for name in LOSSES:
         per_unit.pop(name, None)
@@ -153,5 +158,9 @@ def _in_nats(
     )
 
 
-def _seconds(column: Column, cached_fraction: float) -> float:
-    return 0.0 if column.price is None else column.price.decode_high_s(cached_fraction) or 0.0
+def _seconds(menu: Space, cached_fraction: float) -> tuple[_Array, _Array]:
+    """Of each column, per token and per prompt."""
+    prices = [column.price for column in menu.columns]
+    decodes = [0.0 if price is None else price.decode_high_s(cached_fraction) or 0.0 for price in prices]
+    prefills = [0.0 if price is None else price.prefill_high_s(cached_fraction) or 0.0 for price in prices]
+    return np.array(decodes), np.array(prefills)

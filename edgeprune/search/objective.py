@@ -4,7 +4,10 @@ from edgeprune.schema.budget import Budget, Objective
 from edgeprune.schema.candidate import Candidate
 from edgeprune.search.problem import Limits
 
-__all__ = ["measure", "objective_of"]
+__all__ = ["TIMED", "measure", "objective_of"]
+
+TIMED: frozenset[Objective] = frozenset({"latency", "request"})
+"""Objectives that depend on how much of the weights stays in the last-level cache."""
 
 
 def objective_of(asked: Objective, limits: Limits | Budget) -> Objective:
@@ -28,11 +31,12 @@ def objective_of(asked: Objective, limits: Limits | Budget) -> Objective:
 
 
 def measure(candidate: Candidate, objective: Objective) -> float:
-    """What a candidate is compared by: bytes, seconds per token (infinity where unknown) or nats."""
+    """What a candidate is compared by: bytes, seconds (infinity where unknown) or nats."""
     cost = candidate.cost
     if objective == "memory":
         # Without a floor the solver compares model memory alone, which always has an upper end.
         return cost.peak_rss_bytes.high or cost.model_memory_bytes.high or float(cost.weights_bytes)
-    if objective == "latency":
-        return float("inf") if cost.decode_s.high is None else cost.decode_s.high
+    if objective in TIMED:
+        time = cost.decode_s if objective == "latency" else cost.request_s
+        return float("inf") if time.high is None else time.high
     return candidate.loss_increase_nats

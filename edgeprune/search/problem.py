@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from edgeprune.schema.budget import Budget
+from edgeprune.schema.budget import DECODE_TOKENS, Budget
 from edgeprune.schema.estimate import Cost
 from edgeprune.schema.lock import Lock
 from edgeprune.schema.model import BlockSpec, ModelSpec, SiteForm, SiteSpec
@@ -139,6 +139,7 @@ class Problem:
     budget: Budget
     context_tokens: int
     seed: int
+    decode_tokens: int = DECODE_TOKENS
     general_model: QualityModel | None = None
     """Losses on general text; None where they were not scored."""
     accuracy_model: AccuracyModel | None = None

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeprune.schema.budget import Budget
+from edgeprune.search.objective import TIMED
 from edgeprune.search.problem import Price
 
 __all__ = ["Paid", "compared", "of_columns"]
@@ -62,8 +63,8 @@ def of_columns(prices: Sequence[Price | None]) -> tuple[dict[str, NDArray[np.flo
 
 def compared(budget: Budget) -> tuple[int, ...]:
     """Positions in `Paid` of what decides between options under a budget: what it may limit, and time for ties."""
-    is_timed = budget.latency_s is not None or budget.objective == "latency"
-    has_prefill = budget.first_token_s is not None
+    is_timed = budget.latency_s is not None or budget.objective in TIMED
+    has_prefill = budget.first_token_s is not None or budget.objective == "request"
     left_out: set[str] = set()
     if not (is_timed or has_prefill):
         left_out |= {"decode_cached_s", "working_set_bytes"}

@@ -63,6 +63,7 @@ def search(
         cost_model_at=cost_model_at,
         budget=budget,
         context_tokens=workload.context_tokens,
+        decode_tokens=workload.decode_tokens,
         seed=seed,
         locks=locks,
         rank_step=rank_step,

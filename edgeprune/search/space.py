@@ -78,6 +78,8 @@ class Space:
     fixed: Price
     has_time: bool
     """False when some option's time per token is unknown."""
+    decode_tokens: int
+    """Decoded by a request after its prompt."""
     is_restricted: bool
     """True when a ladder had to be thinned, so that the optimum is over a subset of what was scored."""
 
@@ -128,6 +130,7 @@ class _Builder:
             groups=tuple(self._groups),
             fixed=self._problem.cost_model.fixed_price(),
             has_time=all(price.decode_high_s(0.0) is not None for price in prices),
+            decode_tokens=self._problem.decode_tokens,
             is_restricted=self._ladders.is_restricted,
         )
 

@@ -51,8 +51,8 @@ class SpeedAnswer(Record, frozen=True, kw_only=True):
 
 
 def decode_lengths(context_tokens: int, decode_tokens: int) -> tuple[int, int]:
-    """Prompt and decoded tokens that fill the context together; a short context is halved."""
-    decoded = min(decode_tokens, max(1, context_tokens // 2))
+    """Prompt and decoded tokens that fill the context together; one too short for both is halved."""
+    decoded = decode_tokens if decode_tokens < context_tokens else max(1, context_tokens // 2)
     return context_tokens - decoded, decoded
 
 

@@ -146,7 +146,9 @@ def bare_space(blocks: int, *, seed: int, sites: int = 7, options: int = 16) -> 
                 Column(group=len(groups), loss_nats=loss, price=price, site=SiteEdit(name=f"{len(columns)}"))
             )
         groups.append(Group())
-    return Space(columns=tuple(columns), groups=tuple(groups), fixed=FREE, has_time=True, is_restricted=False)
+    return Space(
+        columns=tuple(columns), groups=tuple(groups), fixed=FREE, has_time=True, decode_tokens=64, is_restricted=False
+    )
 
 
 def _bare(claims: Claims, blocks: int, repeats: int, *, seeds: int) -> None:

@@ -23,7 +23,7 @@ def test_search_tells_the_gap_and_how_much_of_each_limit_is_used(cli: Cli, tmp_p
 
 def test_objectives_lead_to_recipes_that_differ_as_asked(cli: Cli, own_run: Path) -> None:
     found: dict[str, Any] = {}
-    for objective in ("memory", "latency"):
+    for objective in ("memory", "latency", "request"):
         answer = cli("search", own_run, "--max-loss", "20%", "--objective", objective, "--json")
         assert answer.code == 0
         found[objective] = answer.json["chosen"]
@@ -35,6 +35,18 @@ def test_objectives_lead_to_recipes_that_differ_as_asked(cli: Cli, own_run: Path
     assert memory["memory"] <= memory["latency"]
     assert latency["latency"] <= latency["memory"]
     assert all(entry["relative_loss"] <= 0.2 for entry in found.values())
+
+
+def test_a_workload_is_its_prompt_and_what_is_generated_after_it(cli: Cli, own_run: Path) -> None:
+    found: dict[str, Any] = {}
+    for mix in ("120+8", "8+120"):
+        answer = cli("search", own_run, "--workload", mix, "--max-loss", "20%", "--objective", "request", "--json")
+        assert answer.code == 0
+        assert answer.json["context_tokens"] == 128
+        found[mix] = answer.json["chosen"]["cost"]  # type: ignore[index, call-overload]
+        parts = found[mix]["prefill_s"]["value"] + int(mix.split("+")[1]) * found[mix]["decode_s"]["value"]
+        assert found[mix]["request_s"]["value"] == pytest.approx(parts)
+    assert found["120+8"]["prefill_s"]["value"] > found["8+120"]["prefill_s"]["value"]
 
 
 def test_general_loss_is_predicted_and_held(cli: Cli, own_run: Path) -> None:

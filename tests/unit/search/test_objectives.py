@@ -50,12 +50,14 @@ def wider_totals(problem: Problem, space: Space, taken: tuple[Column, ...]) -> d
     loss, disk, memory, time_s = totals(space, taken)
     prices = [space.fixed, *(column.price for column in taken if column.price is not None)]
     assert problem.general_model is not None
+    prompt_s = sum(price.prefill_high_s(0.0) or 0.0 for price in prices)
     return {
         "loss_nats": loss,
         "disk_bytes": disk,
         "memory_bytes": memory + 60_000_000,
         "latency_s": time_s,
-        "first_token_s": sum(price.prefill_high_s(0.0) or 0.0 for price in prices),
+        "first_token_s": prompt_s,
+        "request_s": prompt_s + 64 * time_s,
         "device_memory_bytes": sum(price.device_bytes for price in prices),
         "general_nats": sum(general_loss(problem.general_model, column) or 0.0 for column in taken),
         "accuracy_nats": loss,
@@ -73,7 +75,7 @@ def test_the_least_of_each_objective_under_random_limits_is_what_brute_force_fin
     for _ in range(8):
         # A recipe drawn at random and a little room, so that most draws are feasible but not trivial.
         middle = draw.choice(everything)
-        names = draw.sample(sorted(middle), k=3)
+        names = draw.sample(sorted(middle.keys() - {"request_s"}), k=3)
         bounds = {name: middle[name] * draw.uniform(0.97, 1.15) for name in names}
         limits = Limits(**bounds)
         feasible = [entry for entry in everything if all(entry[name] <= bound for name, bound in bounds.items())]
@@ -81,6 +83,11 @@ def test_the_least_of_each_objective_under_random_limits_is_what_brute_force_fin
             (allocator.least_loss, "loss_nats", 3e-4),
             (allocator.least_memory, "memory_bytes", 1e-3 * 60_000_000),
             (allocator.least_latency, "latency_s", 2e-3 * max(entry["latency_s"] for entry in everything)),
+            (
+                lambda bound: allocator.least("request", bound).finish().allocation,
+                "request_s",
+                2e-3 * max(entry["request_s"] for entry in everything),
+            ),
         ):
             answer = solve(limits)
             if not feasible:
@@ -133,6 +140,29 @@ def test_the_objective_decides_which_of_the_recipes_within_the_loss_is_taken() -
     assert cost["memory"].peak_rss_bytes.high < cost["loss"].peak_rss_bytes.high
     assert cost["latency"].decode_s.high <= min(cost["loss"].decode_s.high, cost["memory"].decode_s.high)
     assert all(entry.relative_loss <= 0.05 + 1e-9 for entry in found.values())  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("decode_tokens", [1, 4096])
+def test_a_request_is_its_prompt_and_its_tokens(decode_tokens: int) -> None:
+    """One kernel is quick for a prompt, the other for a token: which is taken follows the mix."""
+    problem = tiny_problem(1)
+    spec, kernels = problem.spec, ("fp32", "int8_b32_a4", "int4_b32_a4")
+    device = make_device(kernels=kernels)
+    slow = {"int4_b32_a4": range(2, 10_000), "fp32": range(1, 2)}
+    times = tuple(
+        replace(time, time_s=time.time_s * (9.0 if time.rows in slow.get(time.kernel, ()) else 1.0))
+        for time in device.kernel_times
+    )
+    workload = replace(make_workload(spec), context_tokens=128 + decode_tokens, decode_tokens=decode_tokens)
+    cost_model = CostModel(replace(device, kernel_times=times), spec, workload)
+    budget = Budget(max_loss=100.0, objective="request")
+    asked = dataclasses.replace(problem, cost_model=cost_model, budget=budget, decode_tokens=decode_tokens)
+    space = build_space(asked)
+    entry = choose(asked, space, Allocator(space, floor_bytes=60_000_000))
+    assert entry is not None
+    cost, generated = entry.cost, {edit.kernel for edit in entry.recipe.sites}
+    assert cost.request_s.value == pytest.approx(cost.prefill_s.value + decode_tokens * cost.decode_s.value)
+    assert ("int4_b32_a4" in generated) == (decode_tokens > 1)
 
 
 def test_an_objective_of_memory_still_holds_every_limit() -> None:

@@ -45,5 +45,6 @@ def test_stages_are_noted_in_order_and_peaks_never_fall() -> None:
 
 def test_decoded_tokens_end_at_the_context() -> None:
     assert decode_lengths(512, 64) == (448, 64)
-    assert decode_lengths(80, 64) == (40, 40)
+    assert decode_lengths(80, 64) == (16, 64)
+    assert decode_lengths(64, 64) == (32, 32)
     assert decode_lengths(2, 64) == (1, 1)
