@@ -1,8 +1,9 @@
 """`evaluate_bytes`: one recipe really built and measured, as a function from bytes to bytes for any executor.
 
 Takes an `EvaluationTask` as JSON, gives an `Evaluation` as JSON. The recipe is applied as `compress_model` applies it,
-weights rounded as the exported kernels round them, and the losses are measured on selection text only. A vocabulary
-edit changes the tokenizer, so losses are compared per byte and given per token of the dense tokenizer:
+weights rounded as the exported kernels round them, keys and values as its cache holds them, and the losses are measured
+on selection text only. A vocabulary edit changes the tokenizer, so losses are compared per byte and given per token of
+the dense tokenizer:
 
     increase = (nats' / bytes' - nats / bytes) * bytes / tokens                                   (1)
 
@@ -10,6 +11,7 @@ The dense model, its statistics and its own losses are kept between calls of one
 """
 
 import functools
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,7 +19,9 @@ import msgspec
 import torch
 
 from edgeprune.calibrate.answers import AskedQuestions
+from edgeprune.calibrate.cache_scales import cache_documents, cache_scales
 from edgeprune.calibrate.corpus import encode, read_split
+from edgeprune.calibrate.kv_rounding import rounded_cache
 from edgeprune.calibrate.loss import cut_windows, measure_loss
 from edgeprune.calibrate.questions import read_questions
 from edgeprune.calibrate.selection import Selection, prepare_selection
@@ -63,17 +67,18 @@ def evaluate(task: EvaluationTask, *, progress: Progress | None = None) -> Evalu
         loaded, task.recipe, _stats(task.stats, task.stats_hash), progress=watch, texts=Path(task.texts)
     )
     selection = _selection(task.model, task.model_hash, task.texts, task.texts_hash, "domain", *_limits(task))
-    domain = _loss(compressed, loaded, selection, watch)
     general: _Loss | None = None
-    if task.general_token_limit > 0:
-        limits = (task.window_tokens, task.general_token_limit)
-        beside = _selection(task.model, task.model_hash, task.texts, task.texts_hash, "general", *limits)
-        general = _loss(compressed, loaded, beside, watch)
     accuracy = None
-    if task.questions is not None:
-        questions = _questions(task.questions, task.questions_hash)
-        asked = AskedQuestions(compressed, questions, context_tokens=task.recipe.context_tokens)
-        accuracy = asked.ask(compressed, progress=watch).accuracy
+    with _cache_of(compressed, task):
+        domain = _loss(compressed, loaded, selection, watch)
+        if task.general_token_limit > 0:
+            limits = (task.window_tokens, task.general_token_limit)
+            beside = _selection(task.model, task.model_hash, task.texts, task.texts_hash, "general", *limits)
+            general = _loss(compressed, loaded, beside, watch)
+        if task.questions is not None:
+            questions = _questions(task.questions, task.questions_hash)
+            asked = AskedQuestions(compressed, questions, context_tokens=task.recipe.context_tokens)
+            accuracy = asked.ask(compressed, progress=watch).accuracy
     return Evaluation(
         key=task.key,
         recipe_hash=task.recipe_hash,
@@ -92,6 +97,14 @@ def forget() -> None:
     """Free what is kept between calls."""
     for cached in (load_once, _stats, _selection, _questions):
         cached.cache_clear()
+
+
+def _cache_of(compressed: LoadedModel, task: EvaluationTask) -> AbstractContextManager[None]:
+    """The key-value cache a bundle of the recipe would have."""
+    if task.recipe.kv_bits != 8:
+        return nullcontext()
+    scales = cache_scales(compressed, cache_documents(Path(task.texts)), window_tokens=task.window_tokens)
+    return nullcontext() if scales is None else rounded_cache(compressed, scales)
 
 
 def _limits(task: EvaluationTask) -> tuple[int, int]:

@@ -17,6 +17,7 @@ import numpy as np
 from msgspec.structs import replace as edit_record
 
 from edgeprune.artifacts import atomic_folder, atomic_write, hash_file, hash_parts, write_record
+from edgeprune.calibrate.cache_scales import cache_scales
 from edgeprune.calibrate.kv_rounding import rounded_cache
 from edgeprune.errors import ExportError
 from edgeprune.export.card import bundle_card
@@ -24,7 +25,7 @@ from edgeprune.export.cleanup import OPSET
 from edgeprune.export.evaluation import EvaluationChoices, EvaluationText, tokenize_text, write_choices, write_text
 from edgeprune.export.genai_config import genai_config
 from edgeprune.export.graph import build_graph
-from edgeprune.export.kv_cache import CACHE_ONNXRUNTIME, cache_scales, quantize_cache
+from edgeprune.export.kv_cache import CACHE_ONNXRUNTIME, quantize_cache
 from edgeprune.export.optimum import optimum_verdict
 from edgeprune.export.parity import check_parity
 from edgeprune.export.reference import with_choice_reference, with_text_reference
@@ -108,7 +109,7 @@ def export_bundle(
         )
     steps = _Steps(progress, label)
     optimum = optimum_verdict(spec, num_heads=loaded.model.config.num_attention_heads)
-    scales = cache_scales(loaded, calibration, context_tokens=workload.context_tokens)
+    scales = cache_scales(loaded, calibration, window_tokens=workload.context_tokens)
     minimum = MINIMUM_ONNXRUNTIME if scales is None else CACHE_ONNXRUNTIME
     # Torch computes with the cache as the bundle holds it, so that it stays the oracle.
     computing = contextlib.nullcontext() if scales is None else rounded_cache(loaded, scales)

@@ -9,46 +9,16 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import onnx_ir as ir
 
-from edgeprune.calibrate.corpus import encode, pack_windows, separator_token
-from edgeprune.calibrate.kv_rounding import CacheScales, measure_cache_scales
-from edgeprune.errors import CalibrationError, ExportError
-from edgeprune.intake.load import LoadedModel
+from edgeprune.calibrate.kv_rounding import CacheScales
+from edgeprune.errors import ExportError
 
-__all__ = ["CACHE_ONNXRUNTIME", "cache_scales", "quantize_cache"]
+__all__ = ["CACHE_ONNXRUNTIME", "quantize_cache"]
 
 CACHE_ONNXRUNTIME = "1.27"
 """Oldest onnxruntime whose CPU provider runs an int8 cache."""
 
 _SCALES_AT = 12
 """Inputs 12 and 13 are k_scale and v_scale; 9 to 11 are positions, a bias and sinks."""
-
-_LONGEST_WINDOW = 1024
-_MOST_TOKENS = 16_384
-"""What scales are measured on."""
-
-
-def cache_scales(
-    loaded: LoadedModel, documents: Sequence[str], *, context_tokens: int
-) -> tuple[CacheScales, ...] | None:
-    """Scales of an 8-bit cache, measured on documents; None where the cache stays float32.
-
-    Raises:
-        CalibrationError: there is no text to measure on.
-    """
-    if loaded.spec.kv_bits != 8:
-        return None
-    windows = pack_windows(
-        encode(loaded.tokenizer, documents),
-        separator=separator_token(loaded.spec),
-        window_tokens=min(context_tokens, loaded.spec.max_positions, _LONGEST_WINDOW),
-        limit_tokens=_MOST_TOKENS,
-    )
-    if not windows.numel():
-        raise CalibrationError(
-            "There is no calibration text to measure the scales of an 8-bit cache on; give a longer domain text, or "
-            "export with --kv-bits 32."
-        )
-    return measure_cache_scales(loaded, windows)
 
 
 def quantize_cache(graph: ir.Graph, scales: Sequence[CacheScales]) -> None:

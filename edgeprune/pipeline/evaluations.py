@@ -19,8 +19,8 @@ from edgeprune.schema.residuals import Evaluation, EvaluationTask, Residuals
 
 __all__ = ["EvaluationStore", "edits_hash", "keyed", "with_measured"]
 
-_METHOD = 2
-"""Raised when measuring changes, so that older results are not taken for new ones."""
+_METHOD = {32: 2, 8: 3}
+"""By the bits of the cache; raised when measuring changes, so that older results are not taken for new ones."""
 
 
 def edits_hash(recipe: Recipe) -> str:
@@ -55,7 +55,7 @@ def keyed(task: EvaluationTask) -> EvaluationTask:
     context = None if task.questions is None else task.recipe.context_tokens
     key = hash_parts(
         __version__,
-        _METHOD,
+        _METHOD[task.recipe.kv_bits],
         task.model_hash,
         task.stats_hash,
         task.texts_hash,

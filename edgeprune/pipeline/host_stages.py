@@ -3,7 +3,6 @@
 Every stage imports its package inside its action: importing this module costs nothing and needs no torch.
 """
 
-import itertools
 import math
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -198,6 +197,7 @@ def dense_bits(run: Run) -> dict[str, float]:
 
 
 def _export_one(run: Run, loaded: "LoadedModel", recipe: Recipe, label: str, target: Path) -> BundleManifest:
+    from edgeprune.calibrate.cache_scales import cache_documents
     from edgeprune.export.bundle import export_bundle
     from edgeprune.predict.cost import CostModel
 
@@ -219,19 +219,10 @@ def _export_one(run: Run, loaded: "LoadedModel", recipe: Recipe, label: str, tar
         versions=tool_versions(),
         progress=run.progress,
         dense_bits_per_byte=None if is_baseline else dense_bits(run),
-        calibration=_calibration(run) if recipe.kv_bits == 8 else (),
+        calibration=cache_documents(run.folder.texts) if recipe.kv_bits == 8 else (),
         base=_model_folder(run),
         last_logits=run.request.last_logits,
     )
-
-
-def _calibration(run: Run) -> list[str]:
-    """What was calibrated on, of both kinds: a cache must hold whatever comes."""
-    from edgeprune.calibrate.corpus import read_split
-
-    parts = [read_split(run.folder.texts, name, "calibrate") for name in ("domain", "general")]
-    # In turns, since not all of it may be read.
-    return [document for pair in itertools.zip_longest(*parts) for document in pair if document is not None]
 
 
 def export_inputs(run: Run) -> list[object]:

@@ -1,11 +1,12 @@
 """Predicted loss of a recipe, from the losses calibration scored for each edit and the recipes that were built.
 
 Losses are nats per token of the dense tokenizer on the domain's selection text. As scored they add up: depth +
-vocabulary + key-value groups and channels of each block + rank and kernel of each site + kernel of the tables (second
-order in each edit, with the cross terms left out). Where recipes have been built and measured, the sums of each family
-of edits go through the surrogate fitted to them (`residual`): a whole recipe's loss is the surrogate's, and single
-edits are multiplied by its linearisation near a region, which is what a linear solver can use. Because bits-per-byte is
-loss times a constant of the text, the relative increase of bits-per-byte is the increase of the loss / the dense loss.
+vocabulary + key-value groups and channels of each block + rank and kernel of each site + kernel of the tables + an
+8-bit cache (second order in each edit, with the cross terms left out). Where recipes have been built and measured, the
+sums of each family of edits go through the surrogate fitted to them (`residual`): a whole recipe's loss is the
+surrogate's, and single edits are multiplied by its linearisation near a region, which is what a linear solver can use.
+Because bits-per-byte is loss times a constant of the text, the relative increase of bits-per-byte is the increase of
+the loss / the dense loss.
 """
 
 import numpy as np
@@ -111,20 +112,15 @@ class QualityModel:
         return self._priced("vocabulary", self._vocabulary_score(kept_count))
 
     def cache_loss(self, kv_bits: int) -> float | None:
-        """Loss that a cache of so many bits adds, measured alone; None when it was not measured.
-
-        Not part of a recipe's loss, which is that of the model with a float cache, as built recipes are measured.
-        """
-        if kv_bits == 32:
-            return 0.0
-        measured = self._scores.cache
-        return None if measured is None or measured.kv_bits != kv_bits else measured.loss_increase_nats
+        """Loss of a cache of so many bits; None when it was not measured."""
+        return 0.0 if kv_bits == 32 else self._priced("cache", self._cache_score(kv_bits))
 
     def family_losses(self, recipe: Recipe) -> dict[str, float] | None:
         """Family -> sum of the scored losses of a recipe's edits, not corrected; None when one was not scored."""
         parts: list[tuple[str, float | None]] = [
             ("depth", self._depth_score(recipe.drops)),
             ("tables", self._kernel_score(TABLE, recipe.table_kernel)),
+            ("cache", self._cache_score(recipe.kv_bits)),
         ]
         if recipe.keep_tokens is not None:
             parts.append(("vocabulary", self._vocabulary_score(recipe.keep_tokens.kept_count)))
@@ -161,6 +157,12 @@ class QualityModel:
             return None
         loss = _finite(losses[index])
         return loss if loss is None or form is None else loss * FORM_KERNEL_FACTORS[form]
+
+    def _cache_score(self, kv_bits: int) -> float | None:
+        if kv_bits == 32:
+            return 0.0
+        measured = self._scores.cache
+        return None if measured is None or measured.kv_bits != kv_bits else max(0.0, measured.loss_increase_nats)
 
     def _rank_score(self, site: str, rank: int, method: RankMethod) -> float | None:
         losses = self._arrays.get(f"rank_loss/{method}/{site}")

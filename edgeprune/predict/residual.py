@@ -31,8 +31,8 @@ from edgeprune.schema.residuals import ResidualFit
 
 __all__ = ["FAMILIES", "Sums", "Surrogate", "fit_surrogate", "kernel_family", "spearman"]
 
-FAMILIES = ("depth", "vocabulary", "groups", "channels", "lowrank", "laser", "int8", "int4", "other", "tables")
-"""Kinds of edits; `int8` and `int4` are kernels by bits, `other` are half floats."""
+FAMILIES = ("depth", "vocabulary", "groups", "channels", "lowrank", "laser", "int8", "int4", "other", "tables", "cache")
+"""Kinds of edits; `int8` and `int4` are kernels by bits, `other` are half floats, `cache` is that of 8 bits."""
 
 Sums = Mapping[str, float]
 """Family -> sum of the losses predicted for a recipe's edits of it, nats per token; families without edits may lack."""

@@ -53,15 +53,19 @@ def limits_of(problem: Problem, space: Space, allocator: Allocator) -> Limits:
     """The budget in the solver's units; what cannot be predicted cannot be limited, and is unmeasured later."""
     budget, general = problem.budget, problem.general_model
     loss, elsewhere = budget.max_loss, budget.max_general_loss
+    # What the cache loses is no choice's.
+    cache = problem.quality_model.cache_loss(problem.spec.kv_bits) or 0.0
+    there = 0.0 if general is None else general.cache_loss(problem.spec.kv_bits) or 0.0
+    accuracy = _accuracy_nats(problem)
     return Limits(
         memory_bytes=budget.memory_bytes,
         device_memory_bytes=budget.device_memory_bytes,
         latency_s=budget.latency_s if space.has_time else None,
         first_token_s=budget.first_token_s if allocator.has_first_token else None,
         disk_bytes=budget.disk_bytes,
-        loss_nats=None if loss is None else loss * problem.quality_model.dense_loss_nats,
-        general_nats=None if elsewhere is None or general is None else elsewhere * general.dense_loss_nats,
-        accuracy_nats=_accuracy_nats(problem),
+        loss_nats=None if loss is None else loss * problem.quality_model.dense_loss_nats - cache,
+        general_nats=None if elsewhere is None or general is None else elsewhere * general.dense_loss_nats - there,
+        accuracy_nats=None if accuracy is None else accuracy - cache,
     )
 
 

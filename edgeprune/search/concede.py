@@ -130,7 +130,7 @@ def _context(problem: Problem) -> Iterator[Concession]:
 
 
 def _cache(problem: Problem, space: Space) -> Iterator[Concession]:
-    if problem.spec.kv_bits == 8:
+    if problem.spec.kv_bits == 8 or problem.quality_model.cache_loss(8) is None:
         return
     blocks = with_kv_bits(problem.spec.blocks, 8)
     solved = dataclasses.replace(problem, spec=replace(problem.spec, blocks=blocks))

@@ -66,13 +66,14 @@ def going_prices(
     limits = limits_of(problem, menu, allocator)
     objective = objective_of(problem.budget.objective, limits)
     tried = _tried(problem, menu, allocator, limits, objective, optimum)
+    cache_nats = problem.quality_model.cache_loss(problem.spec.kv_bits) or 0.0
     for variant in tried:
         program, rows = allocator.program(variant, objective)
         relaxation = relax(program, rows, column=depth_column, is_open=is_open)
         if relaxation is None:
             continue
         if variant is tried[-1] or _reaches(program, rows, optimum, is_open):
-            return _in_nats(menu, variant, objective, program, rows, relaxation, is_open)
+            return _in_nats(menu, variant, objective, program, rows, relaxation, is_open, cache_nats)
     return None
 
 
@@ -119,6 +120,7 @@ def _in_nats(
     rows: list[LimitRow],
     relaxation: Relaxation,
     is_open: NDArray[np.bool_],
+    cache_nats: float,
 ) -> GoingPrices | None:
     """Charges of the solver's objective as nats: what a nat weighs there is known from the rows that count nats."""
     weight = 1.0 if objective == "loss" else 0.0
@@ -153,7 +155,7 @@ def _in_nats(
         priced_nats=charged / weight,
         per_unit={name: value / weight for name, value in per_unit.items()},
         cached_fraction=limits.cached_fraction,
-        bound_nats=relaxation.bound if objective == "loss" else None,
+        bound_nats=relaxation.bound + cache_nats if objective == "loss" else None,
         branch_margin=branch_margin,
     )
 

@@ -111,6 +111,9 @@ class QualityModel(Protocol):
     def vocabulary_loss(self, kept_count: int) -> float | None:
         """The model with fewer tokens."""
 
+    def cache_loss(self, kv_bits: int) -> float | None:
+        """A key-value cache of so many bits."""
+
     def loss_increase_nats(self, recipe: Recipe) -> float | None:
         """A whole recipe."""
 

@@ -106,6 +106,11 @@ def _check(spec: ModelSpec, scores: Scores, arrays: ScoreArrays) -> None:
             f"The scores are of a model with hash {scores.model_hash[:12]}, this one has {spec.model_hash[:12]}; "
             "calibrate this model again."
         )
+    if spec.kv_bits == 8 and scores.cache is None:
+        raise UsageError(
+            "The scores lack the loss of an 8-bit cache: they are older than that, or the model's attention cannot be "
+            "watched; calibrate again, or leave --kv-bits 8 out."
+        )
     missing = [site.name for block in spec.blocks for site in block.sites if f"kernel_loss/{site.name}" not in arrays]
     if missing:
         raise UsageError(f"The scores lack kernel_loss/{missing[0]}; calibrate this model again.")

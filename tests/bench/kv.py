@@ -22,9 +22,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 import numpy as np
 from msgspec.structs import replace as edit_record
 
+from edgeprune.calibrate.cache_scales import cache_scales
 from edgeprune.calibrate.token_bytes import token_byte_lengths
 from edgeprune.export.graph import build_graph
-from edgeprune.export.kv_cache import cache_scales, quantize_cache
+from edgeprune.export.kv_cache import quantize_cache
 from edgeprune.export.weights import write_model
 from edgeprune.intake.load import LoadedModel, load_model
 from edgeprune.runtime.decode import Decoder
@@ -44,7 +45,7 @@ def opened(loaded: LoadedModel, folder: Path, texts: list[str], bits: int, threa
     """A decoder of the model with that cache."""
     loaded.spec = edit_record(loaded.spec, blocks=with_kv_bits(loaded.spec.blocks, bits))
     graph = build_graph(loaded, context_tokens=CONTEXT)
-    scales = cache_scales(loaded, texts, context_tokens=CONTEXT)
+    scales = cache_scales(loaded, texts, window_tokens=CONTEXT)
     if scales is not None:
         quantize_cache(graph.model.graph, scales)
     folder.mkdir()

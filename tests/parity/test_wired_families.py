@@ -11,12 +11,12 @@ import pytest
 import torch
 from msgspec.structs import replace
 
+from edgeprune.calibrate.cache_scales import cache_scales
 from edgeprune.calibrate.kv_rounding import rounded_cache
 from edgeprune.compress.load import load
 from edgeprune.compress.save import save_hf
 from edgeprune.errors import ExportError
 from edgeprune.export.graph import build_graph
-from edgeprune.export.kv_cache import cache_scales
 from edgeprune.intake.load import LoadedModel, load_model
 from edgeprune.runtime.generate import greedy
 from tests.parity.bundles import (
@@ -101,7 +101,7 @@ def test_an_8_bit_cache_is_rounded_as_torch_rounds_it(name: str, tmp_path: Path)
     loaded = load_model(write_tiny(tmp_path / "model", name))
     exported = export(loaded, replace(mixed_edits(loaded), kv_bits=8), tmp_path / "bundle")
     model = exported.compressed
-    scales = cache_scales(model, [TINY_TEXT.strip()], context_tokens=CONTEXT)
+    scales = cache_scales(model, [TINY_TEXT.strip()], window_tokens=CONTEXT)
     assert scales is not None
     tokens = np.random.default_rng(0).integers(0, model.spec.vocab_size, CONTEXT)
     with torch.inference_mode(), rounded_cache(model, scales):

@@ -8,7 +8,9 @@ import pytest
 from msgspec.structs import replace
 
 from edgeprune.artifacts import hash_file
-from edgeprune.calibrate.corpus import encode, write_corpus
+from edgeprune.calibrate.cache_scales import cache_documents
+from edgeprune.calibrate.corpus import encode, pack_windows, separator_token, write_corpus
+from edgeprune.calibrate.kv_rounding import measure_cache_scales, rounded_cache
 from edgeprune.calibrate.loss import cut_windows, measure_loss
 from edgeprune.calibrate.split import Split
 from edgeprune.compress.apply import compress_model
@@ -66,6 +68,23 @@ def test_the_dense_model_loses_nothing(case: Case) -> None:
     assert found.relative_loss == 0.0
     assert found.general_loss_increase_nats is None
     assert found.accuracy is None
+
+
+def test_a_recipe_with_an_8_bit_cache_is_measured_with_it(case: Case) -> None:
+    found = evaluate(with_edits(case.task, kv_bits=8))
+    loaded, _ = case.tiny
+    windows = cut_windows(encode(loaded.tokenizer, case.documents), WINDOW)
+    dense, count = measure_loss(loaded, windows)
+    calibration = pack_windows(
+        encode(loaded.tokenizer, cache_documents(Path(case.task.texts))),
+        separator=separator_token(loaded.spec),
+        window_tokens=WINDOW,
+        limit_tokens=10_000,
+    )
+    with rounded_cache(loaded, measure_cache_scales(loaded, calibration)):
+        rounded, _ = measure_loss(loaded, windows)
+    assert found.loss_increase_nats == pytest.approx((rounded - dense) / count, abs=2e-6)
+    assert found.loss_increase_nats != 0.0
 
 
 def test_the_loss_is_that_of_the_compressed_model_on_selection_text(case: Case) -> None:

@@ -87,10 +87,15 @@ def test_the_method_that_loses_least_is_taken() -> None:
 def test_a_cache_of_fewer_bits_has_the_loss_that_was_measured_and_only_there() -> None:
     spec = make_spec(blocks=2)
     scores, arrays = make_scores(spec)
-    assert QualityModel(spec, scores, arrays).cache_loss(8) is None
+    unmeasured = QualityModel(spec, replace(scores, cache=None), arrays)
+    assert unmeasured.cache_loss(8) is None
+    assert unmeasured.loss_increase_nats(recipe(kv_bits=8)) is None
     option = CacheOption(kv_bits=8, loss_increase_nats=0.004)
     model = QualityModel(spec, replace(scores, cache=option), arrays)
     assert (model.cache_loss(8), model.cache_loss(32), model.cache_loss(4)) == (0.004, 0.0, None)
+    edits = {"table_kernel": "int4_b32_a4"}
+    with_cache, without = (model.loss_increase_nats(recipe(kv_bits=bits, **edits)) for bits in (8, 32))
+    assert with_cache == pytest.approx(without + 0.004)
 
 
 def test_on_general_text_the_cache_loses_what_it_lost_there() -> None:

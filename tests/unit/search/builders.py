@@ -21,6 +21,7 @@ from edgeprune.schema.kernel import parse_kernel, stored_bytes
 from edgeprune.schema.model import BlockSpec, ModelSpec, SiteRole, SiteSpec, site_name
 from edgeprune.schema.recipe import Drops
 from edgeprune.schema.scores import (
+    CacheOption,
     CalibrationSummary,
     DepthOption,
     ScoreArrays,
@@ -284,6 +285,7 @@ def make_scores(
             )
             for count in vocabulary
         ),
+        cache=CacheOption(kv_bits=8, loss_increase_nats=0.002),
     )
     return scores, arrays
 

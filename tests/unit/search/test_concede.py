@@ -152,3 +152,15 @@ def test_an_8_bit_cache_is_offered_where_the_cache_is_what_is_too_large() -> Non
     assert found is not None
     assert found.recipe.kv_bits == 8
     assert found.cost.kv_cache_bytes == cache // 4
+
+
+def test_a_limit_on_loss_leaves_room_for_what_the_cache_loses() -> None:
+    budget = Budget(max_loss=0.02, disk_bytes=10**9, objective="memory")
+    without, with_cache = solve(budget).chosen, solve(budget, kv_bits=8).chosen
+    assert without is not None
+    assert with_cache is not None
+    assert with_cache.relative_loss <= 0.02 + 1e-9
+    weights = replace(with_cache.recipe, kv_bits=32)
+    scores, arrays = make_scores(SPEC, channel_counts=(96, 128), depth=[(1,), (1, 2)], vocabulary=[256, 384])
+    of_weights = QualityModel(SPEC, scores, arrays).loss_increase_nats(weights)
+    assert with_cache.loss_increase_nats == pytest.approx(of_weights + 0.002)
