@@ -63,6 +63,8 @@ class RoundWeights:
                     adapter.set_site(block, site.role, keep_rounded(block, module, kernels[site.name]))
             if stream is not None:
                 stream.advance(position)
+            count = len(work.loaded.spec.blocks)
+            work.tell(f"block {spec.index} rounded, {position + 1} of {count}", (position + 1) / (count + 1))
         if recipe.table_kernel != FLOAT32:
             gram = None if stream is None else stream.gram_after(adapter.final_norm(model))
             self._round_tables(work, recipe.table_kernel, gram)

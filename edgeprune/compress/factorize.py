@@ -60,6 +60,7 @@ class FactorSites:
             for block, spec in zip(blocks, work.loaded.spec.blocks, strict=True)
         ]
         shared = _shared(work, chosen)
+        count, done = sum(map(bool, chosen)), 0
         for block, spec, sites in zip(blocks, work.loaded.spec.blocks, chosen, strict=True):
             work.progress.raise_if_cancelled()
             for site in spec.sites:
@@ -68,6 +69,9 @@ class FactorSites:
                     adapter.set_site(block, site.role, _module(factors))
             with one_thread():
                 _order_neurons(work, block, {site.role: sites.get(site.name) for site in spec.sites})
+            if sites:
+                done += 1
+                work.tell(f"block {spec.index} factored, {done} of {count}", done / count)
 
 
 def _order_neurons(work: Work, block: nn.Module, sites: Mapping[SiteRole, tuple[SiteEdit, nn.Linear] | None]) -> None:

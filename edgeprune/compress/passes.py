@@ -59,6 +59,19 @@ class Work:
     """File a training is kept in until it is finished; None keeps nothing."""
     is_stale: bool = field(default=False)
     """True when the sites' inputs have changed since the statistics were measured."""
+    done_passes: int = 0
+    pass_count: int = 1
+    """Passes with something to do."""
+
+    def tell(self, message: str, share: float) -> None:
+        """Say how far the pass at work is.
+
+        Args:
+            message: what is done.
+            share: of this pass, up to 1.
+        """
+        done = (self.done_passes + share) / self.pass_count
+        self.progress.emit(Event(kind="stage_advanced", stage="compress", message=message, done_fraction=done))
 
     def refresh(self, recipe: Recipe) -> None:
         """Measure the statistics again where they are stale; of a model in files, those the recipe needs."""
@@ -142,7 +155,8 @@ def run_passes(work: Work, passes: Iterable[Pass], recipe: Recipe) -> None:
         if after != applied:
             todo.append((step, after))
         applied = after
-    for number, (step, after) in enumerate(todo):
+    work.pass_count = max(1, len(todo))
+    for work.done_passes, (step, after) in enumerate(todo):
         work.progress.raise_if_cancelled()
         if step.reads_stats:
             work.refresh(recipe)
@@ -160,14 +174,7 @@ def run_passes(work: Work, passes: Iterable[Pass], recipe: Recipe) -> None:
         work.applied = after
         work.is_stale = work.is_stale or step.changes_inputs
         check_shapes(work.loaded, where=f"after the pass {step.name}")
-        work.progress.emit(
-            Event(
-                kind="stage_advanced",
-                stage="compress",
-                message=f"{step.name}: {spec.parameter_count / 1e6:.2f} M parameters",
-                done_fraction=(number + 1) / len(todo),
-            )
-        )
+        work.tell(f"{step.name}: {spec.parameter_count / 1e6:.2f} M parameters", 1.0)
 
 
 def linear(weight: Tensor, bias: Tensor | None) -> nn.Linear:

@@ -101,6 +101,8 @@ def work(model: Path, output: Path, rounding: str, limit_bytes: int) -> None:
         def emit(self, event: Event) -> None:
             # The long stages in their steps: export says what it does next, compress which pass is finished.
             is_step = event.kind == "stage_advanced" and event.stage in ("compress", "export")
+            if is_step and ": " not in event.message:
+                return  # a block of a pass
             words = event.message.split(": ")
             what = f"compress: after {words[0]}" if event.stage == "compress" else f"{event.stage}: {words[-1]}"
             said = {"stage": what if is_step else event.stage, "kind": event.kind, "message": event.message}

@@ -247,10 +247,15 @@ def test_progress_is_told_and_may_cancel(tiny_llama: Tiny) -> None:
     listener = Listener()
     loaded, stats = tiny_llama
     compress_model(loaded, every_edit(loaded), stats, progress=listener)
-    assert [event.message.split(":")[0] for event in listener.events] == [
-        "blocks", "tokens", "channels", "ranks", "bits",
-    ]  # fmt: skip
-    assert listener.events[-1].done_fraction == 1.0
+    told = [event.message for event in listener.events]
+    passes = [message.split(":")[0] for message in told if message.endswith("M parameters")]
+    assert passes == ["blocks", "tokens", "channels", "ranks", "bits"]
+    # The long passes tell each block.
+    assert any(message.endswith("factored, 1 of 1") for message in told)
+    assert sum("rounded" in message for message in told) == len(loaded.spec.blocks) - 1
+    fractions = [event.done_fraction or 0.0 for event in listener.events]
+    assert fractions == sorted(fractions)
+    assert fractions[-1] == 1.0
 
     class Impatient(NullProgress):
         def raise_if_cancelled(self) -> None:
