@@ -1,13 +1,10 @@
 """Kernels chosen freely from the device's measured table: the lab model against genai's int4 and int8 graphs of it.
 
-    fastest mix of a prompt of 512 and 128 decoded tokens
-    within genai's bytes; against int4 also within an expected loss below that of its kernel rounded to nearest,
-    against int8 with kernels of 8 bits
-
-Every site takes one of the kernels that were timed (query, key and value of a block the same one, so that they stay one
-product), dynamic int8 only where its inputs have no outliers. Weights are rounded with their inputs in view, on text
-that nothing is reported on. What is reported: bytes of all files that a runtime reads, bits-per-byte on the lab's
-`valid` texts of graphs that give all logits, and the times of bundles that give the last.
+The choice is the search's own, `--workload 512+128 --objective request` (for int8, of which only the prompt's time is
+asked for, 512+1), with every edit of shapes closed to it: within genai's bytes, and with a limit on loss, for int4 what
+genai's graph is measured to lose on selection text. Weights are rounded with their inputs in view. What is reported:
+bytes of all files that a runtime reads, bits-per-byte on the lab's `valid` texts of graphs that give all logits, and
+the times of bundles that give the last.
 """
 
 import json
@@ -18,28 +15,30 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import scipy.optimize
-import torch
-from msgspec.structs import replace
 from numpy.typing import NDArray
 
-from edgeprune.calibrate.capture import capture
-from edgeprune.calibrate.corpus import encode, pack_windows, separator_token
-from edgeprune.calibrate.kernel_scores import KernelScorer
-from edgeprune.calibrate.outliers import has_outliers
-from edgeprune.calibrate.site_weights import site_weights
+from edgeprune.artifacts import RunFolder, read_arrays, read_record
+from edgeprune.calibrate.corpus import encode, pack_windows, read_split, separator_token
+from edgeprune.calibrate.loss import measure_loss
 from edgeprune.calibrate.statistics import CalibrationStats
 from edgeprune.compress.apply import compress_model
 from edgeprune.export.graph import build_graph
 from edgeprune.export.weights import write_model
 from edgeprune.intake.load import LoadedModel, load_model
-from edgeprune.profile.kernel_plan import ChainGroup
-from edgeprune.profile.kernels import KernelSettings, measure_kernels
-from edgeprune.profile.overhead import measure_overhead
+from edgeprune.pipeline.request import complete_request
+from edgeprune.pipeline.stages import stage_named
+from edgeprune.pipeline.table import Run, run_stages
+from edgeprune.pipeline.variants import choose_without
+from edgeprune.pipeline.versions import tool_versions
+from edgeprune.predict.cost import CostModel
+from edgeprune.predict.disk import CONFIG_BYTES, tokenizer_bytes
+from edgeprune.schema.budget import Budget, Workload
+from edgeprune.schema.device import DeviceProfile
 from edgeprune.schema.events import NullProgress
-from edgeprune.schema.kernel import parse_kernel, stored_bytes
-from edgeprune.schema.recipe import Recipe, SiteEdit
-from edgeprune.search.baselines import plain_recipe
+from edgeprune.schema.lock import Lock
+from edgeprune.schema.recipe import Recipe
+from edgeprune.schema.run import RunManifest, RunRequest
+from edgeprune.schema.scores import Scores
 from tests.bench.decode_models import KERNELS, build_genai, kept
 from tests.bench.decode_rounds import (
     CONTEXT,
@@ -52,63 +51,60 @@ from tests.bench.decode_rounds import (
     prefilling,
 )
 
-DECODE_TOKENS = 128
-"""Decoded after a prompt of the longest prefill: the mix that kernels are chosen for."""
-CHOICES = (
-    "int4_b32_a4", "int4_b64_a4", "int4_b128_a4", "int4_b256_a4", "int8_b32_a4", "int8_b128_a4", "int8_b256_a4",
-    "dynamic_int8",
-)  # fmt: skip
+DECODE_TOKENS = {"int4": 128, "int8": 1}
+"""Generated after a prompt of the longest prefill: the mix that kernels are chosen for."""
+SHAPES = frozenset({"depth", "vocabulary", "groups", "channels", "lowrank", "laser"})
+"""Families of edits that are closed: what is compared is kernels."""
+CLOSED = {"int4": SHAPES, "int8": SHAPES | {"int4"}}
 MOST_BITS = {"int4": 1.0, "int8": 1.01}
 """Bits-per-byte over genai's; 8 bits are asked for speed, and lose next to nothing either way."""
 LOSS_SHARE = 0.8
-"""Of the expected loss of genai's rounding that the choice may cost: scores are expectations."""
+"""Of the loss of genai's rounding that the choice is predicted to cost at most: predictions are expectations."""
 LIMITS = {
     ("int4", "decode"): 0.90,
     ("int4", "prefill"): 0.70,
     ("int8", "prefill"): 0.35,
 }
 WINDOW = 256
-CALIBRATION_WINDOWS = 64
-REPORT_WINDOWS = 64
+REPORT_WINDOWS = 128
 DOMAINS = ("medicine", "law")
-PACKED = ("q", "k", "v")
-CACHE_BYTES = 32 << 20
 
 
 @dataclass(frozen=True)
-class Group:
-    """Sites that take one kernel together."""
+class Known:
+    """What the search reads, and the texts it may select on."""
 
-    names: tuple[str, ...]
-    in_features: int
-    out_features: int
-    losses: NDArray[np.float64]
-    """[kernels] nats per token, infinite where a kernel is not allowed."""
+    dense: LoadedModel
+    stats: CalibrationStats
+    scores: Scores
+    folder: RunFolder
+    selection: tuple[str, ...]
 
 
 def run(bench: Bench) -> None:
     """Choose within each of genai's sizes, check bytes and quality, time."""
     lab = Path(os.environ["EDGEPRUNE_LAB"])
     cache = bench.cache / "lab"
+    known: Known | None = None
     dense = load_model(lab / "model")
-    stats, plain = None, None
+    # In turns, since not all of them are read.
+    texts = (documents(lab / "text" / f"{domain}.valid.jsonl") for domain in DOMAINS)
+    report = [text for pair in zip(*texts, strict=False) for text in pair]
     for precision in ("int4", "int8"):
         theirs = build_genai(lab / "model", cache / f"genai-{precision}", precision)
         most_bytes = size(theirs)
-        folder = cache / f"choice-{precision}-{bench.threads}{'-quick' if bench.quick else ''}"
+        folder = cache / f"found-{precision}-{bench.threads}{'-quick' if bench.quick else ''}"
         if not folder.is_dir():
-            stats = stats or calibrated(dense, lab, 8 if bench.quick else CALIBRATION_WINDOWS)
-            plain = plain or table(dense, bench.threads)
-            recipe = chosen(dense, stats, plain, precision, most_bytes)
-            write(dense, recipe, stats, folder)
+            known = known or calibrated(dense, lab, cache / f"run-{bench.threads}", bench)
+            write(known, chosen(known, theirs, precision, most_bytes, bench), folder)
         bench.claim("choice", f"{precision}: bytes / genai's", size(folder) / most_bytes, 1.0, bytes=size(folder))
-        ours_bits, their_bits = (bits_per_byte(path, dense, lab, bench) for path in (folder / "all", theirs))
-        most_bits = MOST_BITS[precision]
+        count = 4 if bench.quick else REPORT_WINDOWS
+        ours_bits, their_bits = (bits_per_byte(path, dense, report, count, bench) for path in (folder / "all", theirs))
         bench.claim(
             "choice",
             f"{precision}: bits-per-byte / genai's",
             ours_bits / their_bits,
-            most_bits,
+            MOST_BITS[precision],
             bits_per_byte=ours_bits,
         )
         counts = json.loads((folder / "kernels.json").read_text(encoding="utf-8"))
@@ -138,119 +134,74 @@ def size(folder: Path) -> int:
     return sum(path.stat().st_size for path in folder.glob("model.onnx*"))
 
 
-def calibrated(dense: LoadedModel, lab: Path, count: int) -> CalibrationStats:
-    """Statistics on that many windows of the calibration texts of both domains."""
-    windows = [
-        pack_windows(
-            encode(dense.tokenizer, documents(lab / "text" / f"{domain}.calib.jsonl")),
-            separator=separator_token(dense.spec),
-            window_tokens=WINDOW,
-            limit_tokens=count * WINDOW // len(DOMAINS),
-        )
-        for domain in DOMAINS
-    ]
-    return capture(dense, torch.cat(windows), gradient_tokens=count * WINDOW // 2)
-
-
 def documents(path: Path) -> list[str]:
     """Texts of a file of JSON lines."""
     return [json.loads(line)["text"] for line in path.read_text(encoding="utf-8").splitlines()]
 
 
-Table = dict[tuple[str, int, int, int], float]
-"""Kernel, inputs, outputs, rows -> seconds."""
+def calibrated(dense: LoadedModel, lab: Path, root: Path, bench: Bench) -> Known:
+    """This device's profile and the scores on the texts of both domains, as `run` makes them."""
+    folder = RunFolder(root)
+    request = complete_request(
+        RunRequest(
+            model=str(lab / "model"),
+            domain=tuple(str(lab / "text" / f"{domain}.calib.jsonl") for domain in DOMAINS),
+            context_tokens=CONTEXT - 1,
+            thread_count=bench.threads,
+            quick=bench.quick,
+        )
+    )
+    root.mkdir(parents=True, exist_ok=True)
+    manifest = RunManifest(request=request, versions=tool_versions())
+    if folder.manifest.is_file():
+        manifest = read_record(folder.manifest, RunManifest)
+    work = Run(folder=folder, request=request, manifest=manifest, progress=NullProgress())
+    run_stages(tuple(map(stage_named, ("intake", "profile", "calibrate"))), work)
+    return Known(
+        dense=dense,
+        stats=CalibrationStats.load(folder.stats),
+        scores=read_record(folder.scores, Scores),
+        folder=folder,
+        selection=tuple(read_split(folder.texts, "domain", "select")),
+    )
 
 
-def table(dense: LoadedModel, threads: int) -> Table:
-    """Times of every kernel at the model's shapes."""
-    shapes = list(dict.fromkeys((group.in_features, group.out_features) for group in groups(dense, {}, ())))
-    overhead = measure_overhead(thread_count=threads, round_count=9)
-    settings = KernelSettings(
-        thread_count=threads, round_count=9, budget_s=120.0, cache_bytes=CACHE_BYTES, most_bytes=1 << 30,
-        run_s=overhead.bare_run_s, node_s=overhead.record.node_s or 0.0,
-    )  # fmt: skip
-    wanted = [ChainGroup(shape, None, rows, True, True) for shape in shapes for rows in (1, *PREFILLS)]
-    times, notes = measure_kernels(CHOICES, wanted, settings)
-    for note in notes:
-        print(f"  {note}")
-    return {(time.kernel, time.in_features, time.out_features, time.rows): time.time_s for time in times}
-
-
-def groups(dense: LoadedModel, losses: dict[str, NDArray[np.float64]], kernels: Sequence[str]) -> list[Group]:
-    """The model's sites as they are chosen for; losses of sites that are not given are 0."""
-    none = np.zeros(len(kernels))
-    found = []
-    for block in dense.spec.blocks:
-        packed = [site for site in block.sites if site.role in PACKED]
-        for sites in (packed, *([site] for site in block.sites if site.role not in PACKED)):
-            names = tuple(site.name for site in sites)
-            loss = np.sum([losses.get(name, none) for name in names], axis=0)
-            found.append(Group(names, sites[0].in_features, sum(site.out_features for site in sites), loss))
-    return found
-
-
-def chosen(dense: LoadedModel, stats: CalibrationStats, times: Table, precision: str, most_bytes: int) -> Recipe:
-    """The fastest mix within the bytes and the loss, exactly (scipy's HiGHS)."""
-    base = KERNELS[precision]
-    least_bits = 8 if precision == "int8" else 4
-    kernels = [
-        kernel
-        for kernel in CHOICES
-        if parse_kernel(kernel).bits >= least_bits and all(key in times for key in _keys(dense, kernel))
-    ]
-    scorer, nearest = KernelScorer(kernels, "gptq"), KernelScorer((base,), "nearest")
-    losses, allowed = {}, 0.0
-    for site in site_weights(dense, stats):
-        (found,), (theirs,) = scorer.losses(site), nearest.losses(site)
-        if "dynamic_int8" in kernels and has_outliers(stats, site.name):
-            found[kernels.index("dynamic_int8")] = np.inf
-        losses[site.name] = found
-        allowed += float(theirs[0])
-    everything = groups(dense, losses, kernels)
-    costs, bytes_, loss = [], [], []
-    decoded = DECODE_TOKENS if precision == "int4" else 0  # of int8 only the prompt's time is asked for
-    for group in everything:
-        for at, kernel in enumerate(kernels):
-            shape = (group.in_features, group.out_features)
-            costs.append(times[(kernel, *shape, max(PREFILLS))] + decoded * times[(kernel, *shape, 1)])
-            bytes_.append(stored_bytes(kernel, in_features=shape[0], out_features=shape[1]))
-            loss.append(group.losses[at])
-    plain = plain_recipe(dense.spec, base, context_tokens=CONTEXT, seed=0)
-    head = stored_bytes(base, in_features=dense.spec.hidden_size, out_features=dense.spec.vocab_size)
-    rest = 4 * (dense.spec.hidden_size * (2 * len(dense.spec.blocks) + 1) + CONTEXT * 64) + (140 << 10)  # norms, rotary
-    costs_, bytes_of, losses_of = (np.array(values) for values in (costs, bytes_, loss))
-    open_ = np.isfinite(losses_of)
-    one_each = np.kron(np.eye(len(everything)), np.ones(len(kernels)))
-    constraints = [
-        scipy.optimize.LinearConstraint(one_each, 1, 1),
-        scipy.optimize.LinearConstraint(bytes_of[None], 0, most_bytes - head - rest),
-    ]
+def chosen(known: Known, theirs: Path, precision: str, most_bytes: int, bench: Bench) -> Recipe:
+    """The fastest mix within the bytes and the loss."""
+    spec = known.dense.spec
+    workload = Workload(
+        context_tokens=max(PREFILLS) + DECODE_TOKENS[precision],
+        decode_tokens=DECODE_TOKENS[precision],
+        thread_count=bench.threads,
+    )
+    device = read_record(known.folder.device, DeviceProfile)
+    max_loss = MOST_BITS[precision] - 1.0
     if precision == "int4":
-        loss_row = np.where(open_, losses_of, 0.0)[None]
-        constraints.append(scipy.optimize.LinearConstraint(loss_row, -np.inf, LOSS_SHARE * allowed))
-    solved = scipy.optimize.milp(
-        costs_ / costs_.max(), constraints=constraints, integrality=np.ones(len(costs_)),
-        bounds=scipy.optimize.Bounds(0, open_.astype(float)), options={"time_limit": 60.0},
-    )  # fmt: skip
-    if solved.x is None:
-        raise SystemExit(f"no choice of kernels is within {most_bytes} bytes and the loss of {base}: {solved.message}")
-    picks = solved.x.reshape(len(everything), len(kernels)).argmax(axis=1)
-    taken = {name: kernels[pick] for group, pick in zip(everything, picks, strict=True) for name in group.names}
-    sites = tuple(SiteEdit(name=name, kernel=kernel) for name, kernel in taken.items())
-    return replace(plain, sites=sites, rounding="gptq")
+        count = 4 if bench.quick else REPORT_WINDOWS
+        bits = bits_per_byte(theirs, known.dense, known.selection, count, bench)
+        max_loss = LOSS_SHARE * (bits / dense_bits(known, count) - 1.0)
+    print(f"  {precision}: at most {most_bytes} bytes and {max_loss:.2%} of loss", flush=True)
+    # A bundle's tokenizer and configuration are no part of what is compared.
+    beside = CONFIG_BYTES + tokenizer_bytes(spec, vocab_size=spec.vocab_size)
+    found = choose_without(
+        CLOSED[precision],
+        budget=Budget(disk_bytes=most_bytes + beside, max_loss=max_loss, objective="request"),
+        cost_model=CostModel(device, spec, workload, scores=known.scores),
+        spec=spec,
+        scores=known.scores,
+        arrays=read_arrays(known.folder.scores_arrays),
+        workload=workload,
+        seed=0,
+        locks=(Lock(pattern="table", action=KERNELS[precision]),),
+    )
+    if found is None:
+        raise SystemExit(f"no choice of kernels is within {most_bytes} bytes and {max_loss:.2%} of loss")
+    return found.recipe
 
 
-def _keys(dense: LoadedModel, kernel: str) -> list[tuple[str, int, int, int]]:
-    return [
-        (kernel, group.in_features, group.out_features, rows)
-        for group in groups(dense, {}, ())
-        for rows in (1, *PREFILLS)
-    ]
-
-
-def write(dense: LoadedModel, recipe: Recipe, stats: CalibrationStats, folder: Path) -> None:
+def write(known: Known, recipe: Recipe, folder: Path) -> None:
     """The bundle's graph, in `all` another that gives all logits, and what was chosen."""
-    compressed = compress_model(dense, recipe, stats, progress=NullProgress())
+    compressed = compress_model(known.dense, recipe, known.stats, progress=NullProgress())
     counts: dict[str, int] = {"table: " + recipe.table_kernel: 1}
     for edit in recipe.sites:
         counts[edit.kernel] = counts.get(edit.kernel, 0) + 1
@@ -264,23 +215,36 @@ def write(dense: LoadedModel, recipe: Recipe, stats: CalibrationStats, folder: P
     kept(folder, make)
 
 
-def bits_per_byte(folder: Path, dense: LoadedModel, lab: Path, bench: Bench) -> float:
-    """On the `valid` texts of both domains: windows of 256 tokens, the first of each not scored."""
+def bits_per_byte(folder: Path, dense: LoadedModel, texts: Sequence[str], count: int, bench: Bench) -> float:
+    """On the first windows of 256 tokens, the first token of each not scored."""
     decoder = opened(folder, bench.threads)
-    nats, count = 0.0, 0
-    for domain in DOMAINS:
-        windows = pack_windows(
-            encode(dense.tokenizer, documents(lab / "text" / f"{domain}.valid.jsonl")),
-            separator=separator_token(dense.spec),
-            window_tokens=WINDOW,
-            limit_tokens=(4 if bench.quick else REPORT_WINDOWS) * WINDOW,
-        ).numpy()
-        for window in windows:
-            decoder.reset()
-            logits = np.concatenate([*decoder.logits(window.astype(np.int64))])
-            wide = logits[:-1].astype(np.float64)
-            top = wide.max(axis=1)
-            totals = top + np.log(np.exp(wide - top[:, None]).sum(axis=1))
-            nats += float((totals - wide[np.arange(len(wide)), window[1:]]).sum())
-            count += len(dense.tokenizer.decode(window[1:].tolist()).encode("utf-8"))
-    return nats / math.log(2.0) / count
+    nats, scored = 0.0, 0
+    for window in windows(dense, texts, count):
+        decoder.reset()
+        logits = np.concatenate([*decoder.logits(window.astype(np.int64))])
+        wide = logits[:-1].astype(np.float64)
+        top = wide.max(axis=1)
+        totals = top + np.log(np.exp(wide - top[:, None]).sum(axis=1))
+        nats += float((totals - wide[np.arange(len(wide)), window[1:]]).sum())
+        scored += len(dense.tokenizer.decode(window[1:].tolist()).encode("utf-8"))
+    return nats / math.log(2.0) / scored
+
+
+def dense_bits(known: Known, count: int) -> float:
+    """The dense model's, by torch, on the same windows of selection text."""
+    nats, scored = 0.0, 0
+    for window in windows(known.dense, known.selection, count):
+        nats += measure_loss(known.dense, [window.tolist()])[0]
+        scored += len(known.dense.tokenizer.decode(window[1:].tolist()).encode("utf-8"))
+    return nats / math.log(2.0) / scored
+
+
+def windows(dense: LoadedModel, texts: Sequence[str], count: int) -> NDArray[np.int32]:
+    """[count, 256] of the texts one after another."""
+    packed: NDArray[np.int32] = pack_windows(
+        encode(dense.tokenizer, texts),
+        separator=separator_token(dense.spec),
+        window_tokens=WINDOW,
+        limit_tokens=count * WINDOW,
+    ).numpy()
+    return packed
