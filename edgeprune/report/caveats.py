@@ -46,6 +46,13 @@ def notes(
         )
         if device.emulation is None or device.emulation.core_count != validation.emulation.core_count:
             found.append("Predictions are for another number of cores than was emulated while measuring.")
+    recipe = _recipe(validation)
+    if recipe is not None and recipe.huge_page_bytes:
+        found.append(
+            f"While tokens were timed, {format_bytes(recipe.huge_page_bytes)} of memory were in huge pages, as in all "
+            "sessions EdgePrune opens; a program of yours gets them from glibc 2.35 on with "
+            "GLIBC_TUNABLES=glibc.malloc.hugetlb=1 in its environment."
+        )
     found += [f"{entry.label}: {failure}" for entry in validation.measurements for failure in entry.failures]
     for when, conditions in (("before", validation.conditions_before), ("after", validation.conditions_after)):
         if conditions is not None and conditions.is_throttled:

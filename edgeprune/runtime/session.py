@@ -2,13 +2,14 @@
 
 Takes a graph (a file, or the bytes of one), a thread count and an execution provider; gives an `InferenceSession`.
 Every session of EdgePrune is made here: the kernel table, the parity check and the validation must not differ in a
-session option.
+session option. Its weights are held in huge pages where the system gives them (`huge_pages`).
 """
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgeprune.errors import DeviceError, EdgePruneError, ModelError, RuntimeUnavailableError, UsageError
+from edgeprune.runtime.huge_pages import hold_in_huge_pages
 from edgeprune.schema.device import RuntimeInfo
 
 if TYPE_CHECKING:
@@ -82,7 +83,7 @@ def open_session(
     elif is_one_of_many:  # they stop at the end of a run; waking them again costs some 25 us a run
         options.add_session_config_entry("session.force_spinning_stop", "1")
     try:
-        return ort.InferenceSession(
+        session = ort.InferenceSession(
             str(model) if isinstance(model, Path) else model, sess_options=options, providers=[execution_provider]
         )
     except MemoryError as error:
@@ -91,6 +92,8 @@ def open_session(
         if _is_out_of_memory(error):
             raise DeviceError(f"Out of memory while loading {what}; choose a smaller recipe.") from error
         raise ModelError(f"onnxruntime {ort.__version__} cannot load {what}: {_first_line(error)}") from error
+    hold_in_huge_pages()
+    return session
 
 
 def runtime_info() -> RuntimeInfo:

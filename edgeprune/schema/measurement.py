@@ -104,6 +104,8 @@ class BundleMeasurement(Record, frozen=True, kw_only=True):
     energy: EnergyResult | None = None
     """Of a decoded token, the lowest of the processes; None where no meter can be read, or another device is
     emulated."""
+    huge_page_bytes: int | None = None
+    """Of the memory, in huge pages while tokens were timed, the least of the processes; None where that is not told."""
 
 
 class Check(Record, frozen=True, kw_only=True):

@@ -14,6 +14,7 @@ import numpy as np
 
 from edgeprune.runtime.decode import Decoder
 from edgeprune.runtime.energy import open_energy_meter
+from edgeprune.runtime.huge_pages import huge_page_bytes
 from edgeprune.runtime.isolate import run_isolated
 from edgeprune.runtime.session import import_onnxruntime, open_session
 from edgeprune.runtime.timing import summarize
@@ -48,6 +49,7 @@ class SpeedAnswer(Record, frozen=True, kw_only=True):
     stages: tuple[MemoryStage, ...]
     is_cache_shared: bool
     energy: EnergyResult | None = None
+    huge_page_bytes: int | None = None
 
 
 def decode_lengths(context_tokens: int, decode_tokens: int) -> tuple[int, int]:
@@ -95,6 +97,7 @@ def measure_speed(request: SpeedRequest) -> SpeedAnswer:
         token = int(decoder.step(token).argmax())
         samples_s.append(time.perf_counter() - start_s)
     memory.end("decode")
+    in_huge_pages = huge_page_bytes()
     meter = open_energy_meter(request.execution_provider)
     return SpeedAnswer(
         load_time_s=load_time_s,
@@ -103,6 +106,7 @@ def measure_speed(request: SpeedRequest) -> SpeedAnswer:
         stages=memory.stages,
         is_cache_shared=decoder.is_cache_shared,
         energy=None if meter is None else measure_energy(decoder, meter, start=prompt_count, count=decode_count),
+        huge_page_bytes=in_huge_pages,
     )
 
 

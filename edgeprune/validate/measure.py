@@ -163,6 +163,7 @@ def summarize_findings(
     decode = tuple(answer.decode for answer in found.speed)
     prefill = summarize([answer.prefill_s for answer in found.speed]) if found.speed else None
     failures = found.failures if floor_failure is None else [floor_failure, *found.failures]
+    huge = [answer.huge_page_bytes for answer in found.speed]
     return BundleMeasurement(
         label=label,
         disk_bytes=found.bundle.disk_bytes,
@@ -182,4 +183,5 @@ def summarize_findings(
         has_degenerate_loop=None if found.sanity is None else found.sanity.has_degenerate_loop,
         failures=tuple(failures),
         energy=lowest_energy([answer.energy for answer in found.speed]),
+        huge_page_bytes=None if None in huge else min((size for size in huge if size is not None), default=None),
     )
