@@ -1,5 +1,6 @@
 """What a reader must know beside the table: notes on how numbers came about, and limits of what they show."""
 
+from edgeprune.runtime.huge_pages import TUNABLES
 from edgeprune.schema.candidate import SearchResult
 from edgeprune.schema.device import DeviceProfile
 from edgeprune.schema.measurement import BundleMeasurement, ValidationReport
@@ -50,8 +51,8 @@ def notes(
     if recipe is not None and recipe.huge_page_bytes:
         found.append(
             f"While tokens were timed, {format_bytes(recipe.huge_page_bytes)} of memory were in huge pages, as in all "
-            "sessions EdgePrune opens; a program of yours gets them from glibc 2.35 on with "
-            "GLIBC_TUNABLES=glibc.malloc.hugetlb=1 in its environment."
+            f"sessions EdgePrune opens; a program of yours gets them from glibc 2.35 on with {TUNABLES} in its "
+            "environment, and is slower without."
         )
     found += [f"{entry.label}: {failure}" for entry in validation.measurements for failure in entry.failures]
     for when, conditions in (("before", validation.conditions_before), ("after", validation.conditions_after)):

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgeprune.errors import DeviceError, EdgePruneError, ModelError, RuntimeUnavailableError, UsageError
-from edgeprune.runtime.huge_pages import hold_in_huge_pages
+from edgeprune.runtime.huge_pages import gather_weights, hold_in_huge_pages
 from edgeprune.schema.device import RuntimeInfo
 
 if TYPE_CHECKING:
@@ -82,6 +82,7 @@ def open_session(
         options.add_session_config_entry("session.intra_op.spin_duration_us", str(round(0.5e6 * REST_S)))
     elif is_one_of_many:  # they stop at the end of a run; waking them again costs some 25 us a run
         options.add_session_config_entry("session.force_spinning_stop", "1")
+    gather_weights()
     try:
         session = ort.InferenceSession(
             str(model) if isinstance(model, Path) else model, sess_options=options, providers=[execution_provider]

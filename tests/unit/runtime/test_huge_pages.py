@@ -3,6 +3,7 @@
 import ctypes
 import mmap
 import platform
+import subprocess
 import sys
 
 import pytest
@@ -35,6 +36,24 @@ def test_what_fills_huge_pages_is_moved_into_them_unchanged() -> None:
     assert after - before >= (PAGES - 1) * PAGE_BYTES
     assert held[:] == b"\x07" * len(held)
     held.close()
+
+
+OPEN = """
+from edgeprune.runtime.huge_pages import huge_page_bytes
+from edgeprune.runtime.probe_graph_sites import site_chain
+from edgeprune.runtime.session import open_session
+graph = site_chain("fp32", in_features=256, out_features=704, site_count=40)
+session = open_session(graph.to_bytes(), thread_count=1)
+print(graph.array_bytes, huge_page_bytes())
+"""
+
+
+@pytest.mark.skipif(not can_collapse() or platform.libc_ver()[0] != "glibc", reason="needs Linux 6.1 and glibc")
+def test_matrices_that_are_smaller_than_a_huge_page_share_some() -> None:
+    made = subprocess.run([sys.executable, "-c", OPEN], capture_output=True, text=True, check=True)
+    weights, huge = map(int, made.stdout.split())
+    assert weights / 40 < PAGE_BYTES
+    assert huge > 0.8 * weights
 
 
 def test_memory_that_was_never_touched_stays_untouched() -> None:
