@@ -42,15 +42,21 @@ def gather_weights() -> None:
             mallopt(_M_TRIM_THRESHOLD, 2 * _LARGEST_THRESHOLD)
 
 
-def hold_in_huge_pages() -> None:
-    """Move what this process holds in large anonymous pieces of memory; where that cannot be done nothing happens."""
+def hold_in_huge_pages(*, gives_back: bool = True) -> None:
+    """Move what this process holds in large anonymous pieces of memory; where that cannot be done nothing happens.
+
+    Args:
+        gives_back: return to the system what was freed, so that it is not moved too; a process that opens one session
+            after another is quicker when it keeps it for the next.
+    """
     if sys.platform != "linux":
         return
     with contextlib.suppress(OSError, AttributeError):
         libc = ctypes.CDLL(None)
-        libc.malloc_trim(0)  # what loading freed is given back, so that it is not moved too
         if libc.getpagesize() != _SMALL_BYTES:
             return
+        if gives_back and hasattr(libc, "malloc_trim"):
+            libc.malloc_trim(0)
         for start, end in list(_scattered(_SMAPS.read_text(encoding="utf-8", errors="replace"))):
             for first, count in _resident_runs(libc, start, end):
                 address = ctypes.c_void_p(start + first * PAGE_BYTES)

@@ -93,7 +93,7 @@ def open_session(
         if _is_out_of_memory(error):
             raise DeviceError(f"Out of memory while loading {what}; choose a smaller recipe.") from error
         raise ModelError(f"onnxruntime {ort.__version__} cannot load {what}: {_first_line(error)}") from error
-    hold_in_huge_pages()
+    hold_in_huge_pages(gives_back=not is_one_of_many)
     return session
 
 
