@@ -58,8 +58,6 @@ SHAPES = frozenset({"depth", "vocabulary", "groups", "channels", "lowrank", "las
 CLOSED = {"int4": SHAPES, "int8": SHAPES | {"int4"}}
 MOST_BITS = {"int4": 1.0, "int8": 1.01}
 """Bits-per-byte over genai's; 8 bits are asked for speed, and lose next to nothing either way."""
-LOSS_SHARE = 0.8
-"""Of the loss of genai's rounding that the choice is predicted to cost at most: predictions are expectations."""
 LIMITS = {
     ("int4", "decode"): 0.90,
     ("int4", "prefill"): 0.70,
@@ -179,7 +177,7 @@ def chosen(known: Known, theirs: Path, precision: str, most_bytes: int, bench: B
     if precision == "int4":
         count = 4 if bench.quick else REPORT_WINDOWS
         bits = bits_per_byte(theirs, known.dense, known.selection, count, bench)
-        max_loss = LOSS_SHARE * (bits / dense_bits(known, count) - 1.0)
+        max_loss = bits / dense_bits(known, count) - 1.0
     print(f"  {precision}: at most {most_bytes} bytes and {max_loss:.2%} of loss", flush=True)
     # A bundle's tokenizer and configuration are no part of what is compared.
     beside = CONFIG_BYTES + tokenizer_bytes(spec, vocab_size=spec.vocab_size)
