@@ -13,7 +13,8 @@ Takes the profile's `KernelTime` grid; gives seconds for any shape, rows and ran
 4. weights that stream from memory add to one row's cached time what measured streaming points add to theirs, for each
    matrix a power of its weights: longer rows are fetched ahead of their use (4 bits, one core: 4.6, 9.2 and 46 us for
    256 x 256, x 704 and x 8,192, a power of 2/3); with more rows they take the longer of the cached time and of reading
-   them at the rate of the nearest streaming point;
+   them at the rate of the nearest streaming point; a kernel that was timed with cached weights alone adds what the one
+   likest it adds, of as many bits a weight and a block near in size, or a kernel would be quick for not being measured;
 5. rows between the measured ones are interpolated in log space.
 
 A kernel the device never timed has no time: None.
@@ -29,6 +30,7 @@ from msgspec.structs import replace
 
 from edgeprune.predict.interval import Interval, spread
 from edgeprune.schema.device import KernelTime
+from edgeprune.schema.kernel import parse_kernel
 from edgeprune.schema.model import SiteForm
 from edgeprune.shapes import stored_matrices
 
@@ -79,8 +81,22 @@ class KernelTable:
         self._sizes: dict[tuple[tuple[str, bool], int], list[list[_Point]]] = {}
 
     def has_streaming(self, kernel: str) -> bool:
-        """Whether this kernel was timed with its weights read from memory."""
-        return (kernel, False) in self._dense
+        """Whether this kernel, or one of as many bits, was timed with its weights read from memory."""
+        return self._streamed(kernel) is not None
+
+    def _streamed(self, kernel: str) -> str | None:
+        """The kernel that tells what this one's weights add when they stream."""
+        if (kernel, False) in self._dense:
+            return kernel
+        of = parse_kernel(kernel)
+        # 16-bit floats are widened while a session loads; what is read for a token has 32 bits.
+        wanted = (of.kind, 32 if of.kind == "float" else of.bits)
+        alike = [
+            (abs(math.log((found.block_size or 1) / (of.block_size or 1))), found.block_size or 1, name)
+            for name, is_cached in self._dense
+            if not is_cached and ((found := parse_kernel(name)).kind, found.bits) == wanted
+        ]
+        return min(alike)[2] if alike else None
 
     def time_s(
         self,
@@ -95,9 +111,10 @@ class KernelTable:
     ) -> Interval | None:
         """Seconds of one site's products; None when the device never timed this kernel."""
         if (kernel, is_cached) not in self._dense:
-            is_cached = not is_cached
-            if (kernel, is_cached) not in self._dense:
+            if (kernel, not is_cached) not in self._dense:
                 return None
+            if is_cached or self._streamed(kernel) is None:
+                is_cached = not is_cached
         key = (kernel, is_cached, rows, in_features, out_features, rank, "factors" if rank is None else form)
         if key not in self._memory:
             self._memory[key] = self._lookup(*key)
@@ -134,11 +151,13 @@ class KernelTable:
         assert cached is not None  # the caller has looked
         parts = stored_matrices(in_features, out_features, rank, form)
         weights = sum(width * height for width, height in parts)
-        single = self._dense[kernel, False].get(1)
+        streamed = self._streamed(kernel)
+        assert streamed is not None  # the caller has looked
+        single = self._dense[streamed, False].get(1)
         if not single:
             return cached
         if rows == 1:
-            scale_s, power = self._reading(kernel)
+            scale_s, power = self._reading(streamed)
             added_s = sum(scale_s * (width * height) ** power for width, height in parts)
             return spread(cached.value + added_s, INTERPOLATED_SPREAD)
         nearest = min(single, key=lambda point: (abs(math.log(_weights(point) / weights)), point.in_features))

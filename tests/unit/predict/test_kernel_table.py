@@ -126,3 +126,18 @@ def test_one_streaming_point_gives_a_rate_alone() -> None:
     cached = [point(1, (64, 64), 4e-6), point(1, (256, 256), 64e-6)]
     table = KernelTable([*cached, point(1, (256, 256), 96e-6, is_cached=False)])
     assert ask(table, (128, 128), is_cached=False) == pytest.approx(ask(table, (128, 128)) + 32e-6 / 4)
+
+
+def test_a_kernel_timed_with_cached_weights_alone_streams_like_the_one_of_as_many_bits() -> None:
+    cached = [
+        point(1, (256, 256), seconds, kernel=kernel)
+        for kernel, seconds in (("int4_b32_a4", 5e-6), ("int4_b64_a4", 4e-6), ("int8_b32_a4", 3e-6))
+    ]
+    table = KernelTable([*cached, point(1, (256, 256), 25e-6, is_cached=False, kernel="int4_b32_a4")])
+    asked = {"rows": 1, "in_features": 256, "out_features": 256, "rank": None, "is_cached": False}
+    found = table.time_s("int4_b64_a4", **asked)  # type: ignore[arg-type]
+    assert found is not None
+    assert found.value == pytest.approx(4e-6 + 20e-6)
+    assert table.has_streaming("int4_b64_a4")
+    assert not table.has_streaming("int8_b32_a4")
+    assert table.time_s("int4_b128_a4", **asked) is None  # type: ignore[arg-type]
