@@ -20,6 +20,7 @@ def loopback_socket(port: int) -> socket.socket:
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listening.bind(("127.0.0.1", port))
+        listening.listen()  # whoever is told the address may connect at once
     except OSError as error:
         listening.close()
         raise DeviceError(f"Port {port} cannot be listened on ({error.strerror}); give another with --port.") from error
@@ -42,6 +43,7 @@ def unix_socket(path: Path) -> socket.socket:
     before = os.umask(0o177)
     try:
         listening.bind(str(path))
+        listening.listen()
     except OSError as error:
         listening.close()
         raise UsageError(f"{path} cannot be listened on ({error}); give another path with --socket.") from error

@@ -136,9 +136,14 @@ def _context(request: ChoiceRequest, specs: Sequence[ModelSpec]) -> int:
     shortest = min(spec.max_positions for spec in specs)
     wanted = request.context_tokens or min(512, shortest)
     if wanted > shortest:
-        raise UsageError(f"A context of {wanted} tokens is longer than the {shortest} positions of one of the models.")
+        raise UsageError(
+            f"A context of {wanted} tokens is longer than the {shortest} positions of one of the models; give a shorter "
+            "--context."
+        )
     if wanted < SMALLEST_CONTEXT:
-        raise UsageError(f"A context of {wanted} tokens is too short to measure; give at least {SMALLEST_CONTEXT}.")
+        raise UsageError(
+            f"A context of {wanted} tokens is too short to measure; give a --context of at least {SMALLEST_CONTEXT}."
+        )
     return wanted
 
 

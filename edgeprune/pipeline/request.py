@@ -157,9 +157,13 @@ def context_tokens(request: RunRequest, spec: ModelSpec) -> int:
     if wanted is None:
         wanted = min(512, spec.max_positions)
     if wanted > spec.max_positions:
-        raise UsageError(f"A context of {wanted} tokens is longer than the model's {spec.max_positions} positions.")
+        raise UsageError(
+            f"A context of {wanted} tokens is longer than the model's {spec.max_positions} positions; give a shorter --context."
+        )
     if wanted < SMALLEST_CONTEXT:
-        raise UsageError(f"A context of {wanted} tokens is too short to measure; give at least {SMALLEST_CONTEXT}.")
+        raise UsageError(
+            f"A context of {wanted} tokens is too short to measure; give a --context of at least {SMALLEST_CONTEXT}."
+        )
     if wanted <= request.decode_tokens:
         raise UsageError(
             f"A context of {wanted} tokens leaves no prompt before the {request.decode_tokens} generated ones; give a "

@@ -261,7 +261,10 @@ def _profiled(job: Job) -> tuple[str, bool]:
 
 def _goes_on(before: Job | None, after: Job | None) -> bool:
     """Whether a job that was over was resumed, here or on the command line."""
-    return before is not None and after is not None and before.is_over and not after.is_over
+    if before is None or after is None or not before.is_over:
+        return False
+    # It may be over again before the next list of jobs.
+    return (before.state, before.started_s) != (after.state, after.started_s)
 
 
 def run(sources: Sources | None = None) -> None:
