@@ -137,8 +137,8 @@ def _context(request: ChoiceRequest, specs: Sequence[ModelSpec]) -> int:
     wanted = request.context_tokens or min(512, shortest)
     if wanted > shortest:
         raise UsageError(
-            f"A context of {wanted} tokens is longer than the {shortest} positions of one of the models; give a shorter "
-            "--context."
+            f"A context of {wanted} tokens is longer than the {shortest} positions of one of the models; give a "
+            "shorter --context."
         )
     if wanted < SMALLEST_CONTEXT:
         raise UsageError(

@@ -158,7 +158,8 @@ def context_tokens(request: RunRequest, spec: ModelSpec) -> int:
         wanted = min(512, spec.max_positions)
     if wanted > spec.max_positions:
         raise UsageError(
-            f"A context of {wanted} tokens is longer than the model's {spec.max_positions} positions; give a shorter --context."
+            f"A context of {wanted} tokens is longer than the model's {spec.max_positions} positions; give a "
+            "shorter --context."
         )
     if wanted < SMALLEST_CONTEXT:
         raise UsageError(
