@@ -81,5 +81,5 @@ def test_a_system_without_it_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> N
         def madvise(self, *_: object) -> int:
             raise AssertionError("nothing was resident")
 
-    monkeypatch.setattr(ctypes, "CDLL", lambda *_: Refusing())
+    monkeypatch.setattr(ctypes, "CDLL", lambda *_, **__: Refusing())
     hold_in_huge_pages()
