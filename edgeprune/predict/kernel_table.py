@@ -78,6 +78,7 @@ class KernelTable:
         self._times: dict[tuple[tuple[str, bool], int, int, int], float] = {}
         self._ratios: dict[tuple[tuple[str, bool], int], _Curve] = {}
         self._readings: dict[str, tuple[float, float]] = {}
+        self._likest: dict[str, str | None] = {}
         self._sizes: dict[tuple[tuple[str, bool], int], list[list[_Point]]] = {}
 
     def has_streaming(self, kernel: str) -> bool:
@@ -86,8 +87,11 @@ class KernelTable:
 
     def _streamed(self, kernel: str) -> str | None:
         """The kernel that tells what this one's weights add when they stream."""
-        if (kernel, False) in self._dense:
-            return kernel
+        if kernel not in self._likest:
+            self._likest[kernel] = kernel if (kernel, False) in self._dense else self._find_likest(kernel)
+        return self._likest[kernel]
+
+    def _find_likest(self, kernel: str) -> str | None:
         of = parse_kernel(kernel)
         # 16-bit floats are widened while a session loads; what is read for a token has 32 bits.
         wanted = (of.kind, 32 if of.kind == "float" else of.bits)
