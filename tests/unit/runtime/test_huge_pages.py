@@ -54,7 +54,7 @@ def test_matrices_that_are_smaller_than_a_huge_page_share_some() -> None:
     made = subprocess.run([sys.executable, "-c", OPEN], capture_output=True, text=True, check=True)
     weights, huge = map(int, made.stdout.split())
     assert weights / 40 < PAGE_BYTES
-    assert huge > 0.5 * weights  # each in a mapping of its own would leave none
+    assert huge > 0.5 * weights
 
 
 def test_memory_that_was_never_touched_stays_untouched() -> None:
