@@ -52,8 +52,8 @@ def loaders_markdown(*, optimum: str | None = None) -> list[str]:
             where nobody asked.
     """
     lines = [
-        f"With `folder` the bundle's and `prompt` some text. On Linux each is quicker with `{TUNABLES}` in the "
-        "environment (glibc 2.35 or newer). In plain onnxruntime (`pip install tokenizers`):",
+        f"With `folder` the bundle's and `prompt` some text. On Linux each may be quicker with `{TUNABLES}` in "
+        "the environment (glibc 2.35 or newer). In plain onnxruntime (`pip install tokenizers`):",
         "",
     ]
     lines += [*_listing(ONNXRUNTIME), "In onnxruntime-genai:", "", *_listing(GENAI)]

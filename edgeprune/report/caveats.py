@@ -52,7 +52,7 @@ def notes(
         found.append(
             f"While tokens were timed, {format_bytes(recipe.huge_page_bytes)} of memory were in huge pages, as in all "
             f"sessions EdgePrune opens; a program of yours gets them from glibc 2.35 on with {TUNABLES} in its "
-            "environment, and is slower without."
+            "environment, and may be slower without."
         )
     found += [f"{entry.label}: {failure}" for entry in validation.measurements for failure in entry.failures]
     for when, conditions in (("before", validation.conditions_before), ("after", validation.conditions_after)):

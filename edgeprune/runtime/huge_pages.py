@@ -1,10 +1,10 @@
 """Weights in huge pages: what a session holds in anonymous memory is moved from pages of 4 KiB to pages of 2 MiB.
 
 A token reads every weight once, so most of its pages miss the TLB, and where pages of 4 KiB happen to lie decides how
-well caches and prefetcher do: two sessions of one fp32 graph differed by up to 25 % for as long as they lived. In huge
-pages they agree within 2 %; a Llama of 56 MB in fp32 takes 30 % less time a token on one thread and 20 % less on two
-of a virtual x86 machine. From 6.1 on Linux moves memory when it is told to (madvise(2), MADV_COLLAPSE); only 2 MiB of
-which seven eighths are resident are moved, so that next to no memory is added.
+well caches and prefetcher do: sessions of one fp32 graph differed by 19 % for as long as they lived. In huge pages they
+differ by 4 %, and are 11 % faster on one thread (67 MB, `tests/bench/huge_pages.py`, a virtual x86 machine). From 6.1
+on Linux moves memory when it is told to (madvise(2), MADV_COLLAPSE); only 2 MiB of which seven eighths are resident are
+moved, so that next to no memory is added.
 
 A plain onnxruntime gets the same from glibc 2.35 on where `TUNABLES` stands in its environment when it starts.
 """
@@ -38,8 +38,8 @@ _ROLLUP = Path("/proc/self/smaps_rollup")
 def gather_weights() -> None:
     """Have what is allocated from now on lie close together; where malloc is not glibc's nothing happens.
 
-    A matrix below 2 MiB would get a mapping of its own, with no huge page in it. Up to 32 MiB, glibc's largest
-    threshold, matrices now come from one heap, as they do anyway once some large piece of memory was freed.
+    A matrix below 2 MiB would get a mapping of its own, often with no whole huge page in it. Up to 32 MiB, glibc's
+    largest threshold, matrices now come from one heap, as they do anyway once some large piece of memory was freed.
     """
     with contextlib.suppress(AttributeError):
         mallopt = ctypes.CDLL(None).mallopt
