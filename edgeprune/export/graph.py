@@ -12,7 +12,7 @@ import dataclasses
 import logging
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import mobius
 import onnx_ir as ir
@@ -24,7 +24,7 @@ from edgeprune.export.attention import FusedAttention, pack_split_attention
 from edgeprune.export.cleanup import clean_graph, name_parts
 from edgeprune.export.decoder import Norm, WiredBlock, WiredDecoder, takes_packed
 from edgeprune.export.matrices import Site, StoredArray, to_array
-from edgeprune.export.packed import PACKED_ROLES, PackedSites, pack_attention
+from edgeprune.export.packed import PACKED_ROLES, JoinedFactors, PackedSites, join_right_factors, pack_attention
 from edgeprune.export.part_layers import add_repair, remove_attention, remove_mlp
 from edgeprune.export.tables import EmbeddingTable, HeadTable
 from edgeprune.intake.adapters.repair import repair_of
@@ -35,6 +35,9 @@ from edgeprune.schema.model import BlockSpec, SiteRole
 
 __all__ = ["Graph", "build_graph"]
 
+Stored: TypeAlias = Site | PackedSites | JoinedFactors
+"""What holds weights of a block."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Graph:
@@ -42,7 +45,7 @@ class Graph:
 
     model: ir.Model
     """Every initializer that `arrays` names has a shape and a type, but no value yet."""
-    sites: tuple[Site | PackedSites, ...]
+    sites: tuple[Stored, ...]
     embedding: EmbeddingTable
     head: HeadTable
     is_tied: bool
@@ -137,13 +140,13 @@ def _build_wired(loaded: LoadedModel, adapter: WiredAdapter, context_tokens: int
     spec = loaded.spec
     wiring = adapter.wiring(loaded.model, context_tokens=context_tokens)
     blocks: list[WiredBlock] = []
-    sites: list[Site | PackedSites] = []
+    sites: list[Stored] = []
     for facts, block, source in zip(wiring.blocks, spec.blocks, adapter.blocks(loaded.model), strict=True):
         made = {site.role: Site(adapter.site(source, site.role), site.kernel, name=site.name) for site in block.sites}
         operator = repair_of(source)
         repair = None if operator is None else Site(operator, FLOAT32, name=f"blocks.{block.index}.repair")
         packed = pack_attention(made, block_index=block.index) if takes_packed(facts, block, wiring.rotary) else None
-        sites += [*_stored(made, packed), *([] if repair is None else [repair])]
+        sites += [*_stored(made, packed, block.index), *([] if repair is None else [repair])]
         blocks.append(
             WiredBlock(
                 facts,
@@ -236,17 +239,17 @@ def _mobius_config(loaded: LoadedModel, context_tokens: int) -> Any:
 
 def _edit_tree(
     module: nn.Module, loaded: LoadedModel, layout: _Layout, context_tokens: int, last_logits: bool
-) -> tuple[list[Site | PackedSites], EmbeddingTable, HeadTable]:
+) -> tuple[list[Stored], EmbeddingTable, HeadTable]:
     spec, adapter = loaded.spec, loaded.adapter
     backbone = getattr(module, layout.backbone)
-    sites: list[Site | PackedSites] = []
+    sites: list[Stored] = []
     blocks = zip(getattr(backbone, layout.blocks), spec.blocks, adapter.blocks(loaded.model), strict=True)
     for target, block, source in blocks:
         made = {site.role: Site(adapter.site(source, site.role), site.kernel, name=site.name) for site in block.sites}
         # A norm of its own on queries and keys stands between the product and attention.
         is_normed = getattr(getattr(target, "self_attn", None), "q_norm", None) is not None
         packed = None if is_normed else pack_attention(made, block_index=block.index)
-        sites += _stored(made, packed)
+        sites += _stored(made, packed, block.index)
         modules: dict[SiteRole, nn.Module] = {**made}
         if packed is not None:
             modules |= packed.stand_ins()
@@ -278,11 +281,12 @@ def _edit_tree(
     return sites, embedding, head
 
 
-def _stored(made: Mapping[SiteRole, Site], packed: PackedSites | None) -> list[Site | PackedSites]:
-    """What holds the weights of a block, in the order of its sites."""
+def _stored(made: Mapping[SiteRole, Site], packed: PackedSites | None, block_index: int) -> list[Stored]:
+    """What holds the weights of a block, in the order of its sites; joins their right factors."""
+    joined = join_right_factors(made, block_index=block_index)
     if packed is None:
-        return [*made.values()]
-    return [packed, *(site for role, site in made.items() if role not in PACKED_ROLES)]
+        return [*made.values(), *joined]
+    return [packed, *(site for role, site in made.items() if role not in PACKED_ROLES), *joined]
 
 
 def _set_heads(target: nn.Module, block: BlockSpec) -> None:
@@ -294,12 +298,13 @@ def _set_heads(target: nn.Module, block: BlockSpec) -> None:
 
 def _weight_names(
     loaded: LoadedModel,
-    sites: list[Site | PackedSites],
+    sites: list[Stored],
     embedding: EmbeddingTable,
     head: HeadTable,
     plain: tuple[tuple[ir.Value, torch.Tensor], ...],
 ) -> Iterator[tuple[str, str]]:
     """Initializer names as mobius made them, and ours."""
+    # Joined factors come after the sites that call them, and have the last word on their names.
     for site in sites:
         for path, parameter in site.named_parameters():
             yield parameter.name, f"{site.site_name}.{path if site.right is not None else path.removeprefix('left.')}"
@@ -321,7 +326,7 @@ def _plain_weights(
     ours = {
         id(parameter)
         for part in module.modules()
-        if isinstance(part, (Site, PackedSites, EmbeddingTable, HeadTable))
+        if isinstance(part, (Site, PackedSites, JoinedFactors, EmbeddingTable, HeadTable))
         for parameter in part.parameters()
     }
     tensors = loaded.model.state_dict()

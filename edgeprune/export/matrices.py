@@ -5,7 +5,8 @@ Transposes: the pivot rows' outputs, the others made from them, both joined and 
 
 Takes W [out, in] float32 from torch; emits the operators that multiply by it and hands over the arrays to store. The
 kernel is chosen when the graph is built, so no pass has to find and replace a MatMul afterwards. Matrices of one kernel
-that read the same input may stand in one product, one below the other (`edgeprune.export.packed`).
+that read the same input may stand in one product, one below the other (`edgeprune.export.packed`), and a site then
+holds its part of that product in the place of its right factor.
 """
 
 from collections.abc import Iterator, Sequence
@@ -126,7 +127,7 @@ class Site(nn.Module):
         self.order: nn.Parameter | None = None
         self.is_joined = isinstance(module, PivotedLinear)
         if isinstance(module, PivotedLinear):
-            self.right: Matrix | None = Matrix(module.right, kernel, what=f"{what} (pivot rows)")
+            self.right: nn.Module | None = Matrix(module.right, kernel, what=f"{what} (pivot rows)")
             self.left = Matrix(module.left, kernel, what=f"{what} (coefficients)")
             self.order_source = module.order
             if module.order is not None:
@@ -160,8 +161,8 @@ class Site(nn.Module):
         return y if self.bias is None else op.Add(y, self.bias)
 
     def arrays(self) -> Iterator[StoredArray]:
-        """Factors, then the row order and the bias."""
-        if self.right is not None:
+        """Factors, then the row order and the bias; a part of a joined product belongs to that."""
+        if isinstance(self.right, Matrix):
             yield from self.right.arrays()
         yield from self.left.arrays()
         if self.order is not None:

@@ -1,7 +1,8 @@
 """Half of the linear parameters gone, three ways: does the time per token follow the bytes that are read?
 
-By rank (every site factored), by channels (two thirds of every FFN, since attention keeps all of its own) and by depth
-(every other block), in float32 and in int4. A round's figure is time / dense over bytes / dense.
+By rank (every site factored; and in the FFNs alone, which then give two thirds), by channels (two thirds of every FFN,
+since attention keeps all of its own) and by depth (every other block), in float32 and in int4. A round's figure is
+time / dense over bytes / dense.
 """
 
 from pathlib import Path
@@ -10,7 +11,7 @@ import numpy as np
 from msgspec.structs import replace
 
 from edgeprune.intake.load import load_model
-from edgeprune.schema.model import MLP_ROLES, BlockSpec, ModelSpec
+from edgeprune.schema.model import MLP_ROLES, BlockSpec, ModelSpec, SiteSpec
 from edgeprune.schema.recipe import KeepChannels, Recipe, SiteEdit
 from edgeprune.search.baselines import plain_recipe
 from edgeprune.shapes import edit_shapes
@@ -20,18 +21,20 @@ from tests.bench.decode_rounds import CONTEXT, PROMPT_TOKENS, Bench, alternate, 
 
 LIMITS = {"fp32": 1.08, "int4": 1.15}
 STEP = 32
-WAYS = ("rank", "channels", "depth")
+WAYS = ("rank", "rank of FFNs", "channels", "depth")
 
 
 def run(bench: Bench) -> None:
-    """Three ratios a precision."""
+    """Four ratios a precision."""
     size = SIZES["tiny" if bench.quick else "full"]
     cache = bench.cache / ("tiny" if bench.quick else "full")
     source = random_model(cache, size)
     tokens = np.random.default_rng(0).integers(0, size.vocabulary, PROMPT_TOKENS, dtype=np.int64)
     for precision, limit in LIMITS.items():
         folders = {"dense": build_ours(source, cache / f"ours-{precision}", precision)}
-        folders |= {way: build_half(source, cache / f"half-{way}-{precision}", way, precision) for way in WAYS}
+        folders |= {
+            way: build_half(source, cache / f"half-{way.replace(' ', '-')}-{precision}", way, precision) for way in WAYS
+        }
         read = {way: bytes_per_token(folder, past_tokens=PROMPT_TOKENS) for way, folder in folders.items()}
         sides = {way: decoding(opened(folder, bench.threads), tokens) for way, folder in folders.items()}
         times = alternate(sides, bench.rounds)
@@ -78,7 +81,9 @@ def half_recipe(spec: ModelSpec, way: str, kernel: str) -> Recipe:
             technique=None,
         )
     ranked = tuple(
-        replace(edits[site.name], rank=_rank(site.in_features, site.out_features), method="laser")
+        replace(edits[site.name], rank=_rank(block, site, way), method="laser")
+        if way == "rank" or site.role in MLP_ROLES
+        else edits[site.name]
         for block in spec.blocks
         for site in block.sites
     )
@@ -96,12 +101,18 @@ def linear_parameters(spec: ModelSpec) -> int:
     )
 
 
-def _rank(in_features: int, out_features: int) -> int:
-    return max(STEP // 8, int(in_features * out_features / (2 * (in_features + out_features))) // STEP * STEP)
+def _rank(block: BlockSpec, site: SiteSpec, way: str) -> int:
+    share = 0.5 if way == "rank" else _ffn_share(block)
+    rank = share * site.in_features * site.out_features / (site.in_features + site.out_features)
+    return max(STEP // 8, int(rank) // STEP * STEP)
 
 
 def _channels(block: BlockSpec) -> int:
+    return int(_ffn_share(block) * block.intermediate_size) // STEP * STEP or STEP
+
+
+def _ffn_share(block: BlockSpec) -> float:
+    """What may stay of an FFN where half of the block goes and attention stays whole."""
     sizes = {site.role: site.in_features * site.out_features for site in block.sites}
     ffn = sum(size for role, size in sizes.items() if role in MLP_ROLES)
-    wanted = sum(sizes.values()) / 2 - (sum(sizes.values()) - ffn)
-    return int(wanted / ffn * block.intermediate_size) // STEP * STEP or STEP
+    return 1.0 - sum(sizes.values()) / 2 / ffn

@@ -1,4 +1,4 @@
-"""Query, key and value as one product where they are alike, and graphs that give the last logits alone."""
+"""Sites and right factors of one input as one product where they are alike; graphs that give the last logits alone."""
 
 from pathlib import Path
 
@@ -13,12 +13,14 @@ from edgeprune.compress.apply import compress_model
 from edgeprune.export.exact import exact_graph
 from edgeprune.export.graph import build_graph
 from edgeprune.export.weights import GRAPH_FILE, write_model
-from edgeprune.intake.load import LoadedModel
+from edgeprune.intake.load import LoadedModel, load_model
 from edgeprune.runtime.decode import Decoder
 from edgeprune.runtime.session import open_session
 from edgeprune.schema.events import NullProgress
+from edgeprune.schema.model import SiteForm
 from edgeprune.schema.recipe import Recipe
 from tests.parity.bundles import CONTEXT, all_edits, export, genai_tokens, no_edits, relative_difference, tiny
+from tests.tiny_families import write_tiny
 
 TOKENS = list(range(7, 39))
 
@@ -61,6 +63,38 @@ def test_alike_sites_are_one_product_and_compute_the_same(model_type: str, kerne
     assert _is_packed(tmp_path / "graph") == [True, False, True]
     assert _weights(tmp_path / "graph") == {"blocks.0.qkv", "blocks.1.q", "blocks.1.k", "blocks.1.v"}
     # Torch does not round the inputs of a product as dynamic_int8 does.
+    with exact_graph(tmp_path / "graph") as path:
+        logits = np.concatenate([*_decoder(path).logits(TOKENS)])
+    with torch.no_grad():
+        wanted = compressed.model(torch.tensor([TOKENS])).logits[0].numpy()
+    assert np.abs(logits - wanted).max() < 1e-5 * np.abs(wanted).max()
+
+
+@pytest.mark.parametrize("kernel", ["fp32", "int4_b32_a0", "dynamic_int8"])
+@pytest.mark.parametrize("model_type", ["llama", "qwen3", "gemma2, untied, biased, without caps"])
+def test_right_factors_of_one_input_are_one_product_and_compute_the_same(
+    model_type: str, kernel: str, tmp_path: Path
+) -> None:
+    is_wired = "," in model_type
+    folder = tmp_path / "model"
+    loaded = load_model(write_tiny(folder, model_type)) if is_wired else tiny(folder, model_type)
+    # Block 0: all are factors, two of them in the pivot form. Block 1: v is whole, and gate has another kernel than up.
+    apart = "int8_b32_a0" if kernel != "int8_b32_a0" else "int4_b32_a0"
+    ranks = {"q": 24, "k": 6, "v": 8, "gate": 16, "up": 10}
+    edits = {edit.name: edit for edit in no_edits(loaded, kernel).sites}
+    for role, rank in ranks.items():
+        form: SiteForm = "pivot" if role in ("k", "up") else "factors"
+        edits[f"blocks.0.{role}"] = replace(edits[f"blocks.0.{role}"], rank=rank, form=form)
+        if role != "v":
+            edits[f"blocks.1.{role}"] = replace(edits[f"blocks.1.{role}"], rank=rank)
+    edits["blocks.1.gate"] = replace(edits["blocks.1.gate"], kernel=apart)
+    recipe = replace(no_edits(loaded, kernel), sites=tuple(edits.values()), technique=None)
+    compressed = _written(loaded, recipe, tmp_path / "graph")
+    graph = onnx.load(tmp_path / "graph" / "model.onnx", load_external_data=False).graph
+    rights = {tensor.name.rpartition(".")[0] for tensor in graph.initializer if ".right." in tensor.name}
+    assert {name for name in rights if name[7] in "01"} == {
+        "blocks.0.qkv.right", "blocks.0.gateup.right", "blocks.1.qk.right", "blocks.1.gate.right", "blocks.1.up.right",
+    }  # fmt: skip
     with exact_graph(tmp_path / "graph") as path:
         logits = np.concatenate([*_decoder(path).logits(TOKENS)])
     with torch.no_grad():
