@@ -18,7 +18,7 @@ from edgeprune.predict.corrected import CorrectedLatency, CorrectedMemory
 from edgeprune.predict.interval import Interval, add, as_estimate, scale
 from edgeprune.predict.latency import Chunk, decode_chunk, prefill_chunks
 from edgeprune.predict.memory import activation_bytes, kv_cache_bytes, logits_bytes
-from edgeprune.predict.packed import packed_ratios
+from edgeprune.predict.packed import joined_counts, packed_ratios
 from edgeprune.predict.price import Price
 from edgeprune.predict.structure import block_parts, fixed_parts, repair_addition_parts, site_parts, table_parts
 from edgeprune.schema.base import Basis
@@ -63,9 +63,10 @@ class CostModel:
         }
         self._cache = CacheShare(device)
         self._packed = packed_ratios(dense)
+        self._joined = joined_counts(dense)
         self._decode: tuple[Chunk, ...] = (decode_chunk(workload),)
         self._prefill = prefill_chunks(workload)
-        self._sites: dict[tuple[int, int, bool, str, int | None, SiteForm, bool, float], Price] = {}
+        self._sites: dict[tuple[int, int, bool, str, int | None, SiteForm, bool, float, int], Price] = {}
         self._blocks: dict[tuple[int, int, int, int, int, int], Price] = {}
 
     def at_context(self, context_tokens: int) -> "CostModel":
@@ -93,9 +94,10 @@ class CostModel:
         """One site at a rank, stored in its own form; its own `kernel` and `rank` are ignored."""
         is_neurons = site.form == "pivot" and site.role in NEURON_ROLES
         ratio = self._packed.get(site.name, 1.0) if rank is None else 1.0
-        key = (site.in_features, site.out_features, site.has_bias, kernel, rank, site.form, is_neurons, ratio)
+        joined = self._joined.get(site.name, 1) if rank is not None else 1
+        key = (site.in_features, site.out_features, site.has_bias, kernel, rank, site.form, is_neurons, ratio, joined)
         if key not in self._sites:
-            self._sites[key] = self._site_price(site, kernel=kernel, rank=rank, ratio=ratio)
+            self._sites[key] = self._site_price(site, kernel=kernel, rank=rank, ratio=ratio, joined=joined)
         return self._sites[key]
 
     def block_price(self, block: BlockSpec) -> Price:
@@ -266,7 +268,7 @@ class CostModel:
     def _basis(self, quantity: CorrectedQuantity) -> Basis:
         return "corrected" if quantity in self._corrected else "estimated"
 
-    def _site_price(self, site: SiteSpec, *, kernel: str, rank: int | None, ratio: float) -> Price:
+    def _site_price(self, site: SiteSpec, *, kernel: str, rank: int | None, ratio: float, joined: int) -> Price:
         tensors = disk.site_tensor_bytes(site, kernel=kernel, rank=rank)
         stored = replace(site, rank=rank)
         parts = site_parts(kernel, stored)
@@ -284,6 +286,13 @@ class CostModel:
                 form=site.form,
             )
             matrix = scale(matrix, 1.0 / ratio)
+            if rank is not None and joined > 1:
+                matrix = add(
+                    matrix,
+                    self._latency.joining(
+                        kernel, chunks, in_features=site.in_features, rank=rank, count=joined, is_cached=is_cached
+                    ),
+                )
             if stored.has_row_order:
                 matrix = add(matrix, self._latency.reordering(site.out_features, chunks))
             return add(matrix, self._latency.nodes(parts.other_nodes, chunks))

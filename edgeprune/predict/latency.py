@@ -94,6 +94,30 @@ class LatencyModel:
             total = add(total, time)
         return total
 
+    def joining(
+        self, kernel: str, chunks: tuple[Chunk, ...], *, in_features: int, rank: int, count: int, is_cached: bool
+    ) -> Interval | None:
+        """What a right factor takes more, in general less, where `count` of equal rank are one product and a Split."""
+        if not self._table.kernels:
+            return ZERO
+        alone, together = (
+            self.site(
+                kernel,
+                chunks,
+                in_features=in_features,
+                out_features=width,
+                rank=None,
+                read_bytes=0,
+                is_cached=is_cached,
+            )
+            for width in (rank, count * rank)
+        )
+        if alone is None or together is None:
+            return ZERO
+        split = self.nodes(1, chunks)
+        change_s = min(0.0, (together.value + split.value) / count - alone.value)
+        return Interval(change_s, change_s, change_s)
+
     def attention(self, block: BlockSpec, chunks: tuple[Chunk, ...], *, is_cached: bool = True) -> Interval | None:
         """The attention node of a block over these chunks; no time where the block has none."""
         total: Interval | None = ZERO

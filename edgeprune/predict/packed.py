@@ -1,15 +1,20 @@
-"""Query, key and value of a block are one product in the exported graph where all three are whole matrices alike.
+"""Matrices of a block that are one product in the exported graph.
 
-The solver chooses site by site, so each of the three is priced at its share of that product. Where it then chooses
-them unlike, each is a product of its own, and what that takes more (a node and its rounding of the input) is left out.
+Query, key and value are one where all three are whole and alike; so are the right factors of sites that read one input
+(query, key and value; gate and up) under one kernel.
+
+The solver chooses site by site, so each is priced at its share of that product. Where it then chooses them unlike, each
+is a product of its own, and what that takes more (a node and its rounding of the input) is left out.
 """
 
 from edgeprune.predict.structure import packed_bytes
 from edgeprune.schema.model import BlockSpec, ModelSpec
 
-__all__ = ["packed_ratios", "packed_width", "saved_bytes"]
+__all__ = ["joined_counts", "packed_ratios", "packed_width", "saved_bytes"]
 
 _ROLES = ("q", "k", "v")
+_JOINED = (_ROLES, ("gate", "up"))
+"""Sites that read the same input."""
 
 
 def packed_width(block: BlockSpec, *, hidden_size: int) -> int | None:
@@ -33,6 +38,16 @@ def packed_ratios(spec: ModelSpec) -> dict[str, float]:
         width = packed_width(block, hidden_size=spec.hidden_size)
         if width is not None:
             found |= {site.name: width / site.out_features for site in block.sites if site.role in _ROLES}
+    return found
+
+
+def joined_counts(spec: ModelSpec) -> dict[str, int]:
+    """Name of a site -> sites whose right factors stand in one product with its own, if they are of equal rank."""
+    found: dict[str, int] = {}
+    for block in spec.blocks:
+        for roles in _JOINED:
+            names = [site.name for site in block.sites if site.role in roles]
+            found |= dict.fromkeys(names, len(names))
     return found
 
 

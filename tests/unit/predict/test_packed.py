@@ -4,7 +4,7 @@ import pytest
 from msgspec.structs import replace
 
 from edgeprune.predict.cost import CostModel
-from edgeprune.predict.packed import packed_ratios, packed_width, saved_bytes
+from edgeprune.predict.packed import joined_counts, packed_ratios, packed_width, saved_bytes
 from edgeprune.schema.budget import Workload
 from edgeprune.schema.model import BlockSpec, ModelSpec
 from tests.unit.search.builders import make_device, make_spec
@@ -28,13 +28,29 @@ def test_the_three_together_cost_what_one_product_of_their_width_does() -> None:
         assert sum(time.value for time in times if time is not None) == pytest.approx(expected.value)
 
 
-def test_factors_and_other_sites_stand_alone() -> None:
-    ratios = packed_ratios(SPEC)
-    assert {name.rsplit(".", 1)[-1] for name in ratios} == {"q", "k", "v"}
-    model = CostModel(make_device(), SPEC, Workload(context_tokens=64))
-    named = replace(SITES["q"], name="elsewhere")
-    of_rank = [model.site_price(site, kernel="fp32", rank=32).decode_s(1.0) for site in (SITES["q"], named)]
-    assert of_rank[0] == of_rank[1]
+def test_right_factors_of_one_input_are_priced_as_one_product_and_a_split() -> None:
+    assert {name.rsplit(".", 1)[-1] for name in packed_ratios(SPEC)} == {"q", "k", "v"}
+    device = make_device()
+    model = CostModel(device, SPEC, Workload(context_tokens=64))
+    site, rank, kernel = SITES["q"], 32, "fp32"
+    alone = model.site_price(replace(site, name="elsewhere"), kernel=kernel, rank=rank).decode_s(1.0)
+    shared = model.site_price(site, kernel=kernel, rank=rank).decode_s(1.0)
+    factor, together = (
+        model.site_price(replace(site, name="elsewhere", out_features=width), kernel=kernel, rank=None).decode_s(1.0)
+        for width in (rank, 3 * rank)
+    )
+    assert device.overhead is not None
+    assert device.overhead.node_s is not None
+    assert alone is not None
+    assert shared is not None
+    assert factor is not None
+    assert together is not None
+    one_product = (together.value + device.overhead.node_s) / 3
+    assert shared.value == pytest.approx(alone.value - factor.value + min(factor.value, one_product))
+    assert shared.value < alone.value
+    assert {joined_counts(SPEC)[SITES[role].name] for role in ("q", "k", "v")} == {3}
+    assert joined_counts(SPEC)[SITES["gate"].name] == joined_counts(SPEC)[SITES["up"].name] == 2
+    assert SITES["down"].name not in joined_counts(SPEC)
 
 
 def test_norms_on_queries_and_keys_keep_them_apart() -> None:
