@@ -7,6 +7,7 @@
     tables    two devices with different kernel tables get different recipes, each faster on its own
     loss      predicted against measured loss, each recipe predicted from the others
     rivals    front against random search, TPE and each single technique at the same number of real evaluations
+    int4      the joint search against single techniques at equal bytes, all in 4 bits
     budgets   twelve budgets: what is called feasible is met as measured, and what is allowed is used
     effort    a whole search with verification: evaluations, minutes, seconds to solve again
     choose    three models ranked as brute force over their fronts ranks them
@@ -27,7 +28,7 @@ sys.path.insert(0, str(REPOSITORY))
 
 from tests.bench.search_claims import Claims  # noqa: E402
 
-SECTIONS = ("scaling", "exact", "tables", "loss", "rivals", "budgets", "effort", "choose")
+SECTIONS = ("scaling", "exact", "tables", "loss", "rivals", "int4", "budgets", "effort", "choose")
 
 
 def main() -> int:
