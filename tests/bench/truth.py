@@ -5,9 +5,9 @@
 The lab model (EDGEPRUNE_LAB, skipped where it is absent) and a random Llama of 125 million parameters (12 blocks, 768
 wide, FFN 2,048, 32,000 tokens, 4 of 12 KV heads). Devices: this machine with every core; one core of it (by affinity,
 as `--emulate cores=1` has it); and one thread on all cores (the lab model only). Nothing in the predictor was fitted
-on the latter two. Each recipe is built and exported; then, three rounds long, the device is profiled and all bundles
+on the latter two. Each recipe is built and exported; then, five rounds long, the device is profiled and all bundles
 are measured in fresh processes in turns. Predictions come from config and recipe alone. Speeds of a shared machine
-wander by a half within minutes, so a figure is the round whose predicted / measured is the median of the three, profile
+wander by a half within minutes, so a figure is the round whose predicted / measured is the median of the five, profile
 and measurement beside each other. The lab model's tokens are trimmed in the order of its calibration, whose scores tell
 how large the tokenizer then is. Prints a table and writes JSON.
 """
@@ -60,7 +60,7 @@ class Device(NamedTuple):
     thread_count: int | None = None
 
 
-ROUNDS = 3
+ROUNDS = 5
 
 DEVICES = {
     "cores": Device("every core"),
