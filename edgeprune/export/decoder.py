@@ -14,7 +14,7 @@ from onnxscript import nn
 
 from edgeprune.errors import ExportError
 from edgeprune.export.matrices import Site
-from edgeprune.export.packed import PACKED_ROLES, PackedSites
+from edgeprune.export.packed import ATTENTION_ROLES, PackedBlock
 from edgeprune.export.tables import EmbeddingTable, HeadTable
 from edgeprune.intake.adapters.wiring import AttentionWiring, BlockWiring, DecoderWiring, NormWiring, RotaryTable
 from edgeprune.schema.model import BlockSpec, SiteRole
@@ -60,15 +60,14 @@ class _Attention(nn.Module):
         self,
         wiring: AttentionWiring,
         block: BlockSpec,
-        sites: Mapping[SiteRole, Site],
-        packed: PackedSites | None,
+        packed: PackedBlock,
         context: int,
     ) -> None:
         super().__init__()
-        self.packed = packed
-        self.o = sites["o"]
-        if packed is None:
-            self.q, self.k, self.v = (sites[role] for role in PACKED_ROLES)
+        self.packed = packed.attention
+        self.o = packed.sites["o"]
+        if self.packed is None:
+            self.q, self.k, self.v = (packed.sites[role] for role in ATTENTION_ROLES)
         self.query_norm = None if wiring.query_norm is None else Norm(wiring.query_norm)
         self.key_norm = None if wiring.key_norm is None else Norm(wiring.key_norm)
         self.wiring = wiring
@@ -125,7 +124,7 @@ class _Attention(nn.Module):
 
 
 class _Mlp(nn.Module):
-    def __init__(self, sites: Mapping[SiteRole, Site], activation: str) -> None:
+    def __init__(self, sites: Mapping[SiteRole, nn.Module], activation: str) -> None:
         super().__init__()
         self.gate = sites.get("gate")
         self.up = sites["up"]
@@ -153,20 +152,19 @@ class WiredBlock(nn.Module):
         self,
         wiring: BlockWiring,
         block: BlockSpec,
-        sites: Mapping[SiteRole, Site],
+        packed: PackedBlock,
         *,
-        packed: PackedSites | None,
         repair: Site | None,
         activation: str,
         context_tokens: int,
     ) -> None:
-        """Take the facts, the sites by role, three of them perhaps packed, and the operator on the block's input."""
+        """Take the facts, the sites, some of them together, and the operator on the block's input."""
         super().__init__()
         self.repair = repair
         self.is_parallel = wiring.is_parallel
         attention = wiring.attention
-        self.attention = None if attention is None else _Attention(attention, block, sites, packed, context_tokens)
-        self.mlp = _Mlp(sites, activation) if block.has_mlp else None
+        self.attention = None if attention is None else _Attention(attention, block, packed, context_tokens)
+        self.mlp = _Mlp(packed.modules, activation) if block.has_mlp else None
         self.attention_norm, self.attention_out_norm, self.mlp_norm, self.mlp_out_norm = (
             None if norm is None else Norm(norm)
             for norm in (wiring.attention_norm, wiring.attention_out_norm, wiring.mlp_norm, wiring.mlp_out_norm)

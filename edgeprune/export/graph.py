@@ -10,9 +10,9 @@ file writer one matrix at a time. Torch eager is the oracle (`edgeprune.export.p
 import contextlib
 import dataclasses
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any
 
 import mobius
 import onnx_ir as ir
@@ -24,7 +24,7 @@ from edgeprune.export.attention import FusedAttention, pack_split_attention
 from edgeprune.export.cleanup import clean_graph, name_parts
 from edgeprune.export.decoder import Norm, WiredBlock, WiredDecoder, takes_packed
 from edgeprune.export.matrices import Site, StoredArray, to_array
-from edgeprune.export.packed import PACKED_ROLES, JoinedFactors, PackedSites, join_right_factors, pack_attention
+from edgeprune.export.packed import JoinedFactors, PackedSites, Stored, pack_block
 from edgeprune.export.part_layers import add_repair, remove_attention, remove_mlp
 from edgeprune.export.tables import EmbeddingTable, HeadTable
 from edgeprune.intake.adapters.repair import repair_of
@@ -34,9 +34,6 @@ from edgeprune.schema.kernel import FLOAT32
 from edgeprune.schema.model import BlockSpec, SiteRole
 
 __all__ = ["Graph", "build_graph"]
-
-Stored: TypeAlias = Site | PackedSites | JoinedFactors
-"""What holds weights of a block."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -145,14 +142,14 @@ def _build_wired(loaded: LoadedModel, adapter: WiredAdapter, context_tokens: int
         made = {site.role: Site(adapter.site(source, site.role), site.kernel, name=site.name) for site in block.sites}
         operator = repair_of(source)
         repair = None if operator is None else Site(operator, FLOAT32, name=f"blocks.{block.index}.repair")
-        packed = pack_attention(made, block_index=block.index) if takes_packed(facts, block, wiring.rotary) else None
-        sites += [*_stored(made, packed, block.index), *([] if repair is None else [repair])]
+        is_plain = takes_packed(facts, block, wiring.rotary)
+        packed = pack_block(made, block_index=block.index, packs_attention=is_plain)
+        sites += [*packed.stored, *([] if repair is None else [repair])]
         blocks.append(
             WiredBlock(
                 facts,
                 block,
-                made,
-                packed=packed,
+                packed,
                 repair=repair,
                 activation=wiring.activation,
                 context_tokens=context_tokens,
@@ -248,11 +245,9 @@ def _edit_tree(
         made = {site.role: Site(adapter.site(source, site.role), site.kernel, name=site.name) for site in block.sites}
         # A norm of its own on queries and keys stands between the product and attention.
         is_normed = getattr(getattr(target, "self_attn", None), "q_norm", None) is not None
-        packed = None if is_normed else pack_attention(made, block_index=block.index)
-        sites += _stored(made, packed, block.index)
-        modules: dict[SiteRole, nn.Module] = {**made}
-        if packed is not None:
-            modules |= packed.stand_ins()
+        packed = pack_block(made, block_index=block.index, packs_attention=not is_normed)
+        sites += packed.stored
+        modules = packed.modules
         if "qkv" in made:
             target.attn = FusedAttention(made["qkv"], made["o"], num_heads=block.num_heads, head_dim=block.head_dim)
         for role, (parent, name) in layout.sites.items():
@@ -279,14 +274,6 @@ def _edit_tree(
     else:
         backbone.wpe.weight = nn.Parameter([context_tokens, spec.hidden_size], name="weight")
     return sites, embedding, head
-
-
-def _stored(made: Mapping[SiteRole, Site], packed: PackedSites | None, block_index: int) -> list[Stored]:
-    """What holds the weights of a block, in the order of its sites; joins their right factors."""
-    joined = join_right_factors(made, block_index=block_index)
-    if packed is None:
-        return [*made.values(), *joined]
-    return [packed, *(site for role, site in made.items() if role not in PACKED_ROLES), *joined]
 
 
 def _set_heads(target: nn.Module, block: BlockSpec) -> None:

@@ -17,7 +17,7 @@ from edgeprune.pipeline.settings import (
 )
 from edgeprune.pipeline.table import Run
 from edgeprune.pipeline.versions import tool_versions
-from edgeprune.predict.packed import packed_width
+from edgeprune.predict.packed import packed_widths
 from edgeprune.schema.budget import Budget
 from edgeprune.schema.candidate import Candidate, SearchResult
 from edgeprune.schema.correction import Recalibration
@@ -85,10 +85,11 @@ def profile_stage(run: Run) -> str:
 
 
 def site_shapes(spec: ModelSpec) -> tuple[tuple[int, int], ...]:
-    """(in, out) of every product of the model: sites, query, key and value in one, and the head, each once."""
+    """(in, out) of every product of the model: sites, those that are one product together, and the head, each once."""
     shapes = {(site.in_features, site.out_features) for block in spec.blocks for site in block.sites}
-    widths = {packed_width(block, hidden_size=spec.hidden_size) for block in spec.blocks}
-    shapes |= {(spec.hidden_size, width) for width in widths if width is not None}
+    for block in spec.blocks:
+        widths = packed_widths(block, hidden_size=spec.hidden_size).values()
+        shapes |= {(spec.hidden_size, width) for width in widths}
     return tuple(sorted(shapes | {(spec.hidden_size, spec.vocab_size)}))
 
 

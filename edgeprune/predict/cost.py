@@ -18,7 +18,7 @@ from edgeprune.predict.corrected import CorrectedLatency, CorrectedMemory
 from edgeprune.predict.interval import Interval, add, as_estimate, scale
 from edgeprune.predict.latency import Chunk, decode_chunk, prefill_chunks
 from edgeprune.predict.memory import activation_bytes, kv_cache_bytes, logits_bytes
-from edgeprune.predict.packed import joined_counts, packed_ratios
+from edgeprune.predict.packed import ALONE, Share, joined_counts, packed_shares
 from edgeprune.predict.price import Price
 from edgeprune.predict.structure import block_parts, fixed_parts, repair_addition_parts, site_parts, table_parts
 from edgeprune.schema.base import Basis
@@ -62,11 +62,11 @@ class CostModel:
             option.kept_count: option.tokenizer_bytes for option in options if option.tokenizer_bytes is not None
         }
         self._cache = CacheShare(device)
-        self._packed = packed_ratios(dense)
+        self._packed = packed_shares(dense)
         self._joined = joined_counts(dense)
         self._decode: tuple[Chunk, ...] = (decode_chunk(workload),)
         self._prefill = prefill_chunks(workload)
-        self._sites: dict[tuple[int, int, bool, str, int | None, SiteForm, bool, float, int], Price] = {}
+        self._sites: dict[tuple[int, int, bool, str, int | None, SiteForm, bool, Share, int], Price] = {}
         self._blocks: dict[tuple[int, int, int, int, int, int], Price] = {}
 
     def at_context(self, context_tokens: int) -> "CostModel":
@@ -93,11 +93,12 @@ class CostModel:
     def site_price(self, site: SiteSpec, *, kernel: str, rank: int | None) -> Price:
         """One site at a rank, stored in its own form; its own `kernel` and `rank` are ignored."""
         is_neurons = site.form == "pivot" and site.role in NEURON_ROLES
-        ratio = self._packed.get(site.name, 1.0) if rank is None else 1.0
+        share = self._packed.get(site.name, ALONE) if rank is None else ALONE
+        share = share if share.holds(kernel) else ALONE
         joined = self._joined.get(site.name, 1) if rank is not None else 1
-        key = (site.in_features, site.out_features, site.has_bias, kernel, rank, site.form, is_neurons, ratio, joined)
+        key = (site.in_features, site.out_features, site.has_bias, kernel, rank, site.form, is_neurons, share, joined)
         if key not in self._sites:
-            self._sites[key] = self._site_price(site, kernel=kernel, rank=rank, ratio=ratio, joined=joined)
+            self._sites[key] = self._site_price(site, kernel=kernel, rank=rank, share=share, joined=joined)
         return self._sites[key]
 
     def block_price(self, block: BlockSpec) -> Price:
@@ -268,11 +269,13 @@ class CostModel:
     def _basis(self, quantity: CorrectedQuantity) -> Basis:
         return "corrected" if quantity in self._corrected else "estimated"
 
-    def _site_price(self, site: SiteSpec, *, kernel: str, rank: int | None, ratio: float, joined: int) -> Price:
+    def _site_price(self, site: SiteSpec, *, kernel: str, rank: int | None, share: Share, joined: int) -> Price:
         tensors = disk.site_tensor_bytes(site, kernel=kernel, rank=rank)
         stored = replace(site, rank=rank)
         parts = site_parts(kernel, stored)
         resident, loading = self._memory.weights(kernel, tensors)
+
+        ratio = share.ratio
 
         def time_s(chunks: tuple[Chunk, ...], *, is_cached: bool) -> Interval | None:
             matrix = self._latency.site(
@@ -285,7 +288,7 @@ class CostModel:
                 is_cached=is_cached,
                 form=site.form,
             )
-            matrix = scale(matrix, 1.0 / ratio)
+            matrix = add(scale(matrix, 1.0 / ratio), scale(self._latency.nodes(1, chunks), share.split_nodes))
             if rank is not None and joined > 1:
                 matrix = add(
                     matrix,

@@ -1,43 +1,74 @@
 """Matrices of a block that are one product in the exported graph.
 
-Query, key and value are one where all three are whole and alike; so are the right factors of sites that read one input
-(query, key and value; gate and up) under one kernel.
+Query, key and value are one where all three are whole and alike; gate and up where they are under a kernel of integers
+besides; so are the right factors of sites that read one input (query, key and value; gate and up) under one kernel.
 
 The solver chooses site by site, so each is priced at its share of that product. Where it then chooses them unlike, each
 is a product of its own, and what that takes more (a node and its rounding of the input) is left out.
 """
 
+from typing import NamedTuple
+
 from edgeprune.predict.structure import packed_bytes
+from edgeprune.schema.kernel import parse_kernel
 from edgeprune.schema.model import BlockSpec, ModelSpec
 
-__all__ = ["joined_counts", "packed_ratios", "packed_width", "saved_bytes"]
+__all__ = ["ALONE", "Share", "joined_counts", "packed_shares", "packed_widths", "saved_bytes"]
 
 _ROLES = ("q", "k", "v")
-_JOINED = (_ROLES, ("gate", "up"))
+_GATED = ("gate", "up")
+_JOINED = (_ROLES, _GATED)
 """Sites that read the same input."""
 
 
-def packed_width(block: BlockSpec, *, hidden_size: int) -> int | None:
-    """Outputs of query, key and value together; None where they are not, or cannot be, one product.
+class Share(NamedTuple):
+    """A whole site's part of a product."""
+
+    ratio: float
+    """Outputs of the product over those of the site."""
+    split_nodes: float
+    """Its share of the node behind the product that gives each site's outputs."""
+    is_for_integers: bool
+    """Whether only kernels of integers are put together."""
+
+    def holds(self, kernel: str) -> bool:
+        """Whether the sites are one product under this kernel."""
+        return not self.is_for_integers or parse_kernel(kernel).kind != "float"
+
+
+ALONE = Share(1.0, 0.0, is_for_integers=False)
+
+
+def packed_widths(block: BlockSpec, *, hidden_size: int) -> dict[tuple[str, ...], int]:
+    """Outputs together of query, key and value, and of gate and up, by role; those that can be no product left out.
 
     Norms on queries and keys, which stand between product and attention, show in a count of norm parameters that is no
     multiple of the model's width.
     """
-    widths = [site.out_features for site in block.sites if site.role in _ROLES]
     is_normed = block.norm_parameter_count % hidden_size != 0
-    return sum(widths) if len(widths) == len(_ROLES) and not is_normed else None
+    found: dict[tuple[str, ...], int] = {}
+    for roles in _JOINED:
+        widths = [site.out_features for site in block.sites if site.role in roles]
+        if len(widths) == len(roles) and not (is_normed and roles == _ROLES):
+            found[roles] = sum(widths)
+    return found
 
 
-def packed_ratios(spec: ModelSpec) -> dict[str, float]:
-    """Name of a site -> outputs of its product over its own; sites that stand alone are left out.
+def packed_shares(spec: ModelSpec) -> dict[str, Share]:
+    """Name of a site -> its part of its product; sites that stand alone are left out.
 
-    Fewer key-value groups narrow all three alike, so the ratios of the dense model hold for edited ones.
+    Fewer key-value groups narrow all three alike, as fewer channels do gate and up, so the shares of the dense model
+    hold for edited ones.
     """
-    found: dict[str, float] = {}
+    found: dict[str, Share] = {}
     for block in spec.blocks:
-        width = packed_width(block, hidden_size=spec.hidden_size)
-        if width is not None:
-            found |= {site.name: width / site.out_features for site in block.sites if site.role in _ROLES}
+        for roles, width in packed_widths(block, hidden_size=spec.hidden_size).items():
+            split = 1.0 / len(roles) if roles == _GATED else 0.0
+            found |= {
+                site.name: Share(width / site.out_features, split, roles == _GATED)
+                for site in block.sites
+                if site.role in roles
+            }
     return found
 
 
@@ -55,9 +86,13 @@ def saved_bytes(edited: ModelSpec) -> int:
     """Bytes of the graph file that packing saves an edited model against the sum of its sites, which prices are."""
     total = 0
     for block in edited.blocks:
-        sites = [site for site in block.sites if site.role in _ROLES]
-        kinds = {(site.kernel, site.rank, site.has_bias) for site in sites}
-        if packed_width(block, hidden_size=edited.hidden_size) is None or len(kinds) != 1 or sites[0].rank is not None:
-            continue
-        total += packed_bytes(sites[0].kernel, has_bias=sites[0].has_bias)
+        for roles in packed_widths(block, hidden_size=edited.hidden_size):
+            sites = [site for site in block.sites if site.role in roles]
+            kinds = {(site.kernel, site.rank, site.has_bias) for site in sites}
+            if len(kinds) != 1 or sites[0].rank is not None:
+                continue
+            is_split = roles == _GATED
+            if is_split and parse_kernel(sites[0].kernel).kind == "float":
+                continue
+            total += packed_bytes(sites[0].kernel, count=len(sites), has_bias=sites[0].has_bias, is_split=is_split)
     return total

@@ -29,6 +29,8 @@ DYNAMIC_NODES_BYTES = 370
 CAST_BYTES = 30
 INITIALIZER_BYTES = 97
 """Name, dims, and where in the data file its bytes stand."""
+SPLIT_BYTES = 170
+"""A Split with its sizes, which stay inside the graph."""
 REORDER_NODES = 4
 """Concat, Transpose, Gather and Transpose."""
 BINDING_BYTES = 300
@@ -104,10 +106,11 @@ def block_parts(spec: ModelSpec, block: BlockSpec) -> Parts:
     )
 
 
-def packed_bytes(kernel: str, *, has_bias: bool) -> int:
-    """Bytes of the graph file that three sites of a kernel in one product save against three products."""
+def packed_bytes(kernel: str, *, count: int, has_bias: bool, is_split: bool) -> int:
+    """Bytes of the graph file that `count` sites of a kernel in one product save against products of their own."""
     _, _, size = _matrix(kernel)
-    return 2 * (size + (NODE_BYTES + INITIALIZER_BYTES if has_bias else 0))
+    saved = (count - 1) * (size + (NODE_BYTES + INITIALIZER_BYTES if has_bias else 0))
+    return saved - (SPLIT_BYTES if is_split else 0)
 
 
 def repair_addition_parts() -> Parts:

@@ -45,10 +45,11 @@ def _is_packed(folder: Path) -> list[bool]:
 
 
 def _weights(folder: Path) -> set[str]:
-    """Sites that the graph has weights of, of blocks 0 and 1."""
+    """Attention's inputs and gate and up that the graph has weights of, of blocks 0 and 1."""
     graph = onnx.load(folder / "model.onnx", load_external_data=False).graph
     names = {tensor.name.rpartition(".")[0] for tensor in graph.initializer}
-    return {name for name in names if name.rpartition(".")[2] in ("q", "k", "v", "qkv") and name[7] in "01"}
+    sites = ("q", "k", "v", "qkv", "gate", "up", "gateup")
+    return {name for name in names if name.rpartition(".")[2] in sites and name[7] in "01"}
 
 
 @pytest.mark.parametrize("kernel", ["fp32", "fp16", "int4_b32_a0", "int8_b32_a0", "dynamic_int8"])
@@ -56,12 +57,16 @@ def _weights(folder: Path) -> set[str]:
 def test_alike_sites_are_one_product_and_compute_the_same(model_type: str, kernel: str, tmp_path: Path) -> None:
     loaded = tiny(tmp_path / "model", model_type)
     recipe = no_edits(loaded, kernel)
-    # In block 1 the value has another kernel, so its three stay apart.
+    # In block 1 value and up have another kernel, so all stay apart.
     apart = "int8_b32_a0" if kernel != "int8_b32_a0" else "int4_b32_a0"
-    sites = tuple(replace(edit, kernel=apart) if edit.name == "blocks.1.v" else edit for edit in recipe.sites)
+    unlike = ("blocks.1.v", "blocks.1.up")
+    sites = tuple(replace(edit, kernel=apart) if edit.name in unlike else edit for edit in recipe.sites)
     compressed = _written(loaded, replace(recipe, sites=sites), tmp_path / "graph")
     assert _is_packed(tmp_path / "graph") == [True, False, True]
-    assert _weights(tmp_path / "graph") == {"blocks.0.qkv", "blocks.1.q", "blocks.1.k", "blocks.1.v"}
+    # Gate and up are put together under kernels of integers alone.
+    gated = {"blocks.0.gate", "blocks.0.up"} if kernel in ("fp32", "fp16") else {"blocks.0.gateup"}
+    apart_sites = {f"blocks.1.{role}" for role in ("q", "k", "v", "gate", "up")}
+    assert _weights(tmp_path / "graph") == {"blocks.0.qkv", *gated, *apart_sites}
     # Torch does not round the inputs of a product as dynamic_int8 does.
     with exact_graph(tmp_path / "graph") as path:
         logits = np.concatenate([*_decoder(path).logits(TOKENS)])
