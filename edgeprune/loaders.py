@@ -9,8 +9,8 @@ import numpy as np, onnxruntime as ort
 from tokenizers import Tokenizer
 session, tokenizer = ort.InferenceSession(f"{folder}/model.onnx"), Tokenizer.from_file(f"{folder}/tokenizer.json")
 inputs, names = session.get_inputs(), [output.name for output in session.get_outputs()]
-feed = {i.name: np.zeros((1, i.shape[1], 0, i.shape[3]), {"tensor(int8)": "int8"}.get(i.type, "float32"))
-        for i in inputs if i.name.startswith("past")}
+kinds = {"tensor(int8)": "int8", "tensor(float16)": "float16", "tensor(float)": "float32"}
+feed = {i.name: np.zeros((1, i.shape[1], 0, i.shape[3]), kinds[i.type]) for i in inputs if i.name.startswith("past")}
 tokens = new = tokenizer.encode(prompt, add_special_tokens=False).ids
 for _ in range(32):
     feed |= {"input_ids": np.array([new], np.int64), "attention_mask": np.ones((1, len(tokens)), np.int64),

@@ -188,18 +188,21 @@ def export(
     *,
     kv_bits: Literal[8, 32] | None = None,
     last_logits: bool = False,
+    activation_bits: Literal[16, 32] | None = None,
     progress: Progress | None = None,
 ) -> BundleManifest:
     """Export the compressed model of a run and, where they are missing, the baselines.
 
     With `kv_bits`, the run's recipe gets a cache of so many bits first; the compressed model stays as it is. With
-    `last_logits`, all bundles give the logits after the last token of a prompt alone.
+    `last_logits`, all bundles give the logits after the last token of a prompt alone; with `activation_bits` they
+    compute in so many, whatever the run says.
     """
     work = reopen_run(path, progress)
     need_stages(work, "intake", "profile", "calibrate", "search", "compress")
     if kv_bits is not None:
         write_recipe_file(work.folder.recipe, replace(read_recipe(work), kv_bits=kv_bits))
-    work.request = replace(work.request, last_logits=last_logits)
+    bits = work.request.activation_bits if activation_bits is None else activation_bits
+    work.request = replace(work.request, last_logits=last_logits, activation_bits=bits)
     run_stage(stage_named("export"), work)
     run_stages((stage_named("baselines"),), work)
     return read_record(work.folder.bundle / "edgeprune.json", BundleManifest)

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 from edgeprune.schema.bundle import BundleManifest
 from edgeprune.schema.events import NullProgress, Progress
@@ -59,6 +60,7 @@ def export_by_block(
     evaluation: Sequence[Path] = (),
     context: int | None = None,
     max_host_memory_bytes: int | None = None,
+    activation_bits: Literal[16, 32] = 32,
     progress: Progress | None = None,
 ) -> BundleManifest:
     """Apply a recipe file to a model that may be larger than memory, and write its bundle to `output`."""
@@ -71,6 +73,7 @@ def export_by_block(
         evaluation=evaluation,
         context=context,
         max_host_memory_bytes=max_host_memory_bytes,
+        activation_bits=activation_bits,
     )
     return bundle_by_block(request, output=output, progress=progress or NullProgress())
 

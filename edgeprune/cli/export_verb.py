@@ -8,6 +8,7 @@ import click
 from edgeprune.cli.diagnostics import TerminalProgress
 from edgeprune.cli.job_text import detach_option, hand_over
 from edgeprune.cli.options import (
+    activations_option,
     context_option,
     host_memory_option,
     json_option,
@@ -30,6 +31,7 @@ _path = click.Path(path_type=Path)
 @click.argument("source", metavar="RUN|MODEL")
 @kv_bits_option
 @last_logits_option
+@activations_option
 @click.option("--recipe", type=_path, help="Apply this recipe.toml to MODEL, which may be larger than memory.")
 @click.option("--domain", multiple=True, type=_path, help="With --recipe: text of the field; repeatable.")
 @click.option("--eval", "evaluation", multiple=True, type=_path, help="With --recipe: text to report on.")
@@ -42,6 +44,7 @@ def command(
     source: str,
     kv_bits: str | None,
     last_logits: bool,
+    activations: str | None,
     recipe: Path | None,
     domain: tuple[Path, ...],
     evaluation: tuple[Path, ...],
@@ -58,6 +61,7 @@ def command(
     """
     from edgeprune import api
 
+    computed: Literal[16, 32] | None = None if activations is None else 16 if activations == "float16" else 32
     if recipe is None:
         if domain or evaluation or context is not None or output is not None or max_host_memory_bytes is not None:
             raise UsageError(
@@ -65,10 +69,13 @@ def command(
             )
         bits: Literal[8, 32] | None = None if kv_bits is None else 8 if kv_bits == "8" else 32
         if detaches:
-            return hand_over(ExportJob(run=source, kv_bits=bits, last_logits=last_logits), as_json=as_json)
+            job = ExportJob(run=source, kv_bits=bits, last_logits=last_logits, activation_bits=computed)
+            return hand_over(job, as_json=as_json)
         progress = TerminalProgress()
         try:
-            manifest = api.export(Path(source), kv_bits=bits, last_logits=last_logits, progress=progress)
+            manifest = api.export(
+                Path(source), kv_bits=bits, last_logits=last_logits, activation_bits=computed, progress=progress
+            )
         finally:
             progress.close()
         return _answer(manifest, Path(source) / "bundle", as_json=as_json)
@@ -88,6 +95,7 @@ def command(
             context=context,
             output=output,
             max_host_memory_bytes=max_host_memory_bytes,
+            activation_bits=computed or 32,
             progress=progress,
         )
     finally:

@@ -134,6 +134,12 @@ kv_bits_option = click.option(
     help="Bits of a cached key or value (default 32); 8 has a scale per channel, measured on the calibration text.",
 )
 
+activations_option = click.option(
+    "--activations",
+    type=click.Choice(["float32", "float16"]),
+    help="What bundles compute in (default: float16 with --ep cuda, else float32); float16 halves the cache too.",
+)
+
 last_logits_option = click.option(
     "--last-logits",
     is_flag=True,

@@ -7,6 +7,7 @@ import click
 from edgeprune.cli.diagnostics import TerminalProgress, note
 from edgeprune.cli.job_text import detach_option, hand_over, place_output
 from edgeprune.cli.options import (
+    activations_option,
     budget_options,
     emulate_option,
     executor_options,
@@ -34,6 +35,9 @@ from edgeprune.schema.run import RunOutcome, RunPreview, RunRequest
 from edgeprune.units import format_bytes, format_seconds
 
 __all__ = ["command"]
+
+_ACTIVATIONS = {"cpu": "float32", "cuda": "float16"}
+"""What a provider is quickest in."""
 
 
 @click.command("run")
@@ -64,6 +68,7 @@ __all__ = ["command"]
 @recover_options
 @form_options
 @last_logits_option
+@activations_option
 @executor_options
 @host_memory_option
 @output_option
@@ -94,6 +99,7 @@ def command(
     rounding: RoundingMethod,
     uniform_kv: bool,
     last_logits: bool,
+    activations: str | None,
     workers: int,
     cluster: str | None,
     max_host_memory_bytes: int | None,
@@ -132,6 +138,7 @@ def command(
         rounding=rounding,
         uniform_kv=uniform_kv,
         last_logits=last_logits,
+        activation_bits=16 if (activations or _ACTIVATIONS[ep]) == "float16" else 32,
         worker_count=workers,
         cluster=cluster,
         max_host_memory_bytes=max_host_memory_bytes,

@@ -93,7 +93,7 @@ def bundle_card(
 def _exact(parity: ParityRecord) -> str:
     if parity.exact_logit_difference is None:
         return ""
-    return f" ({parity.exact_logit_difference:.1e} with activations in float32)"
+    return f" ({parity.exact_logit_difference:.1e} where no kernel rounds activations)"
 
 
 def _edits(spec: ModelSpec, recipe: Recipe) -> list[tuple[str, str]]:
@@ -113,7 +113,7 @@ def _edits(spec: ModelSpec, recipe: Recipe) -> list[tuple[str, str]]:
         ("low-rank sites", f"{len(factored)} of {len(sites)}"),
         ("kernels of sites", ", ".join(f"{name} × {count}" for name, count in sorted(kernels.items()))),
         ("rounding of weights", recipe.rounding),
-        ("key-value cache", "int8, one scale a channel" if spec.kv_bits == 8 else "float32"),
+        ("key-value cache", "int8, one scale a channel" if spec.kv_bits == 8 else f"float{spec.kv_bits}"),
         ("kernel of embedding and head", spec.table_kernel + (", one tied table" if spec.is_tied else "")),
     ]
 

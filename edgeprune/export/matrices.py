@@ -25,7 +25,7 @@ from edgeprune.export.packing import block_count, pack_blocks, rounded_exactly
 from edgeprune.intake.stored.store import kept_integers
 from edgeprune.schema.kernel import Kernel, parse_kernel
 
-__all__ = ["Matrix", "Site", "StoredArray", "to_array"]
+__all__ = ["Matrix", "Site", "StoredArray", "to_array", "to_half"]
 
 StoredArray = tuple[NDArray[Any], tuple[ir.Value, ...]]
 """Bytes and the initializers that read them: more than one for a tied table."""
@@ -34,6 +34,21 @@ StoredArray = tuple[NDArray[Any], tuple[ir.Value, ...]]
 def to_array(tensor: torch.Tensor) -> NDArray[np.float32]:
     """A float32 array that shares the tensor's memory where it can."""
     return tensor.detach().to(torch.float32).cpu().numpy()
+
+
+def to_half(array: NDArray[np.float32], what: str) -> NDArray[np.float16]:
+    """The same in float16.
+
+    Raises:
+        ExportError: a value beyond it; `what` says of which.
+    """
+    with np.errstate(over="ignore"):
+        half = array.astype(np.float16)
+    if not np.isfinite(half).all():
+        raise ExportError(
+            f"{what} holds a value of {float(np.abs(array).max()):.3g}, more than float16 can; keep it in float32."
+        )
+    return half
 
 
 class Matrix(nn.Module):
@@ -83,11 +98,12 @@ class Matrix(nn.Module):
     def arrays(self) -> Iterator[StoredArray]:
         """The bytes of this matrix, made when they are asked for."""
         if self.kernel.kind == "float":
-            dtype = np.float32 if self.kernel.bits == 32 else np.float16
-            columns = np.empty((self.in_features, self.out_features), dtype)
+            is_half = self.kernel.bits == 16
+            columns = np.empty((self.in_features, self.out_features), np.float16 if is_half else np.float32)
             at = 0
             for part in self.sources:
-                columns[:, at : at + len(part)] = to_array(part).T
+                array = to_array(part).T
+                columns[:, at : at + len(part)] = to_half(array, self.what) if is_half else array
                 at += len(part)
             yield columns, (self.weight,)
             return

@@ -17,7 +17,7 @@ import onnx_ir as ir
 import torch
 from onnxscript import nn
 
-from edgeprune.export.matrices import Matrix, StoredArray, dynamic_int8_product, to_array
+from edgeprune.export.matrices import Matrix, StoredArray, dynamic_int8_product, to_array, to_half
 from edgeprune.export.packing import block_count, pack_blocks, rounded_exactly
 from edgeprune.schema.kernel import Kernel, parse_kernel
 
@@ -82,8 +82,8 @@ class EmbeddingTable(nn.Module):
 
         weight = to_array(self.source)
         if self.kernel.kind == "float":
-            dtype = np.float32 if self.kernel.bits == 32 else np.float16
-            yield np.ascontiguousarray(weight, dtype=dtype), readers("weight", self.weight)
+            stored = weight if self.kernel.bits == 32 else to_half(weight, "the embedding table")
+            yield np.ascontiguousarray(stored), readers("weight", self.weight)
             return
         rounded = rounded_exactly(weight, self.kernel.name, what="the embedding table")
         if self.kernel.kind == "dynamic_int8":
@@ -138,8 +138,9 @@ class HeadTable(nn.Module):
     def arrays(self) -> Iterator[StoredArray]:
         """The bytes of a head that is not tied."""
         if self.kernel.kind == "float":
-            dtype = np.float32 if self.kernel.bits == 32 else np.float16
-            yield np.ascontiguousarray(to_array(self.source), dtype=dtype), (self.weight,)
+            weight = to_array(self.source)
+            stored = weight if self.kernel.bits == 32 else to_half(weight, "the head table")
+            yield np.ascontiguousarray(stored), (self.weight,)
             return
         matrix: Matrix = self.matrix
         yield from matrix.arrays()

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from edgeprune.errors import ExportError
 from edgeprune.export.graph import Graph
+from edgeprune.export.matrices import to_half
 
 __all__ = ["ALIGNMENT", "DATA_FILE", "GRAPH_FILE", "INLINE_BELOW_BYTES", "write_model"]
 
@@ -31,7 +32,8 @@ def write_model(graph: Graph, folder: Path) -> None:
     """Write the graph and its weights into an existing folder.
 
     Raises:
-        ExportError: a weight does not have the size the graph declares, or an initializer got none.
+        ExportError: a weight does not have the size the graph declares or is too large for float16, or an initializer
+            got none.
     """
     with (folder / DATA_FILE).open("wb") as stream:
         data = _DataFile(stream, folder)
@@ -66,6 +68,8 @@ class _DataFile:
 
 def _store(array: NDArray[Any], values: tuple[ir.Value, ...], data: _DataFile) -> None:
     """Put an array where its size says, and point every initializer that reads it there."""
+    if array.dtype == np.float32 and all(value.dtype == ir.DataType.FLOAT16 for value in values):
+        array = to_half(array, f"the weight {values[0].name}")
     for value in values:
         assert value.shape is not None
         assert value.dtype is not None

@@ -115,7 +115,13 @@ def _on_run(
                 progress=progress,
             )
         case ExportJob():
-            return api.export(folder, kv_bits=request.kv_bits, last_logits=request.last_logits, progress=progress)
+            return api.export(
+                folder,
+                kv_bits=request.kv_bits,
+                last_logits=request.last_logits,
+                activation_bits=request.activation_bits,
+                progress=progress,
+            )
         case CompressJob():
             return api.compress(folder, recovery=request.recovery, progress=progress)
         case ReportJob():

@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from edgeprune.errors import CalibrationError, UsageError
 from edgeprune.pipeline.host import check_needs
@@ -48,6 +48,8 @@ class ByBlockRequest:
     workload: Workload
     max_host_memory_bytes: int | None = None
     """Refused where more is predicted; None asks for what is free."""
+    activation_bits: Literal[16, 32] = 32
+    """What the bundle computes in."""
 
 
 def read_request(
@@ -58,6 +60,7 @@ def read_request(
     evaluation: Sequence[Path] = (),
     context: int | None = None,
     max_host_memory_bytes: int | None = None,
+    activation_bits: Literal[16, 32] = 32,
 ) -> ByBlockRequest:
     """A request from what a user names: a model's folder or hub id, a recipe file, and texts.
 
@@ -89,6 +92,7 @@ def read_request(
         window_count=_CALIBRATION_TOKENS // window_tokens,
         workload=Workload(context_tokens=found.context_tokens),
         max_host_memory_bytes=max_host_memory_bytes,
+        activation_bits=activation_bits,
     )
 
 
@@ -164,6 +168,7 @@ def bundle_by_block(request: ByBlockRequest, *, output: Path, progress: Progress
             progress=progress,
             calibration=request.domain if recipe.kv_bits == 8 else (),
             base=request.model,
+            activation_bits=request.activation_bits,
         )
 
 

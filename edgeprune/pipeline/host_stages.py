@@ -13,7 +13,7 @@ from msgspec.structs import replace
 from edgeprune.artifacts import read_arrays, read_record, write_arrays, write_record
 from edgeprune.pipeline.other_texts import other_inputs, other_texts
 from edgeprune.pipeline.request import named
-from edgeprune.pipeline.settings import BASELINES, KERNELS, dense_spec, read_recipe, workload_of
+from edgeprune.pipeline.settings import BASELINES, dense_spec, kernels_of, read_recipe, workload_of
 from edgeprune.pipeline.table import Run
 from edgeprune.pipeline.versions import tool_versions
 from edgeprune.schema.bundle import BundleManifest
@@ -81,7 +81,15 @@ def calibrate_inputs(run: Run) -> list[object]:
     groups = (request.domain, request.general, request.evaluation)
     hashes = [[run.hash_of(Path(path)) for path in group] for group in groups]
     context = workload_of(run).context_tokens
-    return [run.hash_of(_model_folder(run)), hashes, context, request.seed, KERNELS, request.rounding, _SCORING]
+    return [
+        run.hash_of(_model_folder(run)),
+        hashes,
+        context,
+        request.seed,
+        kernels_of(request),
+        request.rounding,
+        _SCORING,
+    ]
 
 
 def calibrate_stage(run: Run) -> str:
@@ -97,7 +105,7 @@ def calibrate_stage(run: Run) -> str:
             evaluation=tuple(Path(path) for path in request.evaluation),
             context_tokens=workload_of(run).context_tokens,
             seed=request.seed,
-            kernels=KERNELS,
+            kernels=kernels_of(request),
             rounding=request.rounding,
         ),
         texts_folder=run.folder.texts,
@@ -153,6 +161,7 @@ def _evaluation_inputs(run: Run) -> list[object]:
         workload_of(run),
         *other_inputs(run),
         *(["last_logits"] if run.request.last_logits else []),
+        *(["float16"] if run.request.activation_bits == 16 else []),
     ]
 
 
@@ -222,6 +231,7 @@ def _export_one(run: Run, loaded: "LoadedModel", recipe: Recipe, label: str, tar
         calibration=cache_documents(run.folder.texts) if recipe.kv_bits == 8 else (),
         base=_model_folder(run),
         last_logits=run.request.last_logits,
+        activation_bits=run.request.activation_bits,
     )
 
 

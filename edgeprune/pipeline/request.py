@@ -62,6 +62,11 @@ def complete_request(request: RunRequest) -> RunRequest:
     check_budget(request)
     if request.recipe is not None and request.kv_bits == 8:
         raise UsageError("--recipe runs a recipe as written; write kv_bits = 8 in it and leave --kv-bits out.")
+    if request.activation_bits == 16 and request.kv_bits == 8:
+        raise UsageError(
+            "A cache of 8 bits is not exact beside activations in float16; leave --kv-bits out, or add --activations "
+            "float32."
+        )
     check_recovery(request.recovery, recipe=request.recipe)
     model = request.model
     assert model is not None

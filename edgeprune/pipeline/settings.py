@@ -7,9 +7,11 @@ from edgeprune.pipeline.recipe_file import read_recipe_file
 from edgeprune.pipeline.request import context_tokens
 from edgeprune.pipeline.table import Run
 from edgeprune.schema.budget import Workload
+from edgeprune.schema.kernel import parse_kernel
 from edgeprune.schema.model import ModelSpec
 from edgeprune.schema.recipe import Recipe
 from edgeprune.schema.residuals import Residuals
+from edgeprune.schema.run import RunRequest
 from edgeprune.schema.scores import Scores
 from edgeprune.shapes import with_kv_bits
 
@@ -18,6 +20,7 @@ __all__ = [
     "EXECUTION_PROVIDERS",
     "KERNELS",
     "dense_spec",
+    "kernels_of",
     "read_recipe",
     "scores_hash",
     "searched_scores",
@@ -44,8 +47,16 @@ def dense_spec(run: Run) -> ModelSpec:
 
 def searched_spec(run: Run) -> ModelSpec:
     """The same with the cache that the run asks for, which is what a search prices."""
-    spec = dense_spec(run)
-    return replace(spec, blocks=with_kv_bits(spec.blocks, run.request.kv_bits))
+    spec, request = dense_spec(run), run.request
+    bits = 16 if request.activation_bits == 16 and request.kv_bits == 32 else request.kv_bits
+    return replace(spec, blocks=with_kv_bits(spec.blocks, bits))
+
+
+def kernels_of(request: RunRequest) -> tuple[str, ...]:
+    """Kernels that the run's bundles may have: none that computes in float32 where all else is float16."""
+    if request.activation_bits == 32:
+        return KERNELS
+    return tuple(kernel for kernel in KERNELS if parse_kernel(kernel).kind != "dynamic_int8")
 
 
 def searched_scores(run: Run, scores: Scores) -> Scores:

@@ -1,5 +1,7 @@
 """`BundleManifest`: `edgeprune.json` in a bundle; with it a device needs nothing else to validate."""
 
+from typing import Literal
+
 from edgeprune.schema.base import SCHEMA_VERSION, Record
 from edgeprune.schema.budget import Budget, Workload
 from edgeprune.schema.estimate import Cost
@@ -97,6 +99,8 @@ class BundleManifest(Record, frozen=True, kw_only=True):
     license: str | None
     optimum: str | None = None
     """`loads`, or `refused (reason)`: whether optimum's ORTModelForCausalLM does; None in bundles made before."""
+    activation_bits: Literal[16, 32] = 32
+    """What the graph computes in, its float cache included."""
     versions: dict[str, str]
     """Tool and library versions that made it."""
     seed: int

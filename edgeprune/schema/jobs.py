@@ -115,6 +115,8 @@ class ExportJob(_Asked, frozen=True, kw_only=True, tag="export"):
     """Of the key-value cache; None as the recipe says."""
     last_logits: bool = False
     """See `RunRequest`."""
+    activation_bits: Literal[16, 32] | None = None
+    """See `RunRequest`; None as the run says."""
 
 
 class CompressJob(_Asked, frozen=True, kw_only=True, tag="compress"):

@@ -70,6 +70,8 @@ class RunRequest(Record, frozen=True, kw_only=True):
     """Keep to what optimum's ORTModelForCausalLM loads: no key-value groups leave."""
     last_logits: bool = False
     """Bundles give the logits after the last token of a prompt alone."""
+    activation_bits: Literal[16, 32] = 32
+    """What bundles compute in; with 16 their float weights and their cache have as many."""
     worker_count: int = 1
     """Processes that independent work runs in; 1 is this process. No result depends on it, nor on `cluster`."""
     cluster: str | None = None

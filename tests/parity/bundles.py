@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -138,7 +138,13 @@ def repairs(loaded: LoadedModel, kernel: str = "fp32") -> Recipe:
 
 
 def export(
-    loaded: LoadedModel, recipe: Recipe, folder: Path, *, workload: Workload = WORKLOAD, last_logits: bool = False
+    loaded: LoadedModel,
+    recipe: Recipe,
+    folder: Path,
+    *,
+    workload: Workload = WORKLOAD,
+    last_logits: bool = False,
+    activation_bits: Literal[16, 32] = 32,
 ) -> Exported:
     generator = torch.Generator().manual_seed(0)
     windows = torch.randint(0, 512, (16, 32), generator=generator, dtype=torch.int32)
@@ -158,6 +164,7 @@ def export(
         progress=NullProgress(),
         calibration=[TINY_TEXT.strip()] if recipe.kv_bits == 8 else (),
         last_logits=last_logits,
+        activation_bits=activation_bits,
     )
     return Exported(loaded, compressed, recipe, folder, manifest)
 
