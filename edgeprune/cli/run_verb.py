@@ -190,6 +190,8 @@ def _outcome_text(outcome: RunOutcome) -> str:
             measured = "not measured" if check.measured is None else _plain(check.measured, check.unit)
             lines.append(f"{check.quantity}: {measured}, limit {_plain(check.limit, check.unit)}: {check.verdict}")
     lines.append(f"verdict: {outcome.verdict}")
+    if outcome.report is not None and outcome.report.validation.better_plain is not None:
+        lines.append(outcome.report.validation.better_plain)
     lines.append(f"everything is in {outcome.folder}")
     return "\n".join(lines)
 

@@ -95,6 +95,8 @@ def _text(report: ValidationReport) -> str:
     if report.recalibration is not None:
         lines.append(_recalibration(report.recalibration))
     lines.append(f"verdict: {report.verdict}")
+    if report.better_plain is not None:
+        lines.append(report.better_plain)
     return "\n".join(lines)
 
 

@@ -10,6 +10,7 @@ the dense tokenizer:
 The dense model, its statistics and its own losses are kept between calls of one process, one of each.
 """
 
+import dataclasses
 import functools
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
@@ -63,9 +64,11 @@ def evaluate(task: EvaluationTask, *, progress: Progress | None = None) -> Evalu
     """
     watch = progress or NullProgress()
     loaded = load_once(task.model, task.model_hash)
-    compressed = compress_model(
-        loaded, task.recipe, _stats(task.stats, task.stats_hash), progress=watch, texts=Path(task.texts)
-    )
+    stats = _stats(task.stats, task.stats_hash)
+    if task.refresh_tokens is not None:
+        count = max(1, task.refresh_tokens // stats.tokens.shape[1])
+        stats = dataclasses.replace(stats, tokens=stats.tokens[:count])
+    compressed = compress_model(loaded, task.recipe, stats, progress=watch, texts=Path(task.texts))
     selection = _selection(task.model, task.model_hash, task.texts, task.texts_hash, "domain", *_limits(task))
     general: _Loss | None = None
     accuracy = None

@@ -17,7 +17,11 @@ from edgeprune.schema.kernel import FLOAT32
 from edgeprune.schema.recipe import Recipe
 from edgeprune.schema.residuals import Evaluation, EvaluationTask, Residuals
 
-__all__ = ["EvaluationStore", "edits_hash", "keyed", "with_measured"]
+__all__ = ["REFRESH_TOKENS", "EvaluationStore", "edits_hash", "keyed", "with_measured"]
+
+REFRESH_TOKENS = 8_192
+"""What edits that come after others are fitted to while recipes are compared: a quarter of what calibration reads. The
+recipe that is taken is built from all of it."""
 
 _METHOD = {32: 2, 8: 3}
 """By the bits of the cache; raised when measuring changes, so that older results are not taken for new ones."""
@@ -60,6 +64,7 @@ def keyed(task: EvaluationTask) -> EvaluationTask:
         task.stats_hash,
         task.texts_hash,
         [task.window_tokens, task.token_limit, task.general_token_limit],
+        task.refresh_tokens,
         [task.questions_hash, context],
         edits,
     )

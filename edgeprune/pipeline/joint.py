@@ -6,7 +6,6 @@ selection text, what they teach is fed back, and the best of those measured on m
 Text that reports are made on is never read.
 """
 
-import dataclasses
 import functools
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -15,7 +14,7 @@ from msgspec.structs import replace
 
 from edgeprune.artifacts import RunFolder, hash_file, hash_parts, read_arrays, read_record
 from edgeprune.errors import UsageError
-from edgeprune.pipeline.evaluations import EvaluationStore, keyed
+from edgeprune.pipeline.evaluations import REFRESH_TOKENS, EvaluationStore, keyed
 from edgeprune.pipeline.refinement import Refined, Tools, refine
 from edgeprune.pipeline.table import hash_tree
 from edgeprune.pipeline.variants import choose_without
@@ -41,9 +40,6 @@ WINDOW_TOKENS = 256
 """Tokens of a window whose loss is measured, as calibration and validation cut them."""
 SLICE_TOKENS = 4_096
 FULL_TOKENS = 16_384
-REFRESH_TOKENS = 8_192
-"""What edits that come after others are fitted to while recipes are compared: a quarter of what calibration reads. The
-recipe that is taken is built from all of it."""
 RANK_STEP = 8
 """No device tells which ranks are quick, so they stand as close together as for one technique alone."""
 RANK_FORM: SiteForm = "pivot"
@@ -170,15 +166,15 @@ def _measure(
     from edgeprune.compress.evaluate import evaluate  # torch
 
     store = EvaluationStore(folder)
-    stats = _with_fewer_tokens(folder)
     common = functools.partial(
         EvaluationTask,
         key="",
         recipe_hash="",
         model=str(model),
         model_hash=spec.model_hash,
-        stats=str(stats.absolute()),
-        stats_hash=hash_file(stats),
+        stats=str(folder.stats.absolute()),
+        stats_hash=hash_file(folder.stats),
+        refresh_tokens=REFRESH_TOKENS,
         texts=str(folder.texts.absolute()),
         texts_hash=hash_tree(folder.texts),
     )
@@ -208,15 +204,3 @@ def _measure(
         return replace(found, recipe=recipe)
 
     return lambda recipes, is_full: [one(recipe, is_full) for recipe in recipes]
-
-
-def _with_fewer_tokens(folder: RunFolder) -> Path:
-    """The same statistics, with less text to measure edited models on."""
-    from edgeprune.calibrate.statistics import CalibrationStats  # torch
-
-    path = folder.root / f"stats-{hash_file(folder.stats)[:12]}-{REFRESH_TOKENS}.safetensors"
-    if not path.is_file():
-        stats = CalibrationStats.load(folder.stats)
-        count = max(1, REFRESH_TOKENS // stats.tokens.shape[1])
-        dataclasses.replace(stats, tokens=stats.tokens[:count].contiguous()).save(path)
-    return path

@@ -18,7 +18,7 @@ from msgspec.structs import replace
 from edgeprune.artifacts import atomic_write, read_arrays, read_record, write_record
 from edgeprune.errors import InfeasibleBudgetError, UsageError
 from edgeprune.pipeline.device_stages import keep_edited_recipe, search_inputs
-from edgeprune.pipeline.evaluations import EvaluationStore, edits_hash, keyed
+from edgeprune.pipeline.evaluations import REFRESH_TOKENS, EvaluationStore, edits_hash, keyed
 from edgeprune.pipeline.recipe_file import write_recipe_file
 from edgeprune.pipeline.recovery import short_recovery, with_recovery
 from edgeprune.pipeline.refinement import Tools, refine
@@ -248,6 +248,7 @@ def _task(run: Run, recipe: Recipe, *, is_full: bool) -> EvaluationTask:
             model_hash=spec.model_hash,
             stats=str(folder.stats.absolute()),
             stats_hash=run.hash_of(folder.stats),
+            refresh_tokens=REFRESH_TOKENS,
             texts=str(folder.texts.absolute()),
             texts_hash=run.hash_of(folder.texts),
             window_tokens=min(workload_of(run).context_tokens, spec.max_positions, WINDOW_TOKENS),

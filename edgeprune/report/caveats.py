@@ -24,7 +24,7 @@ def notes(
     is_edited: bool,
 ) -> tuple[str, ...]:
     """How the numbers came about; one sentence each."""
-    found = []
+    found = [] if validation.better_plain is None else [validation.better_plain]
     dense = next((entry for entry in validation.measurements if entry.label == "dense"), None)
     source = f"Dense on disk is the source's {dense_spec.source_dtype} weight files"
     if dense is not None:

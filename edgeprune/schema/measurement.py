@@ -141,3 +141,5 @@ class ValidationReport(Record, frozen=True, kw_only=True):
     """The smaller device this one stood in for; None when it was measured as it is."""
     recalibration: Recalibration | None = None
     """How these measurements corrected the device's profile; None where that was not asked for."""
+    better_plain: str | None = None
+    """A sentence about a plain bundle that meets every limit too and loses less; None where none does."""

@@ -25,6 +25,8 @@ class EvaluationTask(Record, frozen=True, kw_only=True):
     stats: str
     """`stats.safetensors` of the dense model."""
     stats_hash: str
+    refresh_tokens: int | None = None
+    """About as many calibration tokens are read where statistics are measured anew between edits; None reads all."""
     texts: str
     """Folder with the run's texts; only the `select` parts are read."""
     texts_hash: str

@@ -26,6 +26,7 @@ from edgeprune.schema.measurement import ValidationReport
 from edgeprune.validate.bundle import OpenBundle, open_bundle
 from edgeprune.validate.emulation import check_emulated_memory
 from edgeprune.validate.measure import Findings, build_steps, run_steps, summarize_findings
+from edgeprune.validate.plain import better_plain
 from edgeprune.validate.verdict import check_limits, check_parity, dense_reference, measured_budget, overall
 
 __all__ = ["JUDGED_LABEL", "validate_bundles"]
@@ -107,11 +108,12 @@ def _validate(
     measurements = {label: summarize_findings(label, found, floor, floor_failure) for label, found in findings.items()}
     judged_by, is_memory_limit_missing = measured_budget(budget, measurements)
     manifest, dense = findings[judged].bundle.manifest, measurements.get("dense")
+    dense_bits, general_bits = (dense_reference(manifest, dense, text=text) for text in ("domain", "general"))
     checks = check_limits(
         judged_by,
         measurements[judged],
-        dense_reference(manifest, dense),
-        dense_general_bits_per_byte=dense_reference(manifest, dense, text="general"),
+        dense_bits,
+        dense_general_bits_per_byte=general_bits,
         is_memory_limit_missing=is_memory_limit_missing,
     ) + check_parity(manifest, measurements[judged])
     return ValidationReport(
@@ -126,6 +128,14 @@ def _validate(
         conditions_before=before,
         conditions_after=None if conditions is None else conditions(),
         created_at=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        better_plain=better_plain(
+            judged_by,
+            measurements,
+            judged=judged,
+            dense_bits_per_byte=dense_bits,
+            dense_general_bits_per_byte=general_bits,
+            is_memory_limit_missing=is_memory_limit_missing,
+        ),
     )
 
 

@@ -25,7 +25,15 @@ from edgeprune.schema.budget import Budget
 from edgeprune.schema.bundle import BundleManifest
 from edgeprune.schema.measurement import BundleMeasurement, Check, TextResult
 
-__all__ = ["DEFAULT_DISK_FRACTION", "check_limits", "check_parity", "dense_reference", "measured_budget", "overall"]
+__all__ = [
+    "DEFAULT_DISK_FRACTION",
+    "bits_per_byte",
+    "check_limits",
+    "check_parity",
+    "dense_reference",
+    "measured_budget",
+    "overall",
+]
 
 DEFAULT_DISK_FRACTION = 0.6
 """Of the plain int8 bundle's bytes, when the user gives no budget."""
@@ -94,7 +102,7 @@ def check_limits(
         ("general loss", budget.max_general_loss, _GENERAL_TEXT, dense_general_bits_per_byte),
     ):
         if limit is not None:
-            own = _bits(chosen, text)
+            own = bits_per_byte(chosen, text)
             ratio = None if own is None or not dense_bits else own / dense_bits
             checks.append(_check(name, 1.0 + limit, ratio, "x dense"))
     if budget.min_accuracy is not None:
@@ -110,7 +118,7 @@ def dense_reference(
     Measured here where the dense bundle stands beside, otherwise what torch computed at export.
     """
     if dense is not None:
-        return _bits(dense, text)
+        return bits_per_byte(dense, text)
     return next((entry.dense_bits_per_byte for entry in manifest.texts if entry.name == text), None)
 
 
@@ -146,6 +154,11 @@ def overall(checks: Sequence[Check]) -> Verdict:
     return worst_verdict(check.verdict for check in checks)
 
 
+def bits_per_byte(measurement: BundleMeasurement, text: str) -> float | None:
+    """Of one text; None where it was not measured."""
+    return next((result.bits_per_byte for result in measurement.texts if result.name == text), None)
+
+
 def _check(quantity: str, limit: float, measured: float | None, unit: str) -> Check:
     verdict: Verdict = "unmeasured" if measured is None else "met" if measured <= limit else "not_met"
     return Check(quantity=quantity, limit=limit, measured=measured, unit=unit, verdict=verdict)
@@ -154,10 +167,6 @@ def _check(quantity: str, limit: float, measured: float | None, unit: str) -> Ch
 def _least(quantity: str, limit: float, measured: float | None, unit: str) -> Check:
     verdict: Verdict = "unmeasured" if measured is None else "met" if measured >= limit else "not_met"
     return Check(quantity=quantity, limit=limit, measured=measured, unit=unit, verdict=verdict)
-
-
-def _bits(measurement: BundleMeasurement, text: str) -> float | None:
-    return next((result.bits_per_byte for result in measurement.texts if result.name == text), None)
 
 
 def _accuracy(measurement: BundleMeasurement) -> float | None:
