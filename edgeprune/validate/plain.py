@@ -25,7 +25,7 @@ def better_plain(
     dense_general_bits_per_byte: float | None = None,
     is_memory_limit_missing: bool = False,
 ) -> str | None:
-    """One sentence about the plain bundle of least loss that meets every limit and loses less; None where there is none.
+    """A sentence about the plain bundle of least loss that meets every limit and loses less; None where none does.
 
     Args:
         budget: the limits as they are judged by; with another objective than loss, a loss is no reason.
