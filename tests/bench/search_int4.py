@@ -22,6 +22,7 @@ from edgeprune.schema.budget import BudgetRequest, Limit
 from edgeprune.schema.candidate import SearchResult
 from edgeprune.schema.events import NullProgress
 from edgeprune.schema.lock import parse_locks
+from edgeprune.schema.model import MLP_ROLES
 from edgeprune.schema.recipe import Recipe, SiteEdit
 from edgeprune.search.baselines import plain_recipe
 from tests.bench.search_claims import Claims
@@ -133,7 +134,7 @@ def in_int4(lab: Lab, recipe: Recipe) -> Recipe:
         site.name
         for block in lab.spec.blocks
         for site in block.sites
-        if (block.index, site.role in ("gate", "up", "down")) not in gone
+        if (block.index, site.role in MLP_ROLES) not in gone
     ]
     return replace(
         recipe,
