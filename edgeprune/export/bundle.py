@@ -110,7 +110,7 @@ def export_bundle(
             "A cache of 8 bits is not exact beside activations in float16; take kv_bits out of the recipe, or export "
             "with --activations float32."
         )
-    kv_bits = 16 if is_half and recipe.kv_bits == 32 else recipe.kv_bits
+    kv_bits = 16 if is_half else recipe.kv_bits
     spec = edit_record(loaded.spec, blocks=with_kv_bits(loaded.spec.blocks, kv_bits))
     spec = halve_spec(spec) if is_half else spec
     loaded = replace(loaded, spec=spec)

@@ -117,8 +117,8 @@ def check_parity(
         allowed = _exact_tolerance(loaded.spec, is_half=is_half)
         if not exact <= allowed:
             raise ParityError(
-                f"With float32 activations the graph's logits differ from torch's by {exact:.2e} of the largest, "
-                f"allowed are {allowed:.0e}; the graph or its packed weights are wrong, report this model."
+                f"Where no kernel rounds activations the graph's logits differ from torch's by {exact:.2e} of the "
+                f"largest, allowed are {allowed:.0e}; the graph or its packed weights are wrong, report this model."
             )
     decoder = _open(folder / GRAPH_FILE, workload)
     difference = _compare(expected, [_decoder_logits(decoder, window) for window in windows])

@@ -48,7 +48,7 @@ def dense_spec(run: Run) -> ModelSpec:
 def searched_spec(run: Run) -> ModelSpec:
     """The same with the cache that the run asks for, which is what a search prices."""
     spec, request = dense_spec(run), run.request
-    bits = 16 if request.activation_bits == 16 and request.kv_bits == 32 else request.kv_bits
+    bits = 16 if request.activation_bits == 16 else request.kv_bits
     return replace(spec, blocks=with_kv_bits(spec.blocks, bits))
 
 

@@ -274,7 +274,6 @@ class CostModel:
         stored = replace(site, rank=rank)
         parts = site_parts(kernel, stored)
         resident, loading = self._memory.weights(kernel, tensors)
-
         ratio = share.ratio
 
         def time_s(chunks: tuple[Chunk, ...], *, is_cached: bool) -> Interval | None:

@@ -1,4 +1,4 @@
-"""Half of the linear parameters gone, three ways: does the time per token follow the bytes that are read?
+"""Half of the linear parameters gone: does the time per token follow the bytes that are read?
 
 By rank (every site factored; and in the FFNs alone, which then give two thirds), by channels (two thirds of every FFN,
 since attention keeps all of its own) and by depth (every other block), in float32 and in int4. A round's figure is
