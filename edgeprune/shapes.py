@@ -12,6 +12,7 @@ from edgeprune.errors import RecipeError, UsageError
 from edgeprune.schema.kernel import parse_kernel
 from edgeprune.schema.model import MLP_ROLES, BlockSpec, ModelSpec, SiteForm, SiteSpec
 from edgeprune.schema.recipe import KeepChannels, Recipe, SiteEdit
+from edgeprune.sharing import check_ranks
 
 __all__ = [
     "attention_only",
@@ -31,10 +32,13 @@ __all__ = [
 def break_even_rank(in_features: int, out_features: int, form: SiteForm = "factors") -> int:
     """Largest rank at which a form holds fewer parameters than the dense matrix.
 
-    Two factors: r (in + out) < in * out. Pivot form: r (in + out - r) < in * out, which any rank below full keeps.
+    Two factors: r (in + out) < in * out. Pivot form: r (in + out - r) < in * out, which any rank below full keeps. A
+    left factor alone: r out < in * out.
     """
     if form == "pivot":
         return min(in_features, out_features) - 1
+    if form == "shared":
+        return in_features - 1
     return (in_features * out_features - 1) // (in_features + out_features)
 
 
@@ -44,6 +48,8 @@ def stored_matrices(
     """(in, out) of the matrices a site is stored as, in the order in which they multiply."""
     if rank is None:
         return ((in_features, out_features),)
+    if form == "shared":
+        return ((rank, out_features),)
     return (in_features, rank), (rank, out_features - rank if form == "pivot" else out_features)
 
 
@@ -244,16 +250,11 @@ def _edit_block(block: BlockSpec, kept: KeepChannels | None, edits: dict[str, tu
                 has_bias = changed.has_bias or kept.adds_bias
                 changed = replace(changed, in_features=kept.kept_count, has_bias=has_bias)
         if site.name in edits:
-            position, edit = edits[site.name]
+            _, edit = edits[site.name]
             form = edit.form if edit.rank is not None else "factors"
             changed = replace(changed, rank=edit.rank, kernel=edit.kernel, form=form)
-            if edit.rank is not None and edit.rank >= min(changed.in_features, changed.out_features):
-                raise RecipeError(
-                    f"recipe site {site.name}: rank {edit.rank} is not below the full rank "
-                    f"{min(changed.in_features, changed.out_features)}; leave rank out to keep the matrix dense.",
-                    *("sites", position, "rank"),
-                )
         sites.append(changed)
+    check_ranks(sites, edits)
     size = block.intermediate_size if kept is None else kept.kept_count
     return replace(block, sites=tuple(sites), intermediate_size=size)
 

@@ -6,6 +6,7 @@ from typing import Literal
 
 from edgeprune.schema.bundle import BundleManifest
 from edgeprune.schema.events import NullProgress, Progress
+from edgeprune.schema.model import SiteForm
 from edgeprune.schema.recovery import RecoveryRequest
 from edgeprune.schema.run import CompressOutcome, LaserOutcome
 
@@ -24,12 +25,14 @@ def compress_with(
     seed: int = 0,
     compensate: bool = True,
     repair_rank: int | None = None,
+    rank_form: SiteForm | None = None,
     recovery: RecoveryRequest | None = None,
     progress: Progress | None = None,
 ) -> CompressOutcome:
     """One technique alone, to a fraction of the parameters; writes a Hugging Face folder to `output`.
 
-    With a `repair_rank`, an operator of that rank is put in the place of each run of dropped blocks.
+    With a `repair_rank`, an operator of that rank is put in the place of each run of dropped blocks. `rank_form` says
+    how `lowrank` stores ranks: as `pivot` (None), `factors`, or with right factors `shared` where that loses less.
     Without `compensate`, channels are sliced and what stays does not make up for what leaves. With a `recovery` the
     result is trained on the domain text for about so many minutes.
     """
@@ -46,6 +49,7 @@ def compress_with(
         seed=seed,
         compensate=compensate,
         repair_rank=repair_rank,
+        rank_form=rank_form,
         recovery=recovery,
         progress=progress or NullProgress(),
     )

@@ -11,6 +11,7 @@ from edgeprune.cli.output import write_record_json, write_text
 from edgeprune.cli.recover_options import recover_options
 from edgeprune.errors import UsageError
 from edgeprune.schema.jobs import CompressJob, TechniqueJob
+from edgeprune.schema.model import SiteForm
 from edgeprune.schema.recovery import RecoveryRequest
 from edgeprune.units import parse_fraction
 
@@ -32,6 +33,11 @@ __all__ = ["command"]
     metavar="RANK",
     help="Put an operator of this rank in the place of dropped blocks; for lorp, shortgpt, streamline and sleb.",
 )
+@click.option(
+    "--form",
+    type=click.Choice(["pivot", "factors", "shared"]),
+    help="How lowrank stores ranks: pivot has the fewest numbers, factors round best, shared are the fewest products.",
+)
 @recover_options
 @context_option
 @text_options
@@ -44,6 +50,7 @@ def command(
     kept: str | None,
     no_compensate: bool,
     repair: int | None,
+    form: SiteForm | None,
     recovery: RecoveryRequest | None,
     context: int | None,
     domain: tuple[Path, ...],
@@ -67,6 +74,8 @@ def command(
                 raise UsageError("--no-compensate goes with --technique; a run's recipe says it of each block.")
             if repair is not None:
                 raise UsageError("--repair goes with --technique; a run's recipe lists its repairs.")
+            if form is not None:
+                raise UsageError("--form goes with --technique; a run's recipe says it of each site.")
             if detaches:
                 return hand_over(CompressJob(run=source, recovery=recovery), as_json=as_json)
             result = api.compress(Path(source), recovery=recovery, progress=progress)
@@ -77,6 +86,8 @@ def command(
                 raise UsageError(
                     "--repair is for the techniques lorp, shortgpt, streamline and sleb; leave it out here."
                 )
+            if form is not None and technique != "lowrank":
+                raise UsageError("--form is for the technique lowrank; leave it out here.")
             if kept is None or output is None or not domain:
                 raise UsageError("--technique needs --kept F, --domain PATH and -o DIR beside it.")
             if detaches:
@@ -94,6 +105,7 @@ def command(
                     seed=seed,
                     compensate=not no_compensate,
                     repair_rank=repair,
+                    rank_form=form,
                     recovery=recovery,
                 )
                 return hand_over(request, as_json=as_json)
@@ -109,6 +121,7 @@ def command(
                 recovery=recovery,
                 compensate=not no_compensate,
                 repair_rank=repair,
+                rank_form=form,
                 progress=progress,
             )
     finally:

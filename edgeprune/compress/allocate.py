@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Menu", "allocate", "largest_total", "smallest_total"]
+__all__ = ["Menu", "allocate", "largest_total", "merged", "smallest_total"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,6 +38,38 @@ def largest_total(menus: Sequence[Menu]) -> int:
 def allocate(menus: Sequence[Menu], total: int) -> list[int]:
     """Index of the chosen option in each menu, parameters together at most `total`."""
     hulls = [_hull(menu) for menu in menus]
+    reached = [0] * len(menus)
+    left = total - sum(int(menu.costs[hull[0]]) for menu, hull in zip(menus, hulls, strict=True))
+    for at, position, cost in _steps(menus, hulls):
+        if reached[at] == position - 1 and cost <= left:
+            reached[at] = position
+            left -= cost
+    chosen = [hull[position] for hull, position in zip(hulls, reached, strict=True)]
+    return _spend_rest(menus, chosen, left)
+
+
+def merged(menus: Sequence[Menu]) -> tuple[Menu, list[tuple[int, ...]]]:
+    """Several menus as one: the allocations over them that `allocate` passes through, and all of them at their largest.
+
+    Returns:
+        The menu, and for each of its options the index of the option chosen from each menu.
+    """
+    hulls = [_hull(menu) for menu in menus]
+    reached = [0] * len(menus)
+    picks = [tuple(hull[0] for hull in hulls)]
+    for at, position, _ in _steps(menus, hulls):
+        reached[at] = position
+        picks.append(tuple(hull[place] for hull, place in zip(hulls, reached, strict=True)))
+    largest = tuple(int(menu.costs.argmax()) for menu in menus)
+    if picks[-1] != largest:
+        picks.append(largest)
+    costs = [sum(int(menu.costs[at]) for menu, at in zip(menus, pick, strict=True)) for pick in picks]
+    losses = [sum(float(menu.losses[at]) for menu, at in zip(menus, pick, strict=True)) for pick in picks]
+    return Menu(costs=np.array(costs), losses=np.array(losses)), picks
+
+
+def _steps(menus: Sequence[Menu], hulls: Sequence[list[int]]) -> list[tuple[int, int, int]]:
+    """Menu, place on its hull and added parameters of every step along the hulls, the one that saves most first."""
     steps = []
     for at, (menu, hull) in enumerate(zip(menus, hulls, strict=True)):
         for position in range(1, len(hull)):
@@ -45,15 +77,7 @@ def allocate(menus: Sequence[Menu], total: int) -> list[int]:
             cost = int(menu.costs[after] - menu.costs[before])
             saved = float(menu.losses[before] - menu.losses[after])
             steps.append((-saved / cost, at, position, cost))
-    steps.sort()
-    reached = [0] * len(menus)
-    left = total - sum(int(menu.costs[hull[0]]) for menu, hull in zip(menus, hulls, strict=True))
-    for _, at, position, cost in steps:
-        if reached[at] == position - 1 and cost <= left:
-            reached[at] = position
-            left -= cost
-    chosen = [hull[position] for hull, position in zip(hulls, reached, strict=True)]
-    return _spend_rest(menus, chosen, left)
+    return [(at, position, cost) for _, at, position, cost in sorted(steps)]
 
 
 def _hull(menu: Menu) -> list[int]:

@@ -15,13 +15,14 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from edgeprune.calibrate.statistics import CalibrationStats, input_key
-from edgeprune.compress.factor_site import factor_site, fitting_output_gram
+from edgeprune.compress.factor_site import SiteInputs, factor_sites, site_inputs
 from edgeprune.compress.ranks import Factors
 from edgeprune.errors import DeviceError
 from edgeprune.runtime.executor import Executor
 from edgeprune.schema.base import Record
 from edgeprune.schema.events import Progress
 from edgeprune.schema.recipe import SiteEdit
+from edgeprune.sharing import groups_of_one_factor
 
 __all__ = ["FactorTask", "Sites", "factor_block", "factor_blocks", "is_worth_sharing"]
 
@@ -40,7 +41,8 @@ class FactorTask(Record, frozen=True, kw_only=True):
     """Safetensors: `weight/<site>`, `bias/<site>` and `output_gram/<site>`; by input key `gram`, `mean` and
     `mean_absolute`; what is not there was not measured."""
     output: str
-    """Safetensors to write: `right/<site>`, `left/<site>` and `bias/<site>`, float32, and `order/<site>`, int64."""
+    """Safetensors to write: `right/<site>`, `left/<site>` and `bias/<site>`, float32, and `order/<site>`, int64; a
+    right factor of several sites stands under the first one's name."""
 
 
 def is_worth_sharing(modules: Iterable[nn.Linear]) -> bool:
@@ -75,13 +77,14 @@ def factor_blocks(
         for index, _ in executor.run(name, [msgspec.json.encode(task) for task in tasks]):
             progress.raise_if_cancelled()
             tensors = _load(Path(tasks[index].output))
-            for edit in tasks[index].edits:
-                factors[edit.name] = Factors(
-                    right=tensors[f"right/{edit.name}"],
-                    left=tensors[f"left/{edit.name}"],
-                    bias=tensors.get(f"bias/{edit.name}"),
-                    order=tensors.get(f"order/{edit.name}"),
-                )
+            for group in groups_of_one_factor(tasks[index].edits):
+                for edit in group:
+                    factors[edit.name] = Factors(
+                        right=tensors[f"right/{group[0].name}"],
+                        left=tensors[f"left/{edit.name}"],
+                        bias=tensors.get(f"bias/{edit.name}"),
+                        order=tensors.get(f"order/{edit.name}"),
+                    )
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     return factors
@@ -97,39 +100,44 @@ def factor_block(payload: bytes) -> bytes:
     task = msgspec.json.decode(payload, type=FactorTask)
     tensors = _load(Path(task.inputs))
     made: dict[str, Tensor] = {}
-    for edit in task.edits:
-        key = input_key(edit.name)
-        factors = factor_site(
-            edit,
-            tensors[f"weight/{edit.name}"],
-            tensors.get(f"bias/{edit.name}"),
-            gram=tensors[f"gram/{key}"],
-            mean=tensors[f"mean/{key}"],
-            mean_absolute=tensors.get(f"mean_absolute/{key}"),
-            output_gram=tensors.get(f"output_gram/{edit.name}"),
-        )
-        made |= {f"right/{edit.name}": factors.right, f"left/{edit.name}": factors.left}
+    inputs = {edit.name: _read(edit.name, tensors) for edit in task.edits}
+    for name, factors in factor_sites(task.edits, inputs).items():
+        made[f"left/{name}"] = factors.left
         if factors.bias is not None:
-            made[f"bias/{edit.name}"] = factors.bias
+            made[f"bias/{name}"] = factors.bias
         if factors.order is not None:
-            made[f"order/{edit.name}"] = factors.order
+            made[f"order/{name}"] = factors.order
+        if all(other is not factors.right for other in made.values()):
+            made[f"right/{name}"] = factors.right
     _save(Path(task.output), made)
     return b""
+
+
+def _read(name: str, tensors: Mapping[str, Tensor]) -> SiteInputs:
+    key = input_key(name)
+    return SiteInputs(
+        weight=tensors[f"weight/{name}"],
+        bias=tensors.get(f"bias/{name}"),
+        gram=tensors[f"gram/{key}"],
+        mean=tensors[f"mean/{key}"],
+        mean_absolute=tensors.get(f"mean_absolute/{key}"),
+        output_gram=tensors.get(f"output_gram/{name}"),
+    )
 
 
 def _write(path: Path, sites: Sites, stats: CalibrationStats) -> FactorTask:
     tensors: dict[str, Tensor] = {}
     for name, (_, module) in sites.items():
-        key = input_key(name)
-        tensors |= {f"weight/{name}": module.weight.detach().contiguous()}
-        tensors |= {f"gram/{key}": stats.gram[key].contiguous(), f"mean/{key}": stats.mean[key].contiguous()}
-        if key in stats.mean_absolute:
-            tensors[f"mean_absolute/{key}"] = stats.mean_absolute[key].contiguous()
-        output_gram = fitting_output_gram(stats, name, len(module.weight))
-        if output_gram is not None:
-            tensors[f"output_gram/{name}"] = output_gram.contiguous()
-        if module.bias is not None:
-            tensors[f"bias/{name}"] = module.bias.detach().contiguous()
+        key, found = input_key(name), site_inputs(name, module, stats)
+        given = {
+            f"weight/{name}": found.weight,
+            f"bias/{name}": found.bias,
+            f"gram/{key}": found.gram,
+            f"mean/{key}": found.mean,
+            f"mean_absolute/{key}": found.mean_absolute,
+            f"output_gram/{name}": found.output_gram,
+        }
+        tensors |= {label: tensor.contiguous() for label, tensor in given.items() if tensor is not None}
     inputs, output = (path.with_suffix(suffix).absolute() for suffix in (".in", ".out"))
     _save(inputs, tensors)
     return FactorTask(edits=tuple(edit for edit, _ in sites.values()), inputs=str(inputs), output=str(output))

@@ -1,13 +1,17 @@
-"""`factor_site`: the two factors of one site, whoever asks, with the same bits wherever it is done.
+"""`factor_site` and `factor_sites`: the two factors of one site, or of several that share the right one.
 
-Factoring always runs on one thread, and workers, not threads, make it faster.
+Whoever asks gets the same bits, wherever it is done: factoring always runs on one thread, and workers, not threads,
+make it faster. Sites that share a right factor are factored as one matrix, their rows one below the other.
 """
 
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from edgeprune.calibrate.one_thread import one_thread
-from edgeprune.calibrate.statistics import CalibrationStats
+from edgeprune.calibrate.statistics import CalibrationStats, input_key
 from edgeprune.compress.asvd import factor_asvd
 from edgeprune.compress.fit_rounded import fit_rounded
 from edgeprune.compress.laser import factor_laser
@@ -18,14 +22,72 @@ from edgeprune.compress.svdllm import factor_svdllm
 from edgeprune.errors import ModelError
 from edgeprune.schema.kernel import FLOAT32, parse_kernel
 from edgeprune.schema.recipe import SiteEdit
+from edgeprune.sharing import groups_of_one_factor
 
-__all__ = ["factor_site", "fitting_output_gram"]
+__all__ = ["SiteInputs", "factor_site", "factor_sites", "site_inputs"]
 
 
-def fitting_output_gram(stats: CalibrationStats, name: str, out_features: int) -> Tensor | None:
-    """[out, out] of a site's output gradients; None where it was not measured, or channels have left since."""
-    gram = stats.output_gram.get(name)
-    return gram if gram is not None and len(gram) == out_features else None
+@dataclass(frozen=True, kw_only=True)
+class SiteInputs:
+    """What a site is factored from."""
+
+    weight: Tensor
+    """[out, in] float32."""
+    bias: Tensor | None
+    """[out] float32, or None."""
+    gram: Tensor
+    """[in, in] float64, second moment of the site's inputs."""
+    mean: Tensor
+    """[in] float64, their mean."""
+    mean_absolute: Tensor | None
+    """[in] float64, mean of their magnitudes; None where it was not measured."""
+    output_gram: Tensor | None
+    """[out, out] float64, of the gradients of the site's output; None where it was not measured, or channels have left
+    since."""
+
+
+def site_inputs(name: str, module: nn.Linear, stats: CalibrationStats) -> SiteInputs:
+    """Weights and statistics of one site."""
+    key, gram = input_key(name), stats.output_gram.get(name)
+    return SiteInputs(
+        weight=module.weight.detach(),
+        bias=None if module.bias is None else module.bias.detach(),
+        gram=stats.gram[key],
+        mean=stats.mean[key],
+        mean_absolute=stats.mean_absolute.get(key),
+        output_gram=gram if gram is not None and len(gram) == len(module.weight) else None,
+    )
+
+
+def factor_sites(edits: Sequence[SiteEdit], inputs: Mapping[str, SiteInputs]) -> dict[str, Factors]:
+    """Factors of sites of one block as their edits say, by name; those that share a right factor hold the same tensor.
+
+    Raises:
+        ModelError: weights or statistics that are not finite, or statistics without what the method needs.
+    """
+    found: dict[str, Factors] = {}
+    for group in groups_of_one_factor(edits):
+        parts = [inputs[edit.name] for edit in group]
+        first = parts[0]
+        biases = [part.bias for part in parts if part.bias is not None]
+        has_biases = len(biases) == len(parts)
+        factors = factor_site(
+            group[0],
+            torch.cat([part.weight for part in parts]) if len(parts) > 1 else first.weight,
+            (torch.cat(biases) if len(parts) > 1 else first.bias) if has_biases else None,
+            gram=first.gram,
+            mean=first.mean,
+            mean_absolute=first.mean_absolute,
+            output_gram=[part.output_gram for part in parts],
+        )
+        if len(group) == 1:
+            found[group[0].name] = factors
+            continue
+        widths = [len(part.weight) for part in parts]
+        new = [part.bias for part in parts] if factors.bias is None else factors.bias.split(widths)
+        for edit, left, bias in zip(group, factors.left.split(widths), new, strict=True):
+            found[edit.name] = replace(factors, left=left.contiguous(), bias=bias)
+    return found
 
 
 def factor_site(
@@ -36,9 +98,9 @@ def factor_site(
     gram: Tensor,
     mean: Tensor,
     mean_absolute: Tensor | None = None,
-    output_gram: Tensor | None = None,
+    output_gram: Tensor | Sequence[Tensor | None] | None = None,
 ) -> Factors:
-    """Factor one site as its edit says.
+    """Factor one site as its edit says, or several one below the other as the first one's edit does.
 
     Args:
         edit: with a rank; its kernel decides whether the factors are balanced and fitted for rounding.
@@ -47,7 +109,8 @@ def factor_site(
         gram: [in, in] float64, second moment of the site's inputs.
         mean: [in] float64, their mean.
         mean_absolute: [in] float64, mean of their magnitudes; None where it was not measured.
-        output_gram: [out, out] float64, of the gradients of the site's output; None where it was not measured.
+        output_gram: [out, out] float64, of the gradients of the site's output; None where it was not measured. Of
+            several sites, one each.
 
     Raises:
         ModelError: weights or statistics that are not finite, or statistics without what the method needs.
@@ -85,7 +148,7 @@ def _factors(
     gram: Tensor,
     mean: Tensor,
     mean_absolute: Tensor | None,
-    output_gram: Tensor | None,
+    output_gram: Tensor | Sequence[Tensor | None] | None,
 ) -> Factors:
     """Float64 factors by the edit's method."""
     match edit.method:

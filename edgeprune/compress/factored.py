@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-__all__ = ["FactoredLinear"]
+__all__ = ["FactoredLinear", "SharedLinear"]
 
 
 class FactoredLinear(nn.Module):
@@ -71,7 +71,7 @@ class FactoredLinear(nn.Module):
 
     def with_parameters(self, right: Tensor, left: Tensor) -> "FactoredLinear":
         """The same layer around other factors of the same shapes."""
-        return FactoredLinear(right, left, self.bias)
+        return type(self)(right, left, self.bias)
 
     @classmethod
     def empty(cls, *, in_features: int, rank: int, out_features: int, has_bias: bool) -> "FactoredLinear":
@@ -81,3 +81,10 @@ class FactoredLinear(nn.Module):
             torch.empty(out_features, rank),
             torch.empty(out_features) if has_bias else None,
         )
+
+
+class SharedLinear(FactoredLinear):
+    """Low-rank linear layer whose right factor is another layer's.
+
+    Both hold one parameter once `edgeprune.compress.share.share_right_factors` has been over the model.
+    """

@@ -16,10 +16,11 @@ from transformers import AutoModelForCausalLM, GenerationConfig, PreTrainedModel
 from transformers.initialization import no_init_weights
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
-from edgeprune.compress.factored import FactoredLinear
+from edgeprune.compress.factored import FactoredLinear, SharedLinear
 from edgeprune.compress.passes import check_finite, check_shapes, linear
 from edgeprune.compress.pivoted import PivotedLinear
 from edgeprune.compress.save import CONFIG_KEY, FORMAT_VERSION, WEIGHTS_FILE, parameter_names, row_orders
+from edgeprune.compress.share import share_right_factors
 from edgeprune.errors import DeviceError, ModelError
 from edgeprune.intake.adapters.base import Adapter
 from edgeprune.intake.adapters.registry import adapter_for
@@ -130,6 +131,7 @@ def _build(folder: Path, config: dict[str, Any], spec: ModelSpec, adapter: Adapt
             adapter.drop_mlp(model, position)
         for site in described_block.sites:
             adapter.set_site(block, site.role, _empty(site))
+        share_right_factors(adapter, block, described_block.sites, has_values=False)
         if described_block.has_attention:
             adapter.set_head_count(block, described_block.num_heads)
         if described_block.repair_rank is not None:
@@ -150,7 +152,8 @@ def _empty(site: SiteSpec) -> torch.nn.Module:
                 has_bias=site.has_bias,
                 has_order=site.has_row_order,
             )
-        return FactoredLinear.empty(
+        layer = SharedLinear if site.form == "shared" else FactoredLinear
+        return layer.empty(
             in_features=site.in_features, rank=site.rank, out_features=site.out_features, has_bias=site.has_bias
         )
     return linear(

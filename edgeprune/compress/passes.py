@@ -19,15 +19,16 @@ from edgeprune.artifacts import hash_parts
 from edgeprune.calibrate.capture import capture
 from edgeprune.calibrate.capture_by_block import capture_by_block
 from edgeprune.calibrate.statistics import CalibrationStats
-from edgeprune.compress.factored import FactoredLinear
+from edgeprune.compress.factored import FactoredLinear, SharedLinear
 from edgeprune.compress.pivoted import PivotedLinear
+from edgeprune.compress.share import share_right_factors
 from edgeprune.errors import ModelError
 from edgeprune.intake.adapters.repair import repair_of
 from edgeprune.intake.load import LoadedModel
 from edgeprune.intake.stored.store import store_of
 from edgeprune.runtime.executor import Executor
 from edgeprune.schema.events import Event, Progress
-from edgeprune.schema.model import ModelSpec
+from edgeprune.schema.model import ModelSpec, SiteForm
 from edgeprune.schema.recipe import Recipe
 from edgeprune.shapes import edit_shapes
 
@@ -171,6 +172,8 @@ def run_passes(work: Work, passes: Iterable[Pass], recipe: Recipe) -> None:
             tokenizer_bytes=before.tokenizer_bytes,
         )
         work.loaded = replace(work.loaded, spec=spec)
+        for block, edited in zip(work.loaded.adapter.blocks(work.loaded.model), spec.blocks, strict=True):
+            share_right_factors(work.loaded.adapter, block, edited.sites)
         work.applied = after
         work.is_stale = work.is_stale or step.changes_inputs
         check_shapes(work.loaded, where=f"after the pass {step.name}")
@@ -218,7 +221,7 @@ def check_shapes(loaded: LoadedModel, *, where: str) -> None:
             _expect(f"the bias of {what}", found.bias is not None, site.has_bias)
             if isinstance(found, FactoredLinear):
                 _expect(f"the rank of {what}", found.rank, site.rank)
-                _expect(f"the form of {what}", "pivot" if isinstance(found, PivotedLinear) else "factors", site.form)
+                _expect(f"the form of {what}", _form(found), site.form)
                 has_order = isinstance(found, PivotedLinear) and found.order is not None
                 _expect(f"whether there is a row order of {what}", has_order, site.has_row_order)
                 shape = (found.out_features, found.in_features)
@@ -235,6 +238,12 @@ def check_shapes(loaded: LoadedModel, *, where: str) -> None:
     _expect(f"the head {where}", tuple(adapter.head(model).weight.shape), table)
     stored = sum({id(parameter): parameter.numel() for parameter in model.parameters()}.values())
     _expect(f"the number of parameters {where}", stored, spec.parameter_count)
+
+
+def _form(layer: FactoredLinear) -> SiteForm:
+    if isinstance(layer, PivotedLinear):
+        return "pivot"
+    return "shared" if isinstance(layer, SharedLinear) else "factors"
 
 
 def _expect(what: str, found: object, expected: object) -> None:

@@ -18,6 +18,7 @@ Everything is computed in float64. Keeps true: left has rank columns even where 
 are filled from what plain SVD would keep of the remainder, so unseen inputs are served too.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -55,7 +56,7 @@ def factor_lowrank(
     bias: Tensor | None = None,
     is_balanced: bool = False,
     spectrum: OutputSpectrum | None = None,
-    output_gram: Tensor | None = None,
+    output_gram: Tensor | Sequence[Tensor | None] | None = None,
 ) -> Factors:
     """Best rank-`rank` factors of a weight under its inputs.
 
@@ -70,7 +71,7 @@ def factor_lowrank(
             here when None.
         output_gram: [out, out] float64, second moment of the loss's gradient at the output; where given, the outputs'
             error is weighted by it, see `edgeprune.calibrate.output_weighting`. A spectrum given is of the weighted
-            outputs then.
+            outputs then. Of sites one below the other, one each.
 
     Raises:
         torch.linalg.LinAlgError: values that are not finite.

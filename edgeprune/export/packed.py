@@ -2,10 +2,11 @@
 
 Query, key and value are one where all three are whole matrices under one kernel: GroupQueryAttention takes the three
 packed in one tensor. So are gate and up under a kernel of integers, with a Split behind (4 bits, 768 x 2,048: 2 % of a
-token's time; in floats a prompt of 512 tokens took 2 % longer). Right factors under one kernel are one product too, and
-the Split gives each left factor its part. The input is read, and where the kernel rounds activations rounded, once.
-Rows of a matrix have their own scales under every kernel, so the integers stay those of the sites, and the bytes the
-same.
+token's time; in floats a prompt of 512 tokens took 2 % longer). Sites that share one right factor are alike: their left
+factors read its product, and are whole matrices to it. Right factors of their own, under one kernel, are one product
+too, and the Split gives each left factor its part. The input is read, and where the kernel rounds activations rounded,
+once. Rows of a matrix have their own scales under every kernel, so the integers stay those of the sites, and the bytes
+the same.
 """
 
 from collections.abc import Iterator, Mapping
@@ -14,16 +15,15 @@ from typing import Any, TypeAlias
 
 import numpy as np
 import onnx_ir as ir
+import torch
 from onnxscript import nn
 
 from edgeprune.export.matrices import Matrix, Site, StoredArray, to_array
-from edgeprune.schema.model import SiteRole
+from edgeprune.schema.model import INPUT_ROLES, SiteRole
 
 __all__ = ["ATTENTION_ROLES", "JoinedFactors", "PackedBlock", "PackedSites", "Stored", "pack_block"]
 
-ATTENTION_ROLES: tuple[SiteRole, ...] = ("q", "k", "v")
-GATED_ROLES: tuple[SiteRole, ...] = ("gate", "up")
-"""Sites that read the same input, as those of attention do."""
+ATTENTION_ROLES, GATED_ROLES = INPUT_ROLES
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,9 @@ def pack_block(sites: Mapping[SiteRole, Site], *, block_index: int, packs_attent
     mlp = _packed(sites, GATED_ROLES, block_index)
     if mlp is not None and mlp.left.kernel.kind == "float":
         mlp = None
-    return PackedBlock(sites, attention, mlp, _join_right_factors(sites, block_index))
+    packed = {role for whole in (attention, mlp) if whole is not None for role in whole.roles}
+    others = {role: site for role, site in sites.items() if role not in packed}
+    return PackedBlock(sites, attention, mlp, _join_right_factors(others, block_index))
 
 
 def _packed(sites: Mapping[SiteRole, Site], roles: tuple[SiteRole, ...], block_index: int) -> "PackedSites | None":
@@ -76,7 +78,8 @@ def _packed(sites: Mapping[SiteRole, Site], roles: tuple[SiteRole, ...], block_i
     parts = {role: sites[role] for role in roles}
     first = parts[roles[0]]
     is_alike = all(
-        site.right is None
+        _right_source(site) is _right_source(first)
+        and not site.is_joined
         and site.left.kernel == first.left.kernel
         and site.left.in_features == first.left.in_features
         and (site.bias is None) == (first.bias is None)
@@ -88,7 +91,7 @@ def _packed(sites: Mapping[SiteRole, Site], roles: tuple[SiteRole, ...], block_i
 def _join_right_factors(sites: Mapping[SiteRole, Site], block_index: int) -> "tuple[JoinedFactors, ...]":
     """One product for the right factors that read one input under one kernel; each site then holds its part of it."""
     joined: list[JoinedFactors] = []
-    for roles in (ATTENTION_ROLES, GATED_ROLES):
+    for roles in INPUT_ROLES:
         by_kernel: dict[str, dict[SiteRole, Site]] = {}
         for role in roles:
             site = sites.get(role)
@@ -102,18 +105,26 @@ def _join_right_factors(sites: Mapping[SiteRole, Site], block_index: int) -> "tu
     return tuple(joined)
 
 
-class PackedSites(nn.Module):
-    """Sites of one input in one product."""
+def _right_source(site: Site) -> torch.Tensor | None:
+    """The right factor's tensor; None for a whole matrix."""
+    if site.right is None:
+        return None
+    assert isinstance(site.right, Matrix), "sites are packed before their right factors are joined"
+    (source,) = site.right.sources
+    return source
 
-    right: None = None
+
+class PackedSites(nn.Module):
+    """Sites of one input in one product, or in two where they share a right factor."""
 
     def __init__(self, sites: Mapping[SiteRole, Site], *, name: str) -> None:
-        """Take sites of one matrix each, of one kernel and width; `name` is that of the whole."""
+        """Take sites of one matrix each, or of one right factor, of one kernel and width; `name` is the whole's."""
         super().__init__()
         self.site_name = name
         self.roles = tuple(sites)
         parts = tuple(sites.values())
         kernel = parts[0].left.kernel.name
+        self.right: Matrix | None = parts[0].right
         self.left = Matrix([source for site in parts for source in site.left.sources], kernel, what=f"sites {name}")
         self.widths = [site.left.out_features for site in parts]
         self.bias_sources = [site.bias_source for site in parts if site.bias_source is not None]
@@ -127,18 +138,20 @@ class PackedSites(nn.Module):
 
     def forward(self, op: Any, x: ir.Value) -> ir.Value:
         """Emit the outputs of all sites, one after the other along the last axis."""
-        y = self.left(op, x)
+        y = self.left(op, x if self.right is None else self.right(op, x))
         return y if self.bias is None else op.Add(y, self.bias)
 
     def arrays(self) -> Iterator[StoredArray]:
-        """The matrix, then the biases."""
+        """The shared right factor, the matrix, the biases."""
+        if self.right is not None:
+            yield from self.right.arrays()
         yield from self.left.arrays()
         if self.bias is not None:
             yield np.concatenate([to_array(bias) for bias in self.bias_sources]), (self.bias,)
 
 
 class JoinedFactors(nn.Module):
-    """Right factors of one input in one product; a site's left factor is its own."""
+    """Right factors of one input in one product, one that sites share once; a site's left factor is its own."""
 
     def __init__(self, sites: Mapping[SiteRole, Site], *, name: str) -> None:
         """Take factored sites of one kernel and width, in the order in which they are called; they are changed."""
@@ -147,11 +160,17 @@ class JoinedFactors(nn.Module):
         matrices = [site.right for site in sites.values() if isinstance(site.right, Matrix)]
         assert len(matrices) == len(sites), "right factors are joined once"
         sources = [source for matrix in matrices for source in matrix.sources]
-        self.right = Matrix(sources, matrices[0].kernel.name, what=f"right factors of {name}")
-        self.widths = [matrix.out_features for matrix in matrices]
+        known = [id(source) for source in sources]
+        self.right = Matrix(
+            [source for at, source in enumerate(sources) if known.index(id(source)) == at],
+            matrices[0].kernel.name,
+            what=f"right factors of {name}",
+        )
+        self.widths = [len(source) for source in self.right.sources]
+        places = [[id(source) for source in self.right.sources].index(each) for each in known]
         first = _FirstPart(self)
-        for position, site in enumerate(sites.values()):
-            site.right = first if position == 0 else _LaterPart(first, position)
+        for position, (site, place) in enumerate(zip(sites.values(), places, strict=True)):
+            site.right = first if position == 0 else _LaterPart(first, place)
 
     def forward(self, op: Any, x: ir.Value) -> ir.Value:
         """Emit the products with all right factors, one after the other along the last axis."""
@@ -171,8 +190,9 @@ class _FirstPart(nn.Module):
         self.parts: tuple[ir.Value, ...] = ()
 
     def forward(self, op: Any, x: ir.Value) -> ir.Value:
-        widths = self.packed.widths
-        self.parts = tuple(op.Split(self.packed(op, x), widths, axis=-1, _outputs=len(widths)))
+        widths, product = self.packed.widths, self.packed(op, x)
+        # One right factor that all of them share is no part of anything.
+        self.parts = tuple(op.Split(product, widths, axis=-1, _outputs=len(widths))) if widths[1:] else (product,)
         return self.parts[0]
 
 

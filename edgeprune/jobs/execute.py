@@ -140,6 +140,7 @@ def _technique(request: TechniqueJob, runs: Path, progress: Progress) -> Any:
         seed=request.seed,
         compensate=request.compensate,
         repair_rank=request.repair_rank,
+        rank_form=request.rank_form,
         recovery=request.recovery,
         progress=progress,
     )

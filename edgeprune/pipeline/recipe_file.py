@@ -42,7 +42,8 @@ HEADER = """\
 #     kernel      fp32, fp16, int8_b32_a4, int4_b32_a4 and the like: bits, weights that share a scale, accuracy level
 #     rank        two factors of that rank instead of one matrix; leave it out to keep one matrix
 #     method      how they are made: lowrank (least error on the domain) or laser (plain SVD)
-#     form        how the rank is stored: factors, or pivot (rows and what makes the others of them: fewer numbers)
+#     form        how the rank is stored: factors; pivot (rows and what makes the others of them: fewer numbers); or
+#                 shared (the right factor of the nearest of q, k, v, or of gate, up, before it that has one)
 # refit           true: the output projections are solved for once more, to reach what the dense model has there
 # recovery        { mode = "auto", "blockwise", "distill" or "lora", steps = N, block_steps = N }: training before the
 #                 bits, as `--recover-minutes` planned it; leave it out to train nothing

@@ -18,6 +18,7 @@ from edgeprune.pipeline.recovery import plan_recipe
 from edgeprune.pipeline.request import check_recovery
 from edgeprune.pipeline.settings import KERNELS
 from edgeprune.schema.events import Progress
+from edgeprune.schema.model import SiteForm
 from edgeprune.schema.recipe import Recipe
 from edgeprune.schema.recovery import RecoveryRequest
 from edgeprune.schema.run import CompressOutcome
@@ -52,6 +53,7 @@ def compress_single(
     progress: Progress,
     compensate: bool = True,
     repair_rank: int | None = None,
+    rank_form: SiteForm | None = None,
     recovery: RecoveryRequest | None = None,
 ) -> CompressOutcome:
     """Compress a model with one technique, or with `auto` all of them, to a fraction of its parameters.
@@ -107,6 +109,7 @@ def compress_single(
             progress=progress,
             compensate=compensate,
             repair_rank=repair_rank,
+            rank_form=rank_form,
             cache=Path(platformdirs.user_cache_dir("edgeprune")) / "measured",
         )
         if recovery is not None:
@@ -138,6 +141,7 @@ def single_recipe(
     progress: Progress,
     compensate: bool = True,
     repair_rank: int | None = None,
+    rank_form: SiteForm | None = None,
     cache: Path | None = None,
 ) -> Recipe:
     """The recipe of a technique at a kept fraction.
@@ -154,6 +158,7 @@ def single_recipe(
         progress: told all along.
         compensate: False slices channels and does no more; for techniques that slice them.
         repair_rank: of the operators in the place of dropped blocks, None for nothing; for techniques that drop them.
+        rank_form: how `lowrank` stores ranks; None is the pivot form.
         cache: folder where what a technique measures for every fraction is kept; None takes the calibration's.
 
     Raises:
@@ -187,6 +192,7 @@ def single_recipe(
         seed=seed,
         compensate=compensate,
         repair_rank=repair_rank,
+        rank_form=rank_form,
         cache=cache or folder.root,
         stats=result.stats,
         loaded=dense,

@@ -18,7 +18,7 @@ from edgeprune.predict.corrected import CorrectedLatency, CorrectedMemory
 from edgeprune.predict.interval import Interval, add, as_estimate, scale
 from edgeprune.predict.latency import Chunk, decode_chunk, prefill_chunks
 from edgeprune.predict.memory import activation_bytes, kv_cache_bytes, logits_bytes
-from edgeprune.predict.packed import ALONE, Share, joined_counts, packed_shares
+from edgeprune.predict.packed import ALONE, Share, joined_counts, packed_shares, priced_sites
 from edgeprune.predict.price import Price
 from edgeprune.predict.structure import block_parts, fixed_parts, repair_addition_parts, site_parts, table_parts
 from edgeprune.schema.base import Basis
@@ -90,12 +90,19 @@ class CostModel:
         """Largest working set with at least that cached fraction; None when any size has it."""
         return self._cache.limit(cached_fraction)
 
-    def site_price(self, site: SiteSpec, *, kernel: str, rank: int | None) -> Price:
-        """One site at a rank, stored in its own form; its own `kernel` and `rank` are ignored."""
+    def site_price(
+        self, site: SiteSpec, *, kernel: str, rank: int | None, share: Share | None = None, joined: int | None = None
+    ) -> Price:
+        """One site at a rank, stored in its own form; its own `kernel` and `rank` are ignored.
+
+        `share` and `joined` say what it stands in one product with; None is what the dense model's sites do.
+        """
         is_neurons = site.form == "pivot" and site.role in NEURON_ROLES
-        share = self._packed.get(site.name, ALONE) if rank is None else ALONE
-        share = share if share.holds(kernel) else ALONE
-        joined = self._joined.get(site.name, 1) if rank is not None else 1
+        if share is None:
+            share = self._packed.get(site.name, ALONE) if rank is None else ALONE
+            share = share if share.holds(kernel) else ALONE
+        if joined is None:
+            joined = self._joined.get(site.name, 1) if rank is not None else 1
         key = (site.in_features, site.out_features, site.has_bias, kernel, rank, site.form, is_neurons, share, joined)
         if key not in self._sites:
             self._sites[key] = self._site_price(site, kernel=kernel, rank=rank, share=share, joined=joined)
@@ -216,8 +223,8 @@ class CostModel:
         total = self.fixed_price() + self.table_price(vocab_size=edited.vocab_size, kernel=edited.table_kernel)
         for block in edited.blocks:
             total += self.block_price(block)
-            for site in block.sites:
-                total += self.site_price(site, kernel=site.kernel, rank=site.rank)
+            for site, share, joined in priced_sites(block, hidden_size=self.dense.hidden_size):
+                total += self.site_price(site, kernel=site.kernel, rank=site.rank, share=share, joined=joined)
         ranks = [block.repair_rank for block in edited.blocks if block.repair_rank is not None]
         return total + self.repair_price(ranks)
 
@@ -275,24 +282,26 @@ class CostModel:
         parts = site_parts(kernel, stored)
         resident, loading = self._memory.weights(kernel, tensors)
         ratio = share.ratio
+        # A left factor alone is one matrix as wide as the rank.
+        width, inner = (rank, None) if rank is not None and site.form == "shared" else (site.in_features, rank)
 
         def time_s(chunks: tuple[Chunk, ...], *, is_cached: bool) -> Interval | None:
             matrix = self._latency.site(
                 kernel,
                 chunks,
-                in_features=site.in_features,
+                in_features=width,
                 out_features=round(ratio * site.out_features),
-                rank=rank,
+                rank=inner,
                 read_bytes=round(ratio * _read_bytes(kernel, tensors)),
                 is_cached=is_cached,
                 form=site.form,
             )
             matrix = add(scale(matrix, 1.0 / ratio), scale(self._latency.nodes(1, chunks), share.split_nodes))
-            if rank is not None and joined > 1:
+            if inner is not None and joined > 1:
                 matrix = add(
                     matrix,
                     self._latency.joining(
-                        kernel, chunks, in_features=site.in_features, rank=rank, count=joined, is_cached=is_cached
+                        kernel, chunks, in_features=site.in_features, rank=inner, count=joined, is_cached=is_cached
                     ),
                 )
             if stored.has_row_order:

@@ -1,24 +1,26 @@
 """Matrices of a block that are one product in the exported graph.
 
 Query, key and value are one where all three are whole and alike; gate and up where they are under a kernel of integers
-besides; so are the right factors of sites that read one input (query, key and value; gate and up) under one kernel.
+besides; so are the right factors of sites that read one input (query, key and value; gate and up) under one kernel,
+and the left factors of sites that share their right one.
 
 The solver chooses site by site, so each is priced at its share of that product. Where it then chooses them unlike, each
 is a product of its own, and what that takes more (a node and its rounding of the input) is left out.
 """
 
+from collections.abc import Iterator
 from typing import NamedTuple
+
+from msgspec.structs import replace
 
 from edgeprune.predict.structure import packed_bytes
 from edgeprune.schema.kernel import parse_kernel
-from edgeprune.schema.model import BlockSpec, ModelSpec
+from edgeprune.schema.model import INPUT_ROLES, BlockSpec, ModelSpec, SiteSpec
+from edgeprune.sharing import groups_of_one_factor
 
-__all__ = ["ALONE", "Share", "joined_counts", "packed_shares", "packed_widths", "saved_bytes"]
+__all__ = ["ALONE", "Priced", "Share", "joined_counts", "packed_shares", "packed_widths", "priced_sites", "saved_bytes"]
 
-_ROLES = ("q", "k", "v")
-_GATED = ("gate", "up")
-_JOINED = (_ROLES, _GATED)
-"""Sites that read the same input."""
+_ROLES, _GATED = INPUT_ROLES
 
 
 class Share(NamedTuple):
@@ -39,6 +41,36 @@ class Share(NamedTuple):
 ALONE = Share(1.0, 0.0, is_for_integers=False)
 
 
+class Priced(NamedTuple):
+    """What has a price of its own in an edited model."""
+
+    site: SiteSpec
+    """A site, or as one as wide as all of them those that share a right factor and stand in one product."""
+    share: Share | None
+    """Of the product it stands in; None: what `packed_shares` says of the dense model."""
+    joined: int | None
+    """Sites whose right factors stand in one product with its own; None: what `joined_counts` says."""
+
+
+def priced_sites(block: BlockSpec, *, hidden_size: int) -> Iterator[Priced]:
+    """The sites of an edited block as their prices are told."""
+    packed = packed_widths(block, hidden_size=hidden_size)
+    for group in groups_of_one_factor(block.sites):
+        owner, roles = group[0], tuple(site.role for site in group)
+        is_split = roles == _GATED
+        if len(group) == 1:
+            yield Priced(owner, None, None)
+        elif (
+            roles in packed
+            and len({site.has_bias for site in group}) == 1
+            and not (is_split and parse_kernel(owner.kernel).kind == "float")
+        ):
+            whole = replace(owner, out_features=sum(site.out_features for site in group))
+            yield Priced(whole, Share(1.0, float(is_split), is_for_integers=False), 1)
+        else:
+            yield from (Priced(site, ALONE, 1) for site in group)
+
+
 def packed_widths(block: BlockSpec, *, hidden_size: int) -> dict[tuple[str, ...], int]:
     """Outputs together of query, key and value, and of gate and up, by role; those that can be no product left out.
 
@@ -47,7 +79,7 @@ def packed_widths(block: BlockSpec, *, hidden_size: int) -> dict[tuple[str, ...]
     """
     is_normed = block.norm_parameter_count % hidden_size != 0
     found: dict[tuple[str, ...], int] = {}
-    for roles in _JOINED:
+    for roles in INPUT_ROLES:
         widths = [site.out_features for site in block.sites if site.role in roles]
         if len(widths) == len(roles) and not (is_normed and roles == _ROLES):
             found[roles] = sum(widths)
@@ -76,7 +108,7 @@ def joined_counts(spec: ModelSpec) -> dict[str, int]:
     """Name of a site -> sites whose right factors stand in one product with its own, if they are of equal rank."""
     found: dict[str, int] = {}
     for block in spec.blocks:
-        for roles in _JOINED:
+        for roles in INPUT_ROLES:
             names = [site.name for site in block.sites if site.role in roles]
             found |= dict.fromkeys(names, len(names))
     return found

@@ -20,7 +20,7 @@ from edgeprune.schema.scores import ScoreArrays, Scores
 
 __all__ = ["QualityModel"]
 
-FORM_KERNEL_FACTORS: dict[SiteForm, float] = {"factors": 1.5, "pivot": 6.5}
+FORM_KERNEL_FACTORS: dict[SiteForm, float] = {"factors": 1.5, "pivot": 6.5, "shared": 1.5}
 """What rounding costs a low-rank site, for each unit it costs the dense matrix: both parts are rounded, the second
 fitted to the first, and pivot rows hand their errors on to all others; measured in `edgeprune.compress.fit_rounded`."""
 TABLE = "table"
@@ -130,7 +130,9 @@ class QualityModel:
             loss = self._kernel_score(edit.name, edit.kernel, form=None if edit.rank is None else edit.form)
             parts.append((kernel_family(edit.kernel), loss))
             if edit.rank is not None:
-                parts.append((edit.method, self._rank_score(edit.name, edit.rank, edit.method)))
+                # A right factor that others share fits each less than its own would, by how much was not scored.
+                score = None if edit.form == "shared" else self._rank_score(edit.name, edit.rank, edit.method)
+                parts.append((edit.method, score))
         sums = dict.fromkeys(FAMILIES, 0.0)
         for family, part in parts:
             if part is None:

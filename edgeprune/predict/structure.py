@@ -74,7 +74,7 @@ def _matrix(kernel: str) -> tuple[int, int, int]:
 def site_parts(kernel: str, site: SiteSpec) -> Parts:
     """One site: one matrix product or two, the addition of its bias, what joins and orders the rows of a pivot form."""
     nodes, _, size = _matrix(kernel)
-    factors = 1 if site.rank is None else 2
+    factors = 1 if site.rank is None or site.form == "shared" else 2
     bias = 1 if site.has_bias else 0
     ordering = REORDER_NODES if site.has_row_order else 1 if site.rank is not None and site.form == "pivot" else 0
     return Parts(

@@ -49,7 +49,7 @@ def _row(dense: BlockSpec, edited: BlockSpec | None) -> BlockRow:
 def _form(site: SiteSpec) -> str:
     if site.rank is None:
         return site.kernel if site.kernel != FLOAT32 else "dense fp32"
-    form = " pivot" if site.form == "pivot" else ""
+    form = "" if site.form == "factors" else f" {site.form}"
     return f"rank {site.rank}{form} {site.kernel}"
 
 

@@ -15,6 +15,7 @@ from edgeprune.schema.emulation import Emulation
 from edgeprune.schema.events import Event
 from edgeprune.schema.generation import Sampling
 from edgeprune.schema.lock import Lock
+from edgeprune.schema.model import SiteForm
 from edgeprune.schema.recovery import RecoveryRequest
 from edgeprune.schema.run import RunRequest
 
@@ -140,6 +141,8 @@ class TechniqueJob(_Asked, frozen=True, kw_only=True, tag="technique"):
     seed: int = 0
     compensate: bool = True
     repair_rank: int | None = None
+    rank_form: SiteForm | None = None
+    """How `lowrank` stores ranks; None is its own choice."""
     recovery: RecoveryRequest | None = None
 
 

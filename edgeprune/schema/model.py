@@ -9,6 +9,7 @@ from edgeprune.schema.base import SCHEMA_VERSION, Record
 from edgeprune.schema.kernel import FLOAT32
 
 __all__ = [
+    "INPUT_ROLES",
     "MLP_ROLES",
     "NEURON_ROLES",
     "SITE_FORMS",
@@ -25,12 +26,16 @@ MLP_ROLES: frozenset[SiteRole] = frozenset({"gate", "up", "down"})
 """Roles of the MLP's sites; all others belong to the attention."""
 NEURON_ROLES: frozenset[SiteRole] = frozenset({"gate", "up"})
 """Roles whose outputs are neurons of the MLP, which may stand in any order."""
+INPUT_ROLES: tuple[tuple[SiteRole, ...], ...] = (("q", "k", "v"), ("gate", "up"))
+"""Roles whose sites read the same input, in the order of a block's sites."""
 
-SiteForm = Literal["factors", "pivot"]
+SiteForm = Literal["factors", "pivot", "shared"]
 """How a matrix of low rank is stored: as `factors` right [rank, in] and left [out, rank], or in the `pivot` form, as
 `rank` of its own rows [rank, in] and the coefficients [out - rank, rank] that make the other rows from them. Both hold
-the same matrix; the pivot form has rank * rank numbers less."""
+the same matrix; the pivot form has rank * rank numbers less. A `shared` site has a left factor alone; its right factor
+is that of the nearest site before it that reads the same input and holds one."""
 SITE_FORMS: tuple[SiteForm, ...] = ("factors", "pivot")
+"""Forms that a site may take whatever the others do."""
 
 
 def site_name(block_index: int, role: SiteRole) -> str:

@@ -337,4 +337,4 @@ def _form_label(form: SiteEdit) -> str:
     if form.rank is None:
         return form.kernel
     method = "" if form.method == "lowrank" else f" {form.method}"
-    return f"{form.kernel} rank {form.rank}{method}{' pivot' if form.form == 'pivot' else ''}"
+    return f"{form.kernel} rank {form.rank}{method}{'' if form.form == 'factors' else f' {form.form}'}"

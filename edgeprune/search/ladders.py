@@ -77,7 +77,8 @@ class Ladders:
             kernel for kernel in dict.fromkeys((FLOAT32, *problem.scores.kernels)) if _is_offered(kernel, timed)
         ] or [FLOAT32]
         self._methods: dict[tuple[str, int], list[tuple[RankMethod, float]]] = {}
-        self._edits = [edit for recipe in self._recipes for edit in recipe.sites]
+        # What a shared right factor loses was scored for no site.
+        self._edits = [edit for recipe in self._recipes for edit in recipe.sites if edit.form in SITE_FORMS]
 
     def scored_depth(self) -> dict[Drops, float]:
         """Every scored set of blocks and halves to drop, and none, with its loss."""

@@ -71,7 +71,8 @@ def _cell(name: str, dense: SiteSpec | None, left: SiteSpec | None) -> Cell:
     if dense is None or left is None:
         return Cell(name, 0.0, None, "removed")
     kept = site_parameter_count(left) / site_parameter_count(dense)
-    rank = "" if left.rank is None else f" rank {left.rank}" + (" pivot" if left.form == "pivot" else "")
+    form = "" if left.form == "factors" else f" {left.form}"
+    rank = "" if left.rank is None else f" rank {left.rank}{form}"
     shape = f"{left.out_features} x {left.in_features}"
     if (left.out_features, left.in_features) != (dense.out_features, dense.in_features):
         shape += f" of {dense.out_features} x {dense.in_features}"

@@ -11,7 +11,7 @@ PACKAGE = Path(edgeprune.__file__).parent
 MODULES = sorted(path for path in PACKAGE.rglob("*.py"))
 
 BELOW = {"errors", "units", "schema", "__init__"}
-FOUNDATION = BELOW | {"runtime", "shapes", "artifacts", "rounding", "chat_template", "loaders"}
+FOUNDATION = BELOW | {"runtime", "shapes", "artifacts", "rounding", "sharing", "chat_template", "loaders"}
 ALLOWED = {
     "errors": {"errors"},
     "units": {"errors", "units"},
@@ -20,6 +20,7 @@ ALLOWED = {
     "shapes": FOUNDATION,
     "artifacts": FOUNDATION,
     "rounding": FOUNDATION,
+    "sharing": FOUNDATION,
     "chat_template": FOUNDATION,
     "loaders": FOUNDATION,
     "profile": FOUNDATION | {"profile"},

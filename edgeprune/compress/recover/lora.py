@@ -2,7 +2,8 @@
 
 A matrix kept whole takes its adapter in as W + s B A, which changes no shape. A factored site is W' = L F: an adapter
 beside the product would raise its rank to r + r_l and would have to be cut again, so each factor gets one of its own,
-L + s B A and F + s B' A', and the rank stays r as it is. Hu et al. 2021 (LoRA), through peft.
+L + s B A and F + s B' A', and the rank stays r as it is; a right factor that sites share gets one. Hu et al. 2021
+(LoRA), through peft.
 """
 
 from collections.abc import Iterator
@@ -11,7 +12,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-from edgeprune.compress.factored import FactoredLinear
+from edgeprune.compress.factored import FactoredLinear, SharedLinear
 from edgeprune.compress.passes import linear
 from edgeprune.compress.pivoted import PivotedLinear
 from edgeprune.compress.recover.trained import Named
@@ -28,15 +29,21 @@ _SCALE = 2.0
 class _Pair(nn.Module):
     """A factored site whose factors are modules, so that each can take an adapter."""
 
-    def __init__(self, site: FactoredLinear) -> None:
+    owner: "_Pair | None"
+    """The pair whose right factor this one's site shares; None where it has its own."""
+
+    def __init__(self, site: FactoredLinear, owner: "_Pair | None") -> None:
         super().__init__()
-        self.right_factor: nn.Module = linear(site.right, None)
+        # Not a child module: the adapter of a right factor that is shared stands once.
+        object.__setattr__(self, "owner", owner)
+        if owner is None:
+            self.right_factor: nn.Module = linear(site.right, None)
         self.left_factor: nn.Module = linear(site.left, None)
         self.site_bias = site.bias
         self.order = site.order if isinstance(site, PivotedLinear) else None
 
     def forward(self, inputs: Tensor) -> Tensor:
-        inner = self.right_factor(inputs)
+        inner = (self if self.owner is None else self.owner).right_factor(inputs)
         outputs: Tensor = self.left_factor(inner)
         if self.order is not None:
             outputs = torch.cat([inner, outputs], dim=-1)[..., self.order]
@@ -70,7 +77,7 @@ def adapters(loaded: LoadedModel, *, seed: int) -> Iterator[Named]:
         f"{path}.{factor}"
         for path, site in originals.items()
         if isinstance(site, FactoredLinear)
-        for factor in ("right_factor", "left_factor")
+        for factor in (("left_factor",) if isinstance(site, SharedLinear) else ("right_factor", "left_factor"))
     ]
     paths += [path for path, site in originals.items() if isinstance(site, nn.Linear)]
     rank = min([ADAPTER_RANK, *(min(model.get_submodule(path).weight.shape) for path in paths)])
@@ -98,12 +105,15 @@ def adapters(loaded: LoadedModel, *, seed: int) -> Iterator[Named]:
 def _opened(loaded: LoadedModel) -> dict[str, nn.Module]:
     """Put pairs in the places of factored sites; path -> what stood there, of all sites."""
     found: dict[str, nn.Module] = {}
+    owners: dict[int, _Pair] = {}
     for position, block in enumerate(loaded.adapter.blocks(loaded.model)):
         for role in loaded.adapter.present_roles(block):
             site = loaded.adapter.site(block, role)
             found[f"{loaded.adapter.block_path(position)}.{loaded.adapter.module_path(role)}"] = site
             if isinstance(site, FactoredLinear):
-                loaded.adapter.set_site(block, role, _Pair(site))
+                pair = _Pair(site, owners.get(id(site.right)) if isinstance(site, SharedLinear) else None)
+                owners[id(site.right)] = pair if pair.owner is None else pair.owner
+                loaded.adapter.set_site(block, role, pair)
     return found
 
 
@@ -113,7 +123,10 @@ def _close(loaded: LoadedModel, originals: dict[str, nn.Module]) -> None:
         if isinstance(site, FactoredLinear):
             pair = loaded.model.get_submodule(path)
             assert isinstance(pair, _Pair)
-            for target, factor in ((site.right, pair.right_factor), (site.left, pair.left_factor)):
+            factors = [(site.left, pair.left_factor)]
+            if pair.owner is None:
+                factors.append((site.right, pair.right_factor))
+            for target, factor in factors:
                 assert isinstance(factor.weight, nn.Parameter)
                 target.data = factor.weight.detach()
             loaded.model.set_submodule(path, site)

@@ -1,11 +1,13 @@
 """`lowrank`: truncation in the eigenbasis of the outputs' covariance (arXiv 2604.01609), ranks by predicted loss.
 
-Every rank is stored in the pivot form: in float32 it is the same matrix in rank^2 numbers less, so that for as many
-parameters ranks are higher.
+Unless another form is asked for, every rank is stored in the pivot form: in float32 it is the same matrix in rank^2
+numbers less, so that for as many parameters ranks are higher. Factors are what integers round best, and with right
+factors shared (`shared`) they are the fewest products.
 """
 
 from edgeprune.compress.techniques.ranks import rank_recipe
 from edgeprune.compress.techniques.request import Request
+from edgeprune.compress.techniques.shared import shared_recipe
 from edgeprune.schema.recipe import Recipe
 
 __all__ = ["plan"]
@@ -17,4 +19,6 @@ def plan(request: Request) -> Recipe:
     Raises:
         UsageError: the target is out of reach, or the scores lack the losses.
     """
-    return rank_recipe(request, "lowrank", form="pivot")
+    if request.rank_form == "shared":
+        return shared_recipe(request)
+    return rank_recipe(request, "lowrank", form=request.rank_form or "pivot")

@@ -33,6 +33,7 @@ __all__ = [
     "needed",
     "rank_menus",
     "rank_options",
+    "rank_step",
     "size",
     "unreachable",
 ]
@@ -65,6 +66,8 @@ class Request:
     """Selection text of the domain; None where only scores are at hand."""
     repair_rank: int | None = None
     """Rank of the operators in the place of dropped blocks; None puts nothing there, as published."""
+    rank_form: SiteForm | None = None
+    """How ranks are stored; None is what the technique has found best in float32."""
     compensate: bool = True
     """Whether channels that stay take over from those that leave, where the technique does not say."""
     cache: Path | None = None
@@ -106,8 +109,13 @@ def size(request: Request, recipe: Recipe) -> int:
 
 def rank_options(site: SiteSpec, form: SiteForm) -> list[int]:
     """Ranks at which a form holds fewer numbers than the matrix."""
-    step = _RANK_STEP if min(site.in_features, site.out_features) >= 8 * _RANK_STEP else 1
+    step = rank_step(site.in_features, site.out_features)
     return list(range(step, break_even_rank(site.in_features, site.out_features, form) + 1, step))
+
+
+def rank_step(in_features: int, out_features: int) -> int:
+    """How far apart the ranks of a matrix of that size stand."""
+    return _RANK_STEP if min(in_features, out_features) >= 8 * _RANK_STEP else 1
 
 
 def rank_menus(losses: dict[SiteSpec, NDArray[np.float64]], form: SiteForm) -> tuple[list[list[int]], list[Menu]]:

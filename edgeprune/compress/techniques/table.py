@@ -29,7 +29,7 @@ from edgeprune.compress.techniques.request import Request
 from edgeprune.errors import UsageError
 from edgeprune.intake.load import LoadedModel
 from edgeprune.schema.events import NullProgress, Progress
-from edgeprune.schema.model import ModelSpec
+from edgeprune.schema.model import ModelSpec, SiteForm
 from edgeprune.schema.recipe import RankMethod, Recipe
 from edgeprune.schema.scores import ScoreArrays, Scores
 from edgeprune.shapes import count_parameters
@@ -77,6 +77,7 @@ def technique_recipe(
     seed: int = 0,
     compensate: bool = True,
     repair_rank: int | None = None,
+    rank_form: SiteForm | None = None,
     stats: CalibrationStats | None = None,
     loaded: LoadedModel | None = None,
     select: Selection | None = None,
@@ -87,8 +88,8 @@ def technique_recipe(
 
     `stats`, `loaded` and `select` are for techniques that measure; those that read scores alone do without.
     `compensate` is for those that slice channels: whether what stays makes up for what leaves. `repair_rank` is for
-    those that drop blocks: the rank of what is put in their place. In the folder `cache` measurements that hold
-    for every fraction are kept.
+    those that drop blocks: the rank of what is put in their place. `rank_form` is for `lowrank`: how ranks are stored.
+    In the folder `cache` measurements that hold for every fraction are kept.
 
     Raises:
         UsageError: an unknown technique, a fraction outside (0, 1] or out of the technique's reach, or scores without
@@ -109,6 +110,7 @@ def technique_recipe(
         select=select,
         compensate=compensate,
         repair_rank=repair_rank,
+        rank_form=rank_form,
         cache=cache,
         progress=progress or NullProgress(),
     )

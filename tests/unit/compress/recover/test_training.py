@@ -24,7 +24,7 @@ from edgeprune.compress.recover.vocabulary import Teacher
 from edgeprune.errors import RecipeError, UsageError
 from edgeprune.intake.load import LoadedModel
 from edgeprune.schema.events import NullProgress
-from edgeprune.schema.recipe import KeepTokens
+from edgeprune.schema.recipe import KeepTokens, SiteEdit
 from edgeprune.schema.recovery import Recovery
 from tests.unit.compress.recover.cases import WINDOW, Case, cut
 
@@ -70,6 +70,26 @@ def test_selection_loss_falls_and_factors_stay_factors(
         assert loss(trained, text) < loss(plain, text) - 0.02
     assert not any(parameter.requires_grad for parameter in trained.model.parameters())
     assert same(before, copies(dense))
+
+
+@pytest.mark.parametrize("recovery", MODES, ids=lambda recovery: recovery.mode)
+def test_a_right_factor_that_sites_share_is_trained_as_one(
+    llama: Case, texts: Path, text: RecoveryText, recovery: Recovery
+) -> None:
+    dense, stats = llama
+    sites = [SiteEdit(name="blocks.0.q", rank=12)]
+    sites += [SiteEdit(name=f"blocks.0.{role}", rank=12, form="shared") for role in ("k", "v")]
+    recipe = replace(cut(dense), sites=tuple(sites))
+    plain = compress_model(dense, recipe, stats, progress=NullProgress())
+    again = replace(recipe, recovery=recovery)
+    trained = compress_model(dense, again, stats, progress=NullProgress(), texts=texts)
+    block = trained.adapter.blocks(trained.model)[0]
+    q, k, v = (trained.adapter.site(block, role) for role in ("q", "k", "v"))
+    assert q.right is k.right is v.right
+    first = plain.adapter.site(plain.adapter.blocks(plain.model)[0], "q")
+    assert not torch.equal(first.right, q.right)
+    if recovery.mode != "blockwise":
+        assert loss(trained, text) < loss(plain, text) - 0.02
 
 
 def test_blocks_learn_the_dense_models_states(llama: Case, text: RecoveryText) -> None:
