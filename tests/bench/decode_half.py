@@ -1,6 +1,7 @@
 """Half of the linear parameters gone: does the time per token follow the bytes that are read?
 
-By rank (every site factored; and in the FFNs alone, which then give two thirds), by channels (two thirds of every FFN,
+By rank (every site factored; the same with right factors shared by what reads one input; and in the FFNs alone, which
+then give two thirds), by channels (two thirds of every FFN,
 since attention keeps all of its own) and by depth (every other block), in float32 and in int4. A round's figure is
 time / dense over bytes / dense.
 """
@@ -11,21 +12,21 @@ import numpy as np
 from msgspec.structs import replace
 
 from edgeprune.intake.load import load_model
-from edgeprune.schema.model import MLP_ROLES, BlockSpec, ModelSpec, SiteSpec
+from edgeprune.schema.model import INPUT_ROLES, MLP_ROLES, BlockSpec, ModelSpec, SiteForm, SiteSpec
 from edgeprune.schema.recipe import KeepChannels, Recipe, SiteEdit
 from edgeprune.search.baselines import plain_recipe
-from edgeprune.shapes import edit_shapes
+from edgeprune.shapes import edit_shapes, site_parameter_count
 from tests.bench.decode_bytes import bytes_per_token
 from tests.bench.decode_models import KERNELS, SIZES, build_ours, kept, random_model, write_ours
 from tests.bench.decode_rounds import CONTEXT, PROMPT_TOKENS, Bench, alternate, decoding, opened
 
 LIMITS = {"fp32": 1.08, "int4": 1.15}
 STEP = 32
-WAYS = ("rank", "rank of FFNs", "channels", "depth")
+WAYS = ("rank", "shared rank", "rank of FFNs", "channels", "depth")
 
 
 def run(bench: Bench) -> None:
-    """Four ratios a precision."""
+    """Five ratios a precision."""
     size = SIZES["tiny" if bench.quick else "full"]
     cache = bench.cache / ("tiny" if bench.quick else "full")
     source = random_model(cache, size)
@@ -80,6 +81,8 @@ def half_recipe(spec: ModelSpec, way: str, kernel: str) -> Recipe:
             sites=tuple(edits.values()),
             technique=None,
         )
+    if way == "shared rank":
+        return replace(plain, sites=tuple(edit for block in spec.blocks for edit in _shared(block, edits)))
     ranked = tuple(
         replace(edits[site.name], rank=_rank(block, site, way), method="laser")
         if way == "rank" or site.role in MLP_ROLES
@@ -92,13 +95,22 @@ def half_recipe(spec: ModelSpec, way: str, kernel: str) -> Recipe:
 
 def linear_parameters(spec: ModelSpec) -> int:
     """Of all sites, biases not counted."""
-    return sum(
-        site.in_features * site.out_features
-        if site.rank is None
-        else site.rank * (site.in_features + site.out_features)
-        for block in spec.blocks
-        for site in block.sites
-    )
+    sites = [replace(site, has_bias=False) for block in spec.blocks for site in block.sites]
+    return sum(map(site_parameter_count, sites))
+
+
+def _shared(block: BlockSpec, edits: dict[str, SiteEdit]) -> list[SiteEdit]:
+    """Half of what reads one input in a right factor and left ones, half of every other site in two."""
+    found = []
+    for roles in (*INPUT_ROLES, ("o",), ("down",)):
+        group = [site for site in block.sites if site.role in roles]
+        whole = replace(group[0], out_features=sum(site.out_features for site in group))
+        forms: list[SiteForm] = ["factors" if site is group[0] else "shared" for site in group]
+        found += [
+            replace(edits[site.name], rank=_rank(block, whole, "rank"), method="laser", form=form)
+            for site, form in zip(group, forms, strict=True)
+        ]
+    return found
 
 
 def _rank(block: BlockSpec, site: SiteSpec, way: str) -> int:

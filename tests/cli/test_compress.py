@@ -80,6 +80,30 @@ def test_slicing_alone_is_for_techniques_that_slice(
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
+def test_ranks_are_stored_as_asked(cli: Cli, inputs: Inputs, tmp_path: Path) -> None:
+    answer = cli(*arguments(inputs, tmp_path / "out", "lowrank", "0.7"), "--form", "shared")
+    assert answer.code == 0, answer.err
+    forms = {edit.get("form", "factors") for edit in answer.json["recipe"]["sites"]}  # type: ignore[call-overload, index]
+    assert forms <= {"factors", "shared"}
+    stored = sum(parameter.numel() for parameter in edgeprune.load(tmp_path / "out").model.parameters())
+    dense = sum(parameter.numel() for parameter in edgeprune.load(inputs.model).model.parameters())
+    assert stored / dense == pytest.approx(0.7, abs=0.02)
+
+
+@pytest.mark.parametrize(
+    ("flags", "says"),
+    [(("--technique", "laser", "--kept", "0.8"), "for the technique lowrank"), ((), "goes with --technique")],
+)
+def test_the_form_is_lowranks(cli: Cli, inputs: Inputs, tmp_path: Path, flags: tuple[str, ...], says: str) -> None:
+    answer = cli(
+        "compress", inputs.model, *flags, "--form", "shared", "--domain", inputs.domain, "-o", tmp_path / "out"
+    )
+    assert answer.code == 2
+    assert says in answer.err
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_technique_needs_its_flags(cli: Cli, inputs: Inputs) -> None:
     answer = cli("compress", inputs.model, "--technique", "lowrank")
     assert answer.code == 2
