@@ -117,14 +117,16 @@ def _tightened(state: Building, candidate: Candidate | None, budget: Budget, sca
 def _finished(state: Building, first: SearchResult, scale: float) -> Refined:
     """The best recipes on all of the selection text, and the best of them."""
     budget = first.budget
-    wanted = FINALISTS
     while state.spent < state.limit:
         confirmed = [entry for entry in state.built.values() if entry.is_full and is_allowed(entry, budget)]
-        entry = _next_finalist(state, budget, scale) if len(confirmed) < wanted else None
-        if entry is None:
+        # Together, so that several processes measure them at once: which they are does not depend on each other.
+        count = min(FINALISTS - len(confirmed), state.limit - state.spent)
+        entries = _next_finalists(state, budget, scale)[:count] if count > 0 else []
+        if not entries:
             break
-        state.measure([entry], is_full=True)
-        scale = _tightened(state, entry, budget, scale)
+        state.measure(entries, is_full=True)
+        for entry in entries:
+            scale = _tightened(state, entry, budget, scale)
     if state.residuals is None:
         return Refined(result=first, residuals=state.tools.empty)  # nothing to build: no recipe at all is within limits
     allowed = [entry for entry in state.built.values() if entry.is_full and is_allowed(entry, budget)]
@@ -132,15 +134,15 @@ def _finished(state: Building, first: SearchResult, scale: float) -> Refined:
     return Refined(result=_result(state, first, winner), residuals=state.residuals)
 
 
-def _next_finalist(state: Building, budget: Budget, scale: float) -> Candidate | None:
-    """The best recipe measured on a slice that is allowed, else what the solver now holds best."""
+def _next_finalists(state: Building, budget: Budget, scale: float) -> list[Candidate]:
+    """The recipes measured on a slice that are allowed, best first; else what the solver now holds best."""
     waiting = [entry for entry in state.built.values() if not entry.is_full and is_allowed(entry, budget)]
     if waiting:
-        return min(waiting, key=lambda entry: _goal(as_measured(entry), budget)).candidate
+        return [entry.candidate for entry in sorted(waiting, key=lambda entry: _goal(as_measured(entry), budget))]
     chosen = state.tools.choose(state.residuals, None, scale, frozenset(), ())
     if chosen is None and not state.built:
         chosen = state.tools.choose(state.residuals, None, math.inf, frozenset(), ())
-    return None if chosen is None or is_built(state, chosen) else chosen
+    return [] if chosen is None or is_built(state, chosen) else [chosen]
 
 
 def _result(state: Building, first: SearchResult, winner: Measured | None) -> SearchResult:
