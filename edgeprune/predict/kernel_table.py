@@ -11,10 +11,11 @@ Takes the profile's `KernelTime` grid; gives seconds for any shape, rows and ran
    measured two-factor points say about that sum (the second factor's activations are still in cache; the correction is
    about 0.8 to 1.1);
 4. weights that stream from memory add to one row's cached time what measured streaming points add to theirs, for each
-   matrix a power of its weights: longer rows are fetched ahead of their use (4 bits, one core: 4.6, 9.2 and 46 us for
-   256 x 256, x 704 and x 8,192, a power of 2/3); with more rows they take the longer of the cached time and of reading
-   them at the rate of the nearest streaming point; a kernel that was timed with cached weights alone adds what the one
-   likest it adds, of as many bits a weight and a block near in size, or a kernel would be quick for not being measured;
+   matrix a power of its weights between the points next to it: longer rows are fetched ahead of their use (4 bits, one
+   core: 4.6, 9.2 and 46 us for 256 x 256, x 704 and x 8,192, a power of 2/3); with more rows they take the longer of
+   the cached time and of reading them at the rate of the nearest streaming point; a kernel that was timed with cached
+   weights alone adds what the one likest it adds, of as many bits a weight and a block near in size, or a kernel would
+   be quick for not being measured;
 5. rows between the measured ones are interpolated in log space.
 
 A kernel the device never timed has no time: None.
@@ -77,7 +78,7 @@ class KernelTable:
         self.kernels = frozenset(kernel for kernel, _ in self._dense)
         self._times: dict[tuple[tuple[str, bool], int, int, int], float] = {}
         self._ratios: dict[tuple[tuple[str, bool], int], _Curve] = {}
-        self._readings: dict[str, tuple[float, float]] = {}
+        self._readings: dict[str, _Curve] = {}
         self._likest: dict[str, str | None] = {}
         self._sizes: dict[tuple[tuple[str, bool], int], list[list[_Point]]] = {}
 
@@ -161,27 +162,21 @@ class KernelTable:
         if not single:
             return cached
         if rows == 1:
-            scale_s, power = self._reading(streamed)
-            added_s = sum(scale_s * (width * height) ** power for width, height in parts)
+            reading = self._reading(streamed)
+            added_s = sum(_power(reading, float(width * height)) for width, height in parts)
             return spread(cached.value + added_s, INTERPOLATED_SPREAD)
         nearest = min(single, key=lambda point: (abs(math.log(_weights(point) / weights)), point.in_features))
         reading_s = nearest.time_s * weights / _weights(nearest)
         return cached if cached.value >= reading_s else spread(reading_s, INTERPOLATED_SPREAD)
 
-    def _reading(self, kernel: str) -> tuple[float, float]:
-        """Scale and power of the seconds that streaming adds to one row's product with a matrix of so many weights."""
+    def _reading(self, kernel: str) -> _Curve:
+        """Weights of a matrix and the seconds that streaming them adds to one row's product, by measured points."""
         if kernel not in self._readings:
             added = []
             for point in self._dense[kernel, False][1]:
                 cached_s = self._dense_s((kernel, True), 1, point.in_features, point.out_features)
                 added.append((float(_weights(point)), max(0.0, point.time_s - cached_s)))
-            (small, small_s), (large, large_s) = min(added), max(added)
-            power = (
-                math.log(large_s / small_s) / math.log(large / small) if large > small and 0 < small_s < large_s else 1
-            )
-            power = min(1.0, max(LEAST_POWER, power))
-            scale_s = sum(seconds for _, seconds in added) / sum(weights**power for weights, _ in added)
-            self._readings[kernel] = scale_s, power
+            self._readings[kernel] = _merge(added)
         return self._readings[kernel]
 
     def _two_part_s(self, place: tuple[str, bool], rows: int, parts: tuple[tuple[int, int], ...]) -> float:
@@ -307,6 +302,19 @@ def _interpolate_log(curve: _Curve, x: float) -> float:
             share = math.log(x / x0) / math.log(x1 / x0)
             return math.exp(math.log(y0) * (1.0 - share) + math.log(y1) * share)
     return curve[-1][1]
+
+
+def _power(curve: _Curve, x: float) -> float:
+    """A power of x through the two points next to it, of at least the least power and at most one."""
+    if len(curve) == 1:
+        return curve[0][1] * x / curve[0][0]
+    at = min(max(1, sum(known < x for known, _ in curve)), len(curve) - 1)
+    (x0, y0), (x1, y1) = curve[at - 1], curve[at]
+    power = math.log(y1 / y0) / math.log(x1 / x0) if 0.0 < y0 < y1 else 1.0
+    power = min(1.0, max(LEAST_POWER, power))
+    # From the nearer point, where the power was held within its bounds and goes through one of them alone.
+    near_x, near_y = (x0, y0) if abs(math.log(x / x0)) < abs(math.log(x1 / x)) else (x1, y1)
+    return float(near_y * (x / near_x) ** power)
 
 
 def _merge(points: _Curve) -> _Curve:

@@ -61,7 +61,9 @@ _DEFAULT_RANKS: tuple[tuple[Shape, int], ...] = (
 )
 _STREAMING_SMALL: Shape = (256, 704)
 _STREAMING_LARGE: Shape = (768, 2048)
-"""What streaming adds has a part that does not shrink with the site. The user's largest replaces the latter."""
+"""What streaming adds has a part that does not shrink with the site. The user's largest shape, mostly the head,
+replaces the latter, and the largest site is timed beside it: between points as far apart as 256 x 704 and a head of
+768 x 32,000 a power of the weights says a fifth too much."""
 
 _CACHE_BYTES = 8 << 20
 """Assumed last-level cache where the system does not tell; more than most boards have, so chains stay short."""
@@ -101,9 +103,13 @@ def default_groups(shapes: Sequence[Shape]) -> tuple[ChainGroup, ...]:
     factored, factored_batches = (
         [ChainGroup(shape, rank, rows, True) for shape, rank in _ranks(own)] for rows in (1, 128)
     )
+    sites = [shape for shape in own if _may_be_site(shape)]
+    site = max(sites, key=lambda shape: shape[0] * shape[1], default=largest)
     streaming = [ChainGroup(largest, None, 1, False)]
     if largest != _STREAMING_SMALL:
         streaming.insert(0, _STREAMING_SMALL_GROUP)
+    if site not in (largest, _STREAMING_SMALL):
+        streaming.insert(1, ChainGroup(site, None, 1, False, kernels=QUICK_KERNELS))
     batches = [ChainGroup(shape, None, 512, True) for shape in grid if shape not in own]
     return (*dense, *streaming, *factored, *factored_batches, *batches)
 
@@ -116,13 +122,17 @@ def quick_groups(shapes: Sequence[Shape]) -> tuple[ChainGroup, ...]:
     return (*dense, ChainGroup((256, 704), 96, 1, True), *streaming)
 
 
+def _may_be_site(shape: Shape) -> bool:
+    """A vocabulary head is far wider than any rank pays for; it is never factored."""
+    return max(shape) <= 8 * min(shape)
+
+
 def _ranks(own: Sequence[Shape]) -> tuple[tuple[Shape, int], ...]:
     """Two-factor shapes: for the user's own, a multiple of 32 near half of the break-even rank."""
     chosen = list(_DEFAULT_RANKS)
     for shape in own:
         rank = shape[0] * shape[1] // (2 * sum(shape)) // 32 * 32
-        # A vocabulary head is far wider than any rank pays for; it is never factored.
-        if rank >= 32 and max(shape) <= 8 * min(shape) and (shape, rank) not in chosen:
+        if rank >= 32 and _may_be_site(shape) and (shape, rank) not in chosen:
             chosen.insert(0, (shape, rank))
     return tuple(chosen)
 

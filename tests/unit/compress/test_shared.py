@@ -1,6 +1,7 @@
 """Sites that share a right factor: the best pair of factors of their rows together, stored once whatever is done."""
 
 import copy
+import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 
@@ -60,7 +61,7 @@ def model(request: pytest.FixtureRequest, prepare: Callable[[str], Tiny]) -> Tin
 def test_the_rows_together_lose_what_their_spectrum_leaves(tiny_llama: Tiny) -> None:
     """Without gradients: the error of [q; k; v] is the sum of the eigenvalues of its output covariance left out."""
     loaded, stats = tiny_llama
-    bare = type(stats)(**{**vars(stats), "output_gram": {}})
+    bare = dataclasses.replace(stats, output_gram={})
     compressed = compress_model(loaded, shared(loaded), bare, progress=NullProgress())
     for roles, rank in ((("q", "k", "v"), 20), (("gate", "up"), 30)):
         dense = [loaded.adapter.site(loaded.adapter.blocks(loaded.model)[2], role).weight for role in roles]  # type: ignore[arg-type]
@@ -141,12 +142,13 @@ def test_sharing_costs_nothing_where_the_sites_are_alike_and_much_where_they_are
     assert shared_losses([gate, up]).min() >= 1.0
     twice = shared_losses([gate, gate])
     np.testing.assert_allclose(twice, 1.0, rtol=1e-6)
-    plain = [type(gate)(**{**vars(site), "output_gram": None}) for site in (gate, up)]
-    # Rows in spaces orthogonal to each other: at half of both ranks nothing of one may be kept by the other's factor.
-    half = plain[0].weight.shape[1] // 2
+    # Rows in spaces orthogonal to each other: what one right factor holds of one site it holds of no other.
+    half = gate.weight.shape[1] // 2
     eye = torch.eye(2 * half)
-    apart = [type(gate)(**{**vars(site), "weight": rows, "gram": torch.eye(2 * half, dtype=torch.float64)})
-             for site, rows in zip(plain, (eye[:half], eye[half:]), strict=True)]  # fmt: skip
+    apart = [
+        dataclasses.replace(site, weight=rows, gram=eye.double(), output_gram=None)
+        for site, rows in zip((gate, up), (eye[:half], eye[half:]), strict=True)
+    ]
     ratio = shared_losses(apart)
     assert ratio[0] == pytest.approx(1.0)
     assert ratio[half // 2] == pytest.approx((2 * half - half // 2) / half)
@@ -156,12 +158,12 @@ def test_sharing_costs_nothing_where_the_sites_are_alike_and_much_where_they_are
 def test_the_technique_shares_where_it_loses_less(tiny_llama: Tiny, kept: float) -> None:
     """Gate and up are made one matrix, so that a right factor for both is one too many."""
     dense, stats = tiny_llama
-    loaded = LoadedModel(**{**vars(dense), "model": copy.deepcopy(dense.model)})
+    loaded = dataclasses.replace(dense, model=copy.deepcopy(dense.model))
     for block in loaded.adapter.blocks(loaded.model):
         gate = loaded.adapter.site(block, "gate").weight
         loaded.adapter.set_site(block, "up", linear(gate.detach().clone(), None))
     grams = {name: stats.output_gram[name.replace(".up", ".gate")] for name in stats.output_gram}
-    stats = type(stats)(**{**vars(stats), "output_gram": grams})
+    stats = dataclasses.replace(stats, output_gram=grams)
     request = _request(loaded, stats, kept)
     recipe = shared_recipe(request)
     assert size(request, recipe) <= request.target + 0.01 * loaded.spec.parameter_count
@@ -177,7 +179,7 @@ def test_the_technique_needs_the_model(tiny_llama: Tiny) -> None:
     loaded, stats = tiny_llama
     request = _request(loaded, stats, 0.9)
     with pytest.raises(UsageError, match="needs statistics of the inputs"):
-        shared_recipe(Request(**{**vars(request), "stats": None}))
+        shared_recipe(dataclasses.replace(request, stats=None))
 
 
 def _request(loaded: LoadedModel, stats: CalibrationStats, kept: float) -> Request:

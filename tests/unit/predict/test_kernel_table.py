@@ -122,6 +122,23 @@ def test_streaming_adds_to_each_matrix_a_power_of_its_weights() -> None:
     assert ask(table, (128, 128), rank=32, is_cached=False) == pytest.approx(both + 2 * added(32 * 128))
 
 
+def test_between_streaming_points_the_two_next_to_a_matrix_tell() -> None:
+    """The head is read at twice the rate of the sites: that says nothing of a matrix between two sites."""
+    shapes = [(64, 64), (256, 256), (256, 8192)]
+    cached = [point(1, shape, 1e-12 * shape[0] * shape[1]) for shape in shapes]
+    rates = [4e-9, 2e-9, 1e-9]
+    streaming = [
+        point(1, shape, (rate + 1e-12) * shape[0] * shape[1], is_cached=False)
+        for shape, rate in zip(shapes, rates, strict=True)
+    ]
+    table = KernelTable([*cached, *streaming])
+    for shape, rate in zip(shapes, rates, strict=True):
+        assert ask(table, shape, is_cached=False) == pytest.approx((rate + 1e-12) * shape[0] * shape[1])
+    # 128 x 128 lies in the middle, in logarithms, of 64 x 64 and 256 x 256.
+    wanted = 1e-12 * 128 * 128 + (4e-9 * 64 * 64 * 2e-9 * 256 * 256) ** 0.5
+    assert ask(table, (128, 128), is_cached=False) == pytest.approx(wanted)
+
+
 def test_one_streaming_point_gives_a_rate_alone() -> None:
     cached = [point(1, (64, 64), 4e-6), point(1, (256, 256), 64e-6)]
     table = KernelTable([*cached, point(1, (256, 256), 96e-6, is_cached=False)])

@@ -58,9 +58,10 @@ def test_the_users_shapes_come_first_at_every_number_of_rows() -> None:
     first = [(group.shape, group.rows) for group in groups[:9]]
     assert first == [(shape, rows) for shape in ((96, 160), (160, 96), (256, 8192)) for rows in (1, 128, 512)]
     assert all(group.is_essential for group in groups[:9] if group.rows < 512)
-    # A head is never factored; a streaming chain is timed for the largest shape of all.
+    # A head is never factored; streaming chains are timed for the largest shape of all, and for the largest site.
     assert all(group.rank is None for group in groups if group.shape == (256, 8192))
-    assert any(not group.is_cached and group.shape == (256, 8192) for group in groups)
+    assert [group.shape for group in groups if not group.is_cached] == [(256, 704), (96, 160), (256, 8192)]
+    assert [group.shape for group in default_groups([(256, 704)]) if not group.is_cached] == [(256, 704)]
 
 
 def test_groups_are_not_repeated_and_factored_ranks_are_multiples_of_32() -> None:
