@@ -62,8 +62,8 @@ _DEFAULT_RANKS: tuple[tuple[Shape, int], ...] = (
 _STREAMING_SMALL: Shape = (256, 704)
 _STREAMING_LARGE: Shape = (768, 2048)
 """What streaming adds has a part that does not shrink with the site. The user's largest shape, mostly the head,
-replaces the latter, and the largest site is timed beside it: between points as far apart as 256 x 704 and a head of
-768 x 32,000 a power of the weights says a fifth too much."""
+replaces the latter, and sites between the two are timed as well: between points as far apart as 256 x 704 and a head
+of 768 x 32,000 a power of the weights says a fifth too much."""
 
 _CACHE_BYTES = 8 << 20
 """Assumed last-level cache where the system does not tell; more than most boards have, so chains stay short."""
@@ -103,13 +103,10 @@ def default_groups(shapes: Sequence[Shape]) -> tuple[ChainGroup, ...]:
     factored, factored_batches = (
         [ChainGroup(shape, rank, rows, True) for shape, rank in _ranks(own)] for rows in (1, 128)
     )
-    sites = [shape for shape in own if _may_be_site(shape)]
-    site = max(sites, key=lambda shape: shape[0] * shape[1], default=largest)
     streaming = [ChainGroup(largest, None, 1, False)]
     if largest != _STREAMING_SMALL:
         streaming.insert(0, _STREAMING_SMALL_GROUP)
-    if site not in (largest, _STREAMING_SMALL):
-        streaming.insert(1, ChainGroup(site, None, 1, False, kernels=QUICK_KERNELS))
+    streaming += [ChainGroup(shape, None, 1, False, kernels=QUICK_KERNELS) for shape in _between(own, largest)]
     batches = [ChainGroup(shape, None, 512, True) for shape in grid if shape not in own]
     return (*dense, *streaming, *factored, *factored_batches, *batches)
 
@@ -120,6 +117,13 @@ def quick_groups(shapes: Sequence[Shape]) -> tuple[ChainGroup, ...]:
     dense = [ChainGroup(shape, None, rows, True, True) for rows in (1, 128) for shape in grid]
     streaming = (ChainGroup(_STREAMING_LARGE, None, 1, False), _STREAMING_SMALL_GROUP)
     return (*dense, ChainGroup((256, 704), 96, 1, True), *streaming)
+
+
+def _between(own: Sequence[Shape], largest: Shape) -> list[Shape]:
+    """Sites between the small streaming shape and the largest, one of each number of weights, the most first."""
+    least, most = (shape[0] * shape[1] for shape in (_STREAMING_SMALL, largest))
+    sizes = {shape[0] * shape[1]: shape for shape in reversed(own) if _may_be_site(shape)}
+    return [sizes[size] for size in sorted(sizes, reverse=True) if least < size < most]
 
 
 def _may_be_site(shape: Shape) -> bool:

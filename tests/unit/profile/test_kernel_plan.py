@@ -8,6 +8,7 @@ from edgeprune.profile.kernel_plan import (
     ALL_KERNELS,
     QUICK_KERNELS,
     ChainGroup,
+    Shape,
     cached_length,
     default_groups,
     quick_groups,
@@ -58,10 +59,21 @@ def test_the_users_shapes_come_first_at_every_number_of_rows() -> None:
     first = [(group.shape, group.rows) for group in groups[:9]]
     assert first == [(shape, rows) for shape in ((96, 160), (160, 96), (256, 8192)) for rows in (1, 128, 512)]
     assert all(group.is_essential for group in groups[:9] if group.rows < 512)
-    # A head is never factored; streaming chains are timed for the largest shape of all, and for the largest site.
+    # A head is never factored.
     assert all(group.rank is None for group in groups if group.shape == (256, 8192))
-    assert [group.shape for group in groups if not group.is_cached] == [(256, 704), (96, 160), (256, 8192)]
-    assert [group.shape for group in default_groups([(256, 704)]) if not group.is_cached] == [(256, 704)]
+
+
+def test_streaming_is_timed_for_the_largest_shape_and_the_sites_between() -> None:
+    def streaming(*shapes: Shape) -> list[Shape]:
+        return [group.shape for group in default_groups(shapes) if not group.is_cached]
+
+    head = (768, 32_000)
+    assert streaming((96, 160), (160, 96), (256, 8192)) == [(256, 704), (256, 8192)]
+    # One of each number of weights: what is read is the same.
+    assert streaming((768, 256), (768, 768), (768, 2048), (2048, 768), head) == [
+        (256, 704), head, (768, 2048), (768, 768), (768, 256),
+    ]  # fmt: skip
+    assert streaming((256, 704)) == [(256, 704)]
 
 
 def test_groups_are_not_repeated_and_factored_ranks_are_multiples_of_32() -> None:
