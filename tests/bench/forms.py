@@ -15,16 +15,15 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from msgspec.structs import replace
-
 from edgeprune.compress.techniques.table import technique_recipe
 from edgeprune.schema.model import SiteForm
-from edgeprune.schema.recipe import Recipe, SiteEdit
+from edgeprune.schema.recipe import Recipe
+from tests.bench.search_int4 import KERNEL, in_int4
 from tests.bench.search_lab import CONTEXT_TOKENS, Lab, open_lab
 
 HERE = Path(__file__).resolve().parent
 FORMS: tuple[SiteForm, ...] = ("factors", "shared", "pivot")
-KERNELS = ("fp32", "int4_b32_a4")
+KERNELS = ("fp32", KERNEL)
 
 
 def main() -> int:
@@ -48,7 +47,7 @@ def main() -> int:
         for form in FORMS:
             recipe = recipe_of(lab, kept, form)
             for kernel in KERNELS if form != "pivot" else KERNELS[:1]:
-                stored = under(lab, recipe, kernel)
+                stored = recipe if kernel == "fp32" else in_int4(lab, recipe)
                 cost = cost_model.cost(stored)
                 assert cost.decode_s.value is not None
                 row = {
@@ -88,16 +87,6 @@ def recipe_of(lab: Lab, kept: float, form: SiteForm) -> Recipe:
         loaded=lab.loaded,
         rank_form=form,
     )
-
-
-def under(lab: Lab, recipe: Recipe, kernel: str) -> Recipe:
-    """The recipe with every matrix stored by one kernel."""
-    if kernel == "fp32":
-        return recipe
-    edits = {edit.name: edit for edit in recipe.sites}
-    names = [site.name for block in lab.spec.blocks for site in block.sites]
-    sites = tuple(replace(edits.get(name, SiteEdit(name=name)), kernel=kernel) for name in names)
-    return replace(recipe, sites=sites, table_kernel=kernel, rounding=lab.scores.rounding)
 
 
 if __name__ == "__main__":
