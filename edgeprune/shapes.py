@@ -32,13 +32,10 @@ __all__ = [
 def break_even_rank(in_features: int, out_features: int, form: SiteForm = "factors") -> int:
     """Largest rank at which a form holds fewer parameters than the dense matrix.
 
-    Two factors: r (in + out) < in * out. Pivot form: r (in + out - r) < in * out, which any rank below full keeps. A
-    left factor alone: r out < in * out.
+    Two factors: r (in + out) < in * out. Pivot form: r (in + out - r) < in * out, which any rank below full keeps.
     """
     if form == "pivot":
         return min(in_features, out_features) - 1
-    if form == "shared":
-        return in_features - 1
     return (in_features * out_features - 1) // (in_features + out_features)
 
 

@@ -100,15 +100,15 @@ def factor_block(payload: bytes) -> bytes:
     task = msgspec.json.decode(payload, type=FactorTask)
     tensors = _load(Path(task.inputs))
     made: dict[str, Tensor] = {}
-    inputs = {edit.name: _read(edit.name, tensors) for edit in task.edits}
-    for name, factors in factor_sites(task.edits, inputs).items():
-        made[f"left/{name}"] = factors.left
-        if factors.bias is not None:
-            made[f"bias/{name}"] = factors.bias
-        if factors.order is not None:
-            made[f"order/{name}"] = factors.order
-        if all(other is not factors.right for other in made.values()):
-            made[f"right/{name}"] = factors.right
+    for group in groups_of_one_factor(task.edits):
+        found = factor_sites(group, {edit.name: _read(edit.name, tensors) for edit in group})
+        made[f"right/{group[0].name}"] = found[group[0].name].right
+        for name, factors in found.items():
+            made[f"left/{name}"] = factors.left
+            if factors.bias is not None:
+                made[f"bias/{name}"] = factors.bias
+            if factors.order is not None:
+                made[f"order/{name}"] = factors.order
     _save(Path(task.output), made)
     return b""
 

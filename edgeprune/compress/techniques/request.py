@@ -33,7 +33,6 @@ __all__ = [
     "needed",
     "rank_menus",
     "rank_options",
-    "rank_step",
     "size",
     "unreachable",
 ]
@@ -109,13 +108,8 @@ def size(request: Request, recipe: Recipe) -> int:
 
 def rank_options(site: SiteSpec, form: SiteForm) -> list[int]:
     """Ranks at which a form holds fewer numbers than the matrix."""
-    step = rank_step(site.in_features, site.out_features)
+    step = _RANK_STEP if min(site.in_features, site.out_features) >= 8 * _RANK_STEP else 1
     return list(range(step, break_even_rank(site.in_features, site.out_features, form) + 1, step))
-
-
-def rank_step(in_features: int, out_features: int) -> int:
-    """How far apart the ranks of a matrix of that size stand."""
-    return _RANK_STEP if min(in_features, out_features) >= 8 * _RANK_STEP else 1
 
 
 def rank_menus(losses: dict[SiteSpec, NDArray[np.float64]], form: SiteForm) -> tuple[list[list[int]], list[Menu]]:

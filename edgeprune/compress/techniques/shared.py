@@ -20,7 +20,7 @@ from edgeprune.calibrate.output_weighting import output_root
 from edgeprune.calibrate.rank_scores import loss_tails, lowrank_losses
 from edgeprune.calibrate.site_weights import SiteWeight, site_weights
 from edgeprune.compress.allocate import Menu, merged
-from edgeprune.compress.techniques.request import Request, array, fit, needed, rank_menus, rank_step
+from edgeprune.compress.techniques.request import Request, array, fit, needed, rank_menus, rank_options
 from edgeprune.schema.model import INPUT_ROLES, SiteForm, SiteSpec
 from edgeprune.schema.recipe import Recipe, SiteEdit
 from edgeprune.shapes import site_parameter_count
@@ -94,9 +94,10 @@ def _menu(request: Request, group: Sequence[SiteSpec], weights: Sequence[SiteWei
     costs, values = [*menu.costs], [*menu.losses]
     if len(group) > 1:
         ratio = shared_losses(weights)
-        for rank in _shared_ranks(group):
+        whole = replace(group[0], out_features=sum(site.out_features for site in group))
+        forms: list[SiteForm] = ["factors" if site is group[0] else "shared" for site in group]
+        for rank in rank_options(whole, "factors"):
             alone = sum(float(found[min(rank, len(found) - 1)]) for found in losses.values())
-            forms: list[SiteForm] = ["factors", *["shared"] * (len(group) - 1)]  # type: ignore[list-item]
             together = [replace(site, rank=rank, form=form) for site, form in zip(group, forms, strict=True)]
             costs.append(sum(map(site_parameter_count, together)))
             values.append(alone * float(ratio[rank]))
@@ -106,11 +107,3 @@ def _menu(request: Request, group: Sequence[SiteSpec], weights: Sequence[SiteWei
 
 def _edit(site: SiteSpec, rank: int, form: SiteForm) -> SiteEdit:
     return SiteEdit(name=site.name, rank=rank, method="lowrank", form=form)
-
-
-def _shared_ranks(group: Sequence[SiteSpec]) -> list[int]:
-    """Ranks at which one right factor and a left one each hold fewer numbers than the matrices."""
-    width, outputs = group[0].in_features, sum(site.out_features for site in group)
-    most = min((width * outputs - 1) // (width + outputs), min(width, outputs) - 1)
-    step = rank_step(width, outputs)
-    return list(range(step, most + 1, step))
