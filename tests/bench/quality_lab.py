@@ -7,9 +7,12 @@ the domain's `calib` file alone; reports are on the `valid` files, which nothing
 
 import os
 import sys
+import time
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+
+import msgspec
 
 from edgeprune.artifacts import RunFolder, hash_file, hash_parts, read_arrays, read_record, write_arrays, write_record
 from edgeprune.calibrate.corpus import encode, pack_windows, read_split, separator_token
@@ -42,6 +45,7 @@ class Told(NullProgress):
 class _Made(Record, frozen=True, kw_only=True):
     key: str
     sources: str
+    seconds: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -53,6 +57,8 @@ class Domain:
     folder: RunFolder
     key: str
     """Of model, texts and settings."""
+    calibration_s: float = 0.0
+    """How long it took."""
 
     @property
     def model(self) -> Path:
@@ -123,8 +129,9 @@ def open_domain(lab: Path, name: str) -> Domain:
     )
     if path.is_file():
         found = read_record(path, _Made)
-        if found == made or (is_kept() and found.key == key):
-            return domain
+        if (found.key, found.sources) == (key, made.sources) or (is_kept() and found.key == key):
+            return replace(domain, calibration_s=found.seconds)
+    started = time.perf_counter()
     domain.folder.root.mkdir(parents=True, exist_ok=True)
     result = calibrate(
         domain.dense,
@@ -142,8 +149,9 @@ def open_domain(lab: Path, name: str) -> Domain:
     result.stats.save(domain.folder.stats)
     write_arrays(domain.folder.scores_arrays, result.arrays)
     write_record(domain.folder.scores, result.scores)
-    write_record(path, made)
-    return domain
+    seconds = round(time.perf_counter() - started, 1)
+    write_record(path, msgspec.structs.replace(made, seconds=seconds))
+    return replace(domain, calibration_s=seconds)
 
 
 def results_folder() -> Path:

@@ -33,7 +33,7 @@ from tests.bench.quality_measure import QUICK, Amount, Quality, measure_quality
 from tests.bench.quality_sources import is_kept, source_hash
 from tests.bench.quality_speed import Speed, measure_speed
 
-__all__ = ["DENSE", "ONLY", "Row", "make_row", "plan_recipe"]
+__all__ = ["DENSE", "ONLY", "Plan", "Row", "make_row", "plan_recipe", "plan_row"]
 
 DENSE = "dense"
 ONLY = ("quality", "speed", "table")
@@ -111,7 +111,7 @@ def make_row(
     """
     name = "-".join(filter(None, (domain.name, technique, variant, f"{kept:g}")))
     row = Row(domain=domain.name, technique=technique, variant=variant, kept=kept, is_full=amount.text_bytes is None)
-    plan = _planned(domain, technique, kept, name, recipe, may_make=only == "quality")
+    plan = plan_row(domain, technique, kept, name, recipe, may_make=only == "quality")
     if plan is None or plan.recipe is None:
         return row if plan is None else replace(row, refusal=plan.refusal, seconds=plan.seconds)
     row = replace(row, recipe=plan.recipe, seconds=plan.seconds)
@@ -174,10 +174,25 @@ def plan_recipe(domain: Domain, technique: str, kept: float) -> Recipe:
     )
 
 
-def _planned(
-    domain: Domain, technique: str, kept: float, name: str, recipe: Callable[[], Recipe] | None, *, may_make: bool
+def plan_row(
+    domain: Domain,
+    technique: str,
+    kept: float,
+    name: str,
+    recipe: Callable[[], Recipe] | None = None,
+    *,
+    may_make: bool = True,
 ) -> Plan | None:
-    """The plan from its file; made now where it is missing and may be made."""
+    """The plan from its file; made now where it is missing and may be made.
+
+    Args:
+        domain: the calibrated lab model.
+        technique: as `edgeprune compress --technique` calls it, or `dense`.
+        kept: fraction of the parameters.
+        name: of the row.
+        recipe: makes the recipe where it is not the technique's own.
+        may_make: a missing plan is made.
+    """
     if recipe is not None:
         return Plan(key="", recipe=recipe())
     key = hash_parts(domain.content_key, technique, kept, CONTEXT_TOKENS, SEED, _planning_hash(technique))
