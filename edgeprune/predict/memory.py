@@ -26,6 +26,8 @@ MAPPED_AROUND_BYTES = 262_144
 """Pages that become resident around a row looked up. Linux maps at least 64 KiB (`fault_around_bytes`), and as much as
 the folio the file was read into holds; 200 to 300 kB were seen for tables of 15 to 98 MB."""
 LEAST_AROUND_BYTES = 65_536
+READ_AROUND_BYTES = 2_500_000
+"""At most what reading the head from the file makes resident beside it: folios reach up to 2 MiB beyond either end."""
 
 
 class MemoryModel:
@@ -57,8 +59,9 @@ class MemoryModel:
         """Head and embedding of `table_bytes` each, also where they are one table on disk.
 
         The head is prepared like any matrix; while that is done, the file's pages it is read from are resident too, and
-        no other matrix has as many (with what their folios bring along, 1.0 to 1.35 of the table was seen). The
-        embedding stays mapped, and each row looked up makes the pages around it resident.
+        no other matrix has as many. Their folios bring along up to a third of a table of 1 to 8 MB, and
+        no more bytes than that of one of 98 MB. The embedding stays mapped, and each row looked up makes the pages
+        around it resident.
         """
         resident, loading = self.weights(kernel, table_bytes)
         looked_up = Interval(
@@ -67,7 +70,9 @@ class MemoryModel:
             float(table_bytes),
         )
         running = add(resident, looked_up)
-        reading = add(loading, Interval(1.15 * table_bytes, 1.0 * table_bytes, 1.35 * table_bytes))
+        around = min(0.15 * table_bytes, READ_AROUND_BYTES)
+        most = min(0.35 * table_bytes, 2.0 * READ_AROUND_BYTES)
+        reading = add(loading, Interval(table_bytes + around, float(table_bytes), table_bytes + most))
         assert running is not None  # both parts always have a value
         assert reading is not None
         return running, reading
