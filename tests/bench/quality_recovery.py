@@ -212,7 +212,7 @@ def _fitting(
             parameters,
             Optimizer(parameters, kinds(student), rates),
             seed=seed,
-        )
+        ).step_s
         for precision in precisions
     }
     best = min(timed, key=lambda name: timed[name])

@@ -39,14 +39,24 @@ class RecoveryText:
     selection: tuple[tuple[int, ...], ...]
     """Windows whose loss stops the training; none of them is trained on."""
 
+    @property
+    def fresh_steps(self) -> int:
+        """Steps until every window was in a batch."""
+        domain, general = self._shares()
+        return max(-(-len(self.domain) // domain), -(-len(self.general) // general) if general else 0)
+
     def batch(self, step: int, *, seed: int) -> Tensor:
         """Windows [batch, seq] int64 of a step, the domain's first; every window once before any comes again."""
-        size = batch_windows(self.domain.shape[1])
-        general = min(size - 1, round(size * (1.0 - DOMAIN_FRACTION))) if len(self.general) else 0
-        domain = size - general
+        domain, general = self._shares()
         rows = [_turn(len(self.domain), step * domain + number, seed) for number in range(domain)]
         others = [_turn(len(self.general), step * general + number, seed + 1) for number in range(general)]
         return torch.cat([self.domain[rows], self.general[others]]).long()
+
+    def _shares(self) -> tuple[int, int]:
+        """Windows of a batch that are of the domain, and of the general text."""
+        size = batch_windows(self.domain.shape[1])
+        general = min(size - 1, round(size * (1.0 - DOMAIN_FRACTION))) if len(self.general) else 0
+        return size - general, general
 
     def fixed(self, count: int, *, seed: int) -> Tensor:
         """At most `count` windows [n, seq] int64 as the first batches hold them, none twice."""

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from torch import Tensor
 
-from edgeprune.calibrate.loss import hidden_states, measure_loss
+from edgeprune.calibrate.loss import fused_attention, hidden_states, measure_loss
 from edgeprune.compress.recover.checkpoint import CheckpointFile
 from edgeprune.compress.recover.data import RecoveryText
 from edgeprune.compress.recover.loss import Mixture, distillation_loss
@@ -135,7 +135,8 @@ def step_loss(
     batch = batch.to(device)
     head = student.adapter.head(student.model).weight
     with products_in(recovery.precision, device):
-        hidden = hidden_states(student, batch)[:, :-1]
+        with fused_attention(student):
+            hidden = hidden_states(student, batch)[:, :-1]
         wanted = None
         if teacher is not None and mixture.text_share < 1.0:
             wanted = (teacher.hidden(batch)[:, :-1].flatten(0, 1), teacher.head)

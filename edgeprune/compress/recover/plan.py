@@ -4,9 +4,11 @@ Only the plan depends on the machine's speed. What is done is the number of step
 on another machine, or on this one when it is busy, does the same.
 """
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from edgeprune.calibrate.loss import measure_loss
 from edgeprune.compress.recover.blockwise import BLOCK_RATES, train_block
@@ -14,7 +16,7 @@ from edgeprune.compress.recover.data import RecoveryText
 from edgeprune.compress.recover.distill import ADAPTER_RATES, MEASUREMENTS, MIXTURE, RATES, step_loss
 from edgeprune.compress.recover.lora import adapters
 from edgeprune.compress.recover.optimizer import Optimizer
-from edgeprune.compress.recover.precision import Precision, moved, training_device
+from edgeprune.compress.recover.precision import Precision, moved, products_in, training_device
 from edgeprune.compress.recover.recovery import open_streams
 from edgeprune.compress.recover.trained import Named, kinds, own_parameters, training
 from edgeprune.compress.recover.vocabulary import Teacher
@@ -22,7 +24,7 @@ from edgeprune.errors import UsageError
 from edgeprune.intake.load import LoadedModel
 from edgeprune.schema.recovery import Recovery, RecoveryMode
 
-__all__ = ["BLOCK_SHARE", "Speed", "fitting_steps", "plan_recovery", "step_seconds"]
+__all__ = ["BLOCK_SHARE", "Speed", "StepTime", "fitting_steps", "plan_recovery", "step_seconds"]
 
 BLOCK_SHARE = 0.25
 """Of the time that `auto` gives to the blocks alone."""
@@ -38,12 +40,25 @@ class Speed:
     """Seconds on this machine."""
 
     step_s: float
-    """One end-to-end step."""
+    """One end-to-end step, the dense model's states of its windows at hand."""
+    teacher_s: float = 0.0
+    """The dense model's pass over the windows of a step."""
+    teacher_steps: float = 0.0
+    """Steps that need such a pass: until every window was read, or all of them where states are not kept."""
     block_step_s: float
     """One step of every block, one after the other, and its share of moving the hidden states along."""
     measure_s: float
     """Measuring the selection text once."""
     precision: Precision
+
+
+class StepTime(NamedTuple):
+    """Seconds of one end-to-end step."""
+
+    step_s: float
+    """With the dense model's states at hand."""
+    teacher_s: float
+    """Of the dense model's pass over its windows."""
 
 
 def plan_recovery(
@@ -87,8 +102,10 @@ def fitting_steps(speed: Speed, *, minutes: float, mode: RecoveryMode) -> Recove
     blocks = {"auto": BLOCK_SHARE, "blockwise": 1.0}.get(mode, 0.0) * max(0.0, seconds - measuring)
     block_steps = int(blocks / speed.block_step_s) if blocks else 0
     left = seconds - measuring - block_steps * speed.block_step_s
-    steps = 0 if mode == "blockwise" else max(0, int(left / speed.step_s))
-    needed = (measuring + (speed.block_step_s if mode == "blockwise" else speed.step_s)) / (60.0 * USED_SHARE)
+    first_s = speed.step_s + (speed.teacher_s if speed.teacher_steps else 0.0)
+    reading = min(left / first_s, speed.teacher_steps)
+    steps = 0 if mode == "blockwise" else max(0, int(reading + (left - reading * first_s) / speed.step_s))
+    needed = (measuring + (speed.block_step_s if mode == "blockwise" else first_s)) / (60.0 * USED_SHARE)
     if (block_steps if mode == "blockwise" else steps) == 0:
         raise UsageError(
             f"--recover-minutes {minutes:g} is too short for one step on this machine; give at least "
@@ -109,11 +126,11 @@ def _measure(
     started = clock()
     measure_loss(student, text.selection)
     measure_s = clock() - started
-    teacher = Teacher(dense, student)
-    timed: dict[Precision, float] = {}
+    timed: dict[Precision, StepTime] = {}
     precisions: tuple[Precision, ...] = ("float32", "bfloat16")
     for precision in precisions:
         trial = Recovery(mode="distill", steps=_TIMED_STEPS, precision=precision)
+        teacher = Teacher(dense, student)
         if mode == "lora":
             with adapters(student, seed=seed) as parameters:
                 optimizer = Optimizer(parameters, dict.fromkeys(parameters, "matrix"), ADAPTER_RATES, matrices="adam")
@@ -126,11 +143,21 @@ def _measure(
             timed[precision] = step_seconds(
                 student, teacher, text, trial, parameters, optimizer, seed=seed, clock=clock
             )
-    chosen: Precision = "bfloat16" if timed["bfloat16"] < CLEARLY_FASTER * timed["float32"] else "float32"
+    is_faster = timed["bfloat16"].step_s < CLEARLY_FASTER * timed["float32"].step_s
+    chosen: Precision = "bfloat16" if is_faster else "float32"
+    teacher = Teacher(dense, student)
     block_step_s = 0.0
     if mode in ("auto", "blockwise"):
         block_step_s = _block_step_s(student, teacher, text, chosen, seed=seed, clock=clock)
-    return Speed(step_s=timed[chosen], block_step_s=block_step_s, measure_s=measure_s, precision=chosen)
+    window_count, window = len(text.domain) + len(text.general), text.domain.shape[1]
+    return Speed(
+        step_s=timed[chosen].step_s,
+        teacher_s=timed[chosen].teacher_s,
+        teacher_steps=text.fresh_steps if teacher.keeps(window_count, window) else math.inf,
+        block_step_s=block_step_s,
+        measure_s=measure_s,
+        precision=chosen,
+    )
 
 
 def step_seconds(
@@ -143,12 +170,12 @@ def step_seconds(
     *,
     seed: int,
     clock: Callable[[], float] = time.perf_counter,
-) -> float:
-    """Seconds of one end-to-end step, the fastest of a few after one that warms up; no weight moves.
+) -> StepTime:
+    """Time one end-to-end step, the fastest of a few after one that warms up; no weight moves.
 
     Args:
         student: the model, with tensors of its own.
-        teacher: as the training will have it.
+        teacher: as the training will have it, fresh.
         text: windows in the student's ids.
         trial: its precision counts.
         parameters: what will be trained.
@@ -156,14 +183,20 @@ def step_seconds(
         seed: of the order of the windows.
         clock: seconds that pass.
     """
-    found = []
+    found, read = [], []
     for step in range(1 + _TIMED_STEPS):
+        batch = text.batch(step, seed=seed).to(student.adapter.embedding(student.model).weight.device)
+        started = clock()
+        if teacher is not None:
+            with products_in(trial.precision, batch.device):
+                teacher.hidden(batch)
+        read.append(clock() - started)
         started = clock()
         with training(parameters):
-            step_loss(student, text.batch(step, seed=seed), teacher, trial, MIXTURE).backward()
+            step_loss(student, batch, teacher, trial, MIXTURE).backward()
             optimizer.step(0.0)
         found.append(clock() - started)
-    return min(found[1:])
+    return StepTime(step_s=min(found[1:]), teacher_s=min(read[1:]))
 
 
 def _block_step_s(

@@ -1,6 +1,8 @@
 """Minutes become steps by the machine's own speed, and planning leaves no trace in any model."""
 
 import itertools
+import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -25,6 +27,14 @@ def test_the_steps_fill_the_minutes() -> None:
     assert found.precision == "bfloat16"
     assert fitting_steps(SPEED, minutes=10.0, mode="blockwise").block_steps == int(seconds)
     assert fitting_steps(SPEED, minutes=10.0, mode="distill").steps == int((seconds - 11.0) / 2.0)
+
+
+@pytest.mark.parametrize("teacher_steps", [50.0, math.inf])
+def test_the_dense_models_passes_are_part_of_the_minutes(teacher_steps: float) -> None:
+    speed = replace(SPEED, teacher_s=1.0, teacher_steps=teacher_steps)
+    found = fitting_steps(speed, minutes=10.0, mode="distill")
+    spent = 11.0 + 2.0 * found.steps + min(found.steps, teacher_steps)
+    assert 600.0 * USED_SHARE - 3.0 < spent <= 600.0 * USED_SHARE
 
 
 @pytest.mark.parametrize("mode", RECOVERY_MODES)
