@@ -7,11 +7,10 @@ from edgeprune.artifacts import read_arrays, read_record
 from edgeprune.pipeline.evaluations import with_measured
 from edgeprune.pipeline.settings import searched_scores, searched_spec, stored_residuals, workload_of
 from edgeprune.pipeline.settle import settle
-from edgeprune.pipeline.solve import solve_request
+from edgeprune.pipeline.solve import RequestSolver
 from edgeprune.pipeline.table import Run
 from edgeprune.schema.candidate import SearchResult
 from edgeprune.schema.device import DeviceProfile
-from edgeprune.schema.recipe import Recipe
 from edgeprune.schema.scores import Scores
 
 __all__ = ["RunSolver"]
@@ -34,6 +33,7 @@ class RunSolver:
         self._scores = read_record(folder.scores, Scores)
         self._arrays = read_arrays(folder.scores_arrays)
         self._residuals = stored_residuals(run)
+        self._asked: tuple[object, ...] = ()
 
     def solve(self, run: Run) -> SearchResult:
         """Solve for the request the run has now: its limits, context and locks.
@@ -41,24 +41,27 @@ class RunSolver:
         Raises:
             UsageError: a limit that cannot be resolved, or a lock that matches nothing.
         """
+        solver, request = self._solver_of(run), run.request
         result, _ = settle(
-            lambda region: self._solve(run, region),
+            lambda region: solver.solve(request.budget, seed=request.seed, locks=request.locks, region=region),
             lambda answer: None if answer.chosen is None else answer.chosen.recipe,
             rounds=SETTLING_ROUNDS if self._residuals is not None else 0,
             is_good=lambda answer: answer.predicted != "not_met",
         )
         return with_measured(result, self._residuals)
 
-    def _solve(self, run: Run, region: Recipe | None) -> SearchResult:
-        return solve_request(
-            run.request.budget,
-            device=self._device,
-            spec=searched_spec(run),
-            scores=searched_scores(run, self._scores),
-            arrays=self._arrays,
-            workload=workload_of(run),
-            seed=run.request.seed,
-            locks=run.request.locks,
-            residuals=self._residuals,
-            region=region,
-        )
+    def _solver_of(self, run: Run) -> RequestSolver:
+        """The one before, unless lengths, threads or what may be pruned have changed."""
+        spec, workload = searched_spec(run), workload_of(run)
+        asked = (spec, workload, run.request.uniform_kv)
+        if asked != self._asked:
+            self._asked = asked
+            self._solver = RequestSolver(
+                device=self._device,
+                spec=spec,
+                scores=searched_scores(run, self._scores),
+                arrays=self._arrays,
+                workload=workload,
+                residuals=self._residuals,
+            )
+        return self._solver

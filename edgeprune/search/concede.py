@@ -27,7 +27,8 @@ from edgeprune.search.objective import objective_of
 from edgeprune.search.other_cache import with_cache_of
 from edgeprune.search.problem import Limits, Problem
 from edgeprune.search.quantities import Quantity, limited, predicted_verdict
-from edgeprune.search.space import Space, build_space
+from edgeprune.search.space import Space
+from edgeprune.search.spaces import Spaces
 from edgeprune.shapes import with_kv_bits
 
 __all__ = ["concessions", "nearest_allocation"]
@@ -49,7 +50,7 @@ LENGTH = frozenset({"memory", "device memory", "latency", "first token"})
 QUALITIES = frozenset({"loss", "general loss", "accuracy"})
 
 
-def concessions(problem: Problem, space: Space, allocator: Allocator) -> tuple[Concession, ...]:
+def concessions(problem: Problem, space: Space, allocator: Allocator, spaces: Spaces) -> tuple[Concession, ...]:
     """Those that help, in the order of the table above."""
     found = [*_limits(problem, space, allocator)]
     dropped = {entry.recipe.drops.block_count for concession, entry in found if concession.kind == "limit"}
@@ -58,10 +59,10 @@ def concessions(problem: Problem, space: Space, allocator: Allocator) -> tuple[C
     extra = [] if blocks is None or blocks[1].recipe.drops.block_count in dropped else [blocks[0]]
     return (
         *(concession for concession, _ in found),
-        *_context(problem),
+        *_context(problem, spaces),
         *_cache(problem, space),
         *extra,
-        *_locks(problem),
+        *_locks(problem, spaces),
     )
 
 
@@ -116,13 +117,13 @@ def _limits(problem: Problem, space: Space, allocator: Allocator) -> Iterator[tu
             yield _concession(solved, found, "limit", _moved(quantity, problem.budget, budget)), found
 
 
-def _context(problem: Problem) -> Iterator[Concession]:
+def _context(problem: Problem, spaces: Spaces) -> Iterator[Concession]:
     if problem.cost_model_at is None or not _depends_on_length(problem):
         return
     tokens = problem.context_tokens // 2
     while (cost_model := problem.cost_model_at(tokens)) is not None:
         solved = dataclasses.replace(problem, cost_model=cost_model, context_tokens=tokens)
-        found = _solve(solved)
+        found = _solve_in(solved, spaces.of(solved))
         if found is not None:
             yield _concession(solved, found, "context", f"context {problem.context_tokens} -> {tokens}")
             return
@@ -162,16 +163,12 @@ def _blocks(problem: Problem, space: Space, allocator: Allocator) -> tuple[Conce
     return _concession(solved, best, "blocks", f"drop {count:g} block{'s' if count > 1 else ''}"), best
 
 
-def _locks(problem: Problem) -> Iterator[Concession]:
+def _locks(problem: Problem, spaces: Spaces) -> Iterator[Concession]:
     for lock in problem.locks:
         solved = dataclasses.replace(problem, locks=tuple(other for other in problem.locks if other != lock))
-        found = _solve(solved)
+        found = _solve_in(solved, spaces.of(solved))
         if found is not None:
             yield _concession(solved, found, "lock", f"without the lock {lock}")
-
-
-def _solve(problem: Problem) -> Candidate | None:
-    return _solve_in(problem, build_space(problem))
 
 
 def _solve_in(problem: Problem, space: Space) -> Candidate | None:

@@ -14,6 +14,7 @@ from edgeprune.search.loosen import loosened
 from edgeprune.search.problem import Limits, Problem
 from edgeprune.search.quantities import QUANTITIES, Quantity, flags, limited
 from edgeprune.search.space import Space
+from edgeprune.search.spaces import Spaces
 from edgeprune.units import format_bytes
 
 __all__ = ["explain"]
@@ -21,7 +22,7 @@ __all__ = ["explain"]
 TOLERANCE = 1e-9
 
 
-def explain(problem: Problem, space: Space, allocator: Allocator, *, device_name: str) -> Infeasible:
+def explain(problem: Problem, space: Space, allocator: Allocator, spaces: Spaces, *, device_name: str) -> Infeasible:
     """What binds, what is nearest, and what single thing to give up."""
     limits = limits_of(problem, space, allocator)
     needs: dict[str, Candidate] = {}
@@ -45,7 +46,7 @@ def explain(problem: Problem, space: Space, allocator: Allocator, *, device_name
         wanted = " and ".join(_shown(quantity, problem) for quantity, _ in limited(problem.budget))
         clauses = [f"{wanted} cannot be met together, though each can alone"]
     tail = "no budget helps" if nearest is None else f"the nearest feasible budget is {flags(nearest)}"
-    found = concessions(problem, space, allocator)
+    found = concessions(problem, space, allocator, spaces)
     lines = [f"{'; '.join(clauses)}; {tail}."]
     if found:
         lines += ["Any one of these alone is enough:", *(f"  {concession.message}" for concession in found)]

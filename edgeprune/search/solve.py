@@ -15,13 +15,13 @@ from edgeprune.schema.lock import Lock
 from edgeprune.schema.model import ModelSpec, SiteForm
 from edgeprune.schema.scores import ScoreArrays, Scores
 from edgeprune.search.allocate import Allocator
-from edgeprune.search.candidates import allocated, baselines, dense
-from edgeprune.search.choose import basis_of, choose, unpredicted
+from edgeprune.search.candidates import baselines, dense
+from edgeprune.search.choose import choose, unpredicted
 from edgeprune.search.feasible import explain
-from edgeprune.search.front import non_dominated, solve_front
+from edgeprune.search.front import non_dominated
 from edgeprune.search.problem import AccuracyModel, CostModel, Problem, QualityModel
 from edgeprune.search.quantities import limit_uses, predicted_verdict
-from edgeprune.search.space import build_space
+from edgeprune.search.spaces import Spaces
 
 __all__ = ["search"]
 
@@ -43,9 +43,12 @@ def search(
     locks: tuple[Lock, ...] = (),
     rank_step: int | None = None,
     rank_form: SiteForm | None = None,
+    spaces: Spaces | None = None,
     clock: Callable[[], float] = time.perf_counter,
 ) -> SearchResult:
     """Solve for a budget; a budget nothing meets gives a result without a choice, with what binds.
+
+    `spaces` are those of earlier searches with the same models, which are not built again.
 
     Raises:
         UsageError: the scores belong to another model.
@@ -69,20 +72,15 @@ def search(
         rank_step=rank_step,
         rank_form=rank_form,
     )
-    space = build_space(problem)
+    spaces = spaces or Spaces()
+    space = spaces.of(problem)
     allocator = Allocator(space, floor_bytes=cost_model.floor_bytes)
     chosen = choose(problem, space, allocator)
     infeasible = None
     if chosen is None:
-        infeasible = explain(problem, space, allocator, device_name=device_name)
+        infeasible = explain(problem, space, allocator, spaces, device_name=device_name)
     whole, beside = dense(problem), baselines(problem)
-    basis = basis_of(space)
-    ladder = solve_front(
-        allocator,
-        largest_bytes=whole.cost.disk_bytes,
-        to_candidate=lambda allocation, label: allocated(problem, allocation, label, basis=basis),
-    )
-    front = non_dominated([*([] if chosen is None else [chosen]), whole, *beside, *ladder])
+    front = non_dominated([*([] if chosen is None else [chosen]), whole, *beside, *spaces.front(problem)])
     return SearchResult(
         budget=budget,
         context_tokens=workload.context_tokens,
