@@ -3,7 +3,7 @@
 Every weight is trained as it is stored: factors stay factors of their rank, whole matrices whole, and no product of
 factors is ever formed. Activations of one batch are held for all blocks, logits for a few rows. The weights that did
 best on the domain's selection text are the result, those it began with included; after `PATIENCE` measurements without
-a better one the training ends.
+a better one the training goes back to the best and lets the rates fall to zero (`schedule`).
 """
 
 from collections.abc import Callable, Mapping
@@ -15,8 +15,9 @@ from edgeprune.calibrate.loss import fused_attention, hidden_states, measure_los
 from edgeprune.compress.recover.checkpoint import CheckpointFile
 from edgeprune.compress.recover.data import RecoveryText
 from edgeprune.compress.recover.loss import Mixture, distillation_loss
-from edgeprune.compress.recover.optimizer import Optimizer, Rates, rate_factor
+from edgeprune.compress.recover.optimizer import Optimizer, Rates
 from edgeprune.compress.recover.precision import products_in
+from edgeprune.compress.recover.schedule import Cooling, cooling_from, level_steps, rate_at
 from edgeprune.compress.recover.trained import Named, factor_names, training
 from edgeprune.compress.recover.vocabulary import Teacher
 from edgeprune.intake.load import LoadedModel
@@ -41,7 +42,7 @@ ADAPTER_RATES = Rates(matrix=1e-3, table=0.0, vector=0.0)
 MIXTURE = Mixture(text_share=0.5, temperature=1.0)
 MEASUREMENTS = 10
 """Times the selection text is measured on the way, the beginning not counted."""
-PATIENCE = 3
+PATIENCE = 2
 FREEZING_PERIODS = 8
 """Turns that the left and the right factors take in a training."""
 
@@ -72,6 +73,8 @@ class Outcome:
     """Steps taken; fewer than asked for when it stopped early."""
     misses: int = 0
     """Measurements since the best."""
+    cooling: Cooling | None = None
+    """The last part, once it has begun."""
     best: dict[str, Tensor] = field(default_factory=dict)
 
 
@@ -109,16 +112,21 @@ def train(
         state.best = _copies(parameters)
     every = interval(recovery.steps)
     turns = _Turns(student, recovery, parameters)
-    while state.last_step < recovery.steps and state.misses < PATIENCE:
+    while state.last_step < (recovery.steps if state.cooling is None else state.cooling.end):
         step = state.last_step
+        if state.cooling is None and step >= level_steps(recovery.steps):
+            _cool(state, parameters, recovery.steps)
         with training(turns.of(step)):
             loss_value = step_loss(student, text.batch(step, seed=seed), teacher, recovery, mixture)
             loss_value.backward()
-            optimizer.step(rate_factor(step, recovery.steps))
+            optimizer.step(rate_at(step, recovery.steps, state.cooling))
         state.last_step = step + 1
-        if state.last_step % every == 0 or state.last_step == recovery.steps:
+        is_last = state.cooling is not None and state.last_step == state.cooling.end
+        if state.last_step % every == 0 or is_last:
             loss = _selection_loss(student, text)
             _judge(state, loss, parameters)
+            if state.cooling is None and state.misses == PATIENCE and state.last_step < recovery.steps:
+                _cool(state, parameters, recovery.steps)
             _keep(file, state, parameters, optimizer)
             taken = state.last_step % every or every
             tell(Told(step=step + 1, taken=taken, loss=loss, first_loss=state.first_loss, best_loss=state.best_loss))
@@ -183,6 +191,13 @@ def _judge(state: Outcome, loss: float, parameters: Named) -> None:
         state.misses += 1
 
 
+def _cool(state: Outcome, parameters: Named, steps: int) -> None:
+    """Begin the last part with the best weights; with those at hand where none were better than the first."""
+    for name, value in state.best.items() if state.best_step else ():
+        parameters[name].data.copy_(value)
+    state.cooling = cooling_from(state.last_step, state.best_step or state.last_step, steps)
+
+
 def _copies(parameters: Named) -> dict[str, Tensor]:
     return {name: value.detach().clone() for name, value in parameters.items()}
 
@@ -195,6 +210,8 @@ def _keep(file: CheckpointFile, state: Outcome, parameters: Named, optimizer: Op
         "best_step": state.best_step,
         "misses": state.misses,
     }
+    if state.cooling is not None:
+        figures |= {"cooling_start": state.cooling.start, "cooling_steps": state.cooling.steps}
     tensors = {f"{group}/{name}": value for group, members in groups.items() for name, value in members.items()}
     file.write("distill", state.last_step, figures, tensors)
 
@@ -207,11 +224,15 @@ def _resumed(file: CheckpointFile, parameters: Named, optimizer: Optimizer) -> O
         parameters[name].data.copy_(value)
     optimizer.restore(kept.part("optimizer"))
     best = {name: value.to(parameters[name].device) for name, value in kept.part("best").items()}
+    cooling = None
+    if "cooling_start" in kept.figures:
+        cooling = Cooling(int(kept.figures["cooling_start"]), int(kept.figures["cooling_steps"]))
     return Outcome(
         first_loss=kept.figures["first_loss"],
         best_loss=kept.figures["best_loss"],
         best_step=int(kept.figures["best_step"]),
         last_step=kept.position,
         misses=int(kept.figures["misses"]),
+        cooling=cooling,
         best=best,
     )
