@@ -5,7 +5,7 @@ padding. Judged by: the domain's selection part, each document apart, as everyth
 batch holds is a function of the seed and of the step alone, so that a run that was killed goes on where it stood.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -51,6 +51,15 @@ class RecoveryText:
         rows = [_turn(len(self.domain), step * domain + number, seed) for number in range(domain)]
         others = [_turn(len(self.general), step * general + number, seed + 1) for number in range(general)]
         return torch.cat([self.domain[rows], self.general[others]]).long()
+
+    def with_written(self, windows: Tensor) -> "RecoveryText":
+        """The same with windows [n, seq] more of the domain's kind."""
+        return replace(self, domain=torch.cat([self.domain, windows]))
+
+    @property
+    def domain_share(self) -> int:
+        """Windows of a batch that are the domain's."""
+        return self._shares()[0]
 
     def _shares(self) -> tuple[int, int]:
         """Windows of a batch that are of the domain, and of the general text."""

@@ -15,6 +15,7 @@ from edgeprune.compress.recover.optimizer import Optimizer
 from edgeprune.compress.recover.precision import moved, training_device
 from edgeprune.compress.recover.trained import Kind, Named, kinds, own_parameters
 from edgeprune.compress.recover.vocabulary import Teacher
+from edgeprune.compress.recover.written import write_windows
 from edgeprune.intake.load import LoadedModel
 from edgeprune.schema.events import Event, Progress
 from edgeprune.schema.recovery import Recovery
@@ -65,6 +66,9 @@ def recover(
     outcome: Outcome | None = None
     with moved(device, student, dense):
         teacher = Teacher(dense, student)
+        if recovery.written_windows:
+            written = write_windows(teacher, text.domain, recovery.written_windows, seed=seed, progress=progress)
+            text = text.with_written(written)
         kept = file.read()
         if recovery.block_steps and (kept is None or kept.phase == "blockwise"):
             streams = open_streams(student, teacher, text, recovery, seed=seed)

@@ -28,16 +28,16 @@ class Teacher:
             ModelError: the student knows a token that the dense model does not.
         """
         self.dense = dense
-        self._ids = _dense_ids(dense, student)
+        self.ids = _dense_ids(dense, student)
         weight = dense.adapter.head(dense.model).weight.detach()
-        self.head = weight if self._ids is None else weight[self._ids.to(weight.device)]
+        self.head = weight if self.ids is None else weight[self.ids.to(weight.device)]
         """[student's vocab, hidden] float32: rows of the dense head."""
         self._kept: dict[bytes, Tensor] = {}
         self._kept_bytes = 0
 
     def tokens(self, windows: Tensor) -> Tensor:
         """Windows of the student's ids in the dense model's, same shape."""
-        return windows if self._ids is None else self._ids.to(windows.device)[windows]
+        return windows if self.ids is None else self.ids.to(windows.device)[windows]
 
     @torch.no_grad()
     def hidden(self, windows: Tensor) -> Tensor:

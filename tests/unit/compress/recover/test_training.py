@@ -200,6 +200,7 @@ def test_refused_without_text(llama: Case) -> None:
     [
         (Recovery(), "nothing is trained"),
         (Recovery(steps=-1, block_steps=5), "negative"),
+        (Recovery(steps=5, written_windows=-1), "negative"),
         (Recovery(mode="blockwise", steps=5), "no steps"),
         (Recovery(mode="lora", steps=5, block_steps=5), "no block_steps"),
     ],
