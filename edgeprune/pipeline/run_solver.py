@@ -55,7 +55,6 @@ class RunSolver:
         spec, workload = searched_spec(run), workload_of(run)
         asked = (spec, workload, run.request.uniform_kv)
         if asked != self._asked:
-            self._asked = asked
             self._solver = RequestSolver(
                 device=self._device,
                 spec=spec,
@@ -64,4 +63,5 @@ class RunSolver:
                 workload=workload,
                 residuals=self._residuals,
             )
+            self._asked = asked
         return self._solver
