@@ -78,12 +78,13 @@ class PivotedLinear(FactoredLinear):
         return product if self.order is None else product[self.order]
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """Multiply [..., in] by the pivot rows, make the others from that, put them in order; [..., out]."""
-        pivots = functional.linear(inputs, self.right)
-        outputs = torch.cat([pivots, functional.linear(pivots, self.left)], dim=-1)
-        if self.order is not None:
-            outputs = outputs[..., self.order]
-        return outputs if self.bias is None else outputs + self.bias
+        """Multiply [..., in] by the pivot rows, and make all outputs in their order from that; [..., out]."""
+        return functional.linear(functional.linear(inputs, self.right), self._whole_left(), self.bias)
+
+    def _whole_left(self) -> Tensor:
+        """[I; C] with its rows in order, [out, rank]: small beside the outputs of a batch, and nothing is moved."""
+        whole = torch.cat([torch.eye(self.rank, dtype=self.left.dtype, device=self.left.device), self.left])
+        return whole if self.order is None else whole[self.order]
 
     def with_parameters(self, right: Tensor, left: Tensor) -> "PivotedLinear":
         """The same layer around other pivot rows and coefficients of the same shapes."""

@@ -6,9 +6,10 @@ from typing import Literal
 
 import torch
 
+from edgeprune.calibrate.loss import fused_attention
 from edgeprune.intake.load import LoadedModel
 
-__all__ = ["Precision", "moved", "products_in", "training_device"]
+__all__ = ["Precision", "attention_in", "moved", "products_in", "training_device"]
 
 Precision = Literal["float32", "bfloat16"]
 
@@ -18,6 +19,16 @@ def products_in(precision: Precision, device: torch.device) -> AbstractContextMa
     if precision == "float32":
         return nullcontext()
     return torch.autocast(device.type, torch.bfloat16)
+
+
+def attention_in(precision: Precision, student: LoadedModel) -> AbstractContextManager[None]:
+    """Attention in the form that is faster in a precision, forth and back.
+
+    On the processor torch's fused kernel takes as long in bfloat16 as in float32 (16 and 15 ms for 8 windows of 256
+    tokens and 4 heads of 64), plain products in bfloat16 two thirds of it (11 ms; 23 in float32).
+    """
+    on_processor = student.adapter.embedding(student.model).weight.device.type == "cpu"
+    return nullcontext() if precision == "bfloat16" and on_processor else fused_attention(student)
 
 
 def training_device() -> torch.device:
