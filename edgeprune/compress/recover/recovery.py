@@ -67,10 +67,12 @@ def recover(
     with moved(device, student, dense):
         teacher = Teacher(dense, student)
         if recovery.written_windows:
-            written = write_windows(teacher, text.domain, recovery.written_windows, seed=seed, progress=progress)
-            text = text.with_written(written)
+            count = recovery.written_windows
+            text = text.with_written(
+                write_windows(teacher, text.domain, count, seed=seed, progress=progress, file=file)
+            )
         kept = file.read()
-        if recovery.block_steps and (kept is None or kept.phase == "blockwise"):
+        if recovery.block_steps and (kept is None or kept.phase != "distill"):
             streams = open_streams(student, teacher, text, recovery, seed=seed)
             started = time.perf_counter()
 

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from edgeprune.calibrate.generate import draw_tokens
 from edgeprune.calibrate.loss import fused_attention
+from edgeprune.compress.recover.checkpoint import CheckpointFile
 from edgeprune.compress.recover.vocabulary import Teacher
 from edgeprune.schema.events import Event, Progress
 
@@ -21,6 +22,7 @@ PROMPT_SHARE = 1 / 8
 CACHE_BYTES = 256 << 20
 """Of the keys and values of windows written together."""
 MOST_AT_ONCE = 64
+_KEPT = "written/windows"
 
 
 def prompt_tokens(window_tokens: int) -> int:
@@ -35,7 +37,14 @@ def windows_at_once(teacher: Teacher, window_tokens: int) -> int:
 
 
 def write_windows(
-    teacher: Teacher, domain: Tensor, count: int, *, seed: int, progress: Progress, length: int | None = None
+    teacher: Teacher,
+    domain: Tensor,
+    count: int,
+    *,
+    seed: int,
+    progress: Progress,
+    length: int | None = None,
+    file: CheckpointFile | None = None,
 ) -> Tensor:
     """Windows [count, seq] int32 in the student's ids.
 
@@ -46,14 +55,17 @@ def write_windows(
         seed: equal seeds, models, texts, machines and thread counts give equal windows.
         progress: told how far it is; may cancel.
         length: tokens of a window; None is as many as the domain's have.
+        file: where what is written is kept, so that a training that goes on after a kill need not write it again.
     """
     window = domain.shape[1]
     prompt = prompt_tokens(window)
-    generator = torch.Generator().manual_seed(seed)
-    written: list[Tensor] = []
+    file = file or CheckpointFile(None)
+    kept = file.read()
+    written = [kept.tensors[_KEPT]] if kept is not None and _KEPT in kept.tensors else []
     step = windows_at_once(teacher, window)
-    for start in range(0, count, step):
+    for start in range(sum(map(len, written)), count, step):
         size = min(step, count - start)
+        generator = torch.Generator().manual_seed(seed * 1_000_003 + start)
         rows = torch.randint(len(domain), (size, 1), generator=generator)
         places = torch.randint(window - prompt + 1, (size, 1), generator=generator) + torch.arange(prompt)
         prompts = domain[rows, places].long()
@@ -67,6 +79,10 @@ def write_windows(
                 progress=progress,
             )
         written.append(torch.cat([prompts, drawn], dim=1).int())
+        file.along = {_KEPT: torch.cat(written)}
+        file.write("written", start + size, {}, {})
         message = f"recovery: the dense model wrote {start + size} of {count} windows"
         progress.emit(Event(kind="stage_advanced", stage="compress", message=message))
-    return torch.cat(written)
+    found = torch.cat(written)
+    file.along = {_KEPT: found}
+    return found
