@@ -1,10 +1,13 @@
 """The text a recovery trains on, and the text it is judged by; no document is in both.
 
 Trained on: the calibration parts of the domain and of the general text, documents joined and cut into windows without
-padding. Judged by: the domain's selection part, each document apart, as everything else is selected. Which windows a
-batch holds is a function of the seed and of the step alone, so that a run that was killed goes on where it stood.
+padding. Judged by: documents of the domain's selection part, each apart, those furthest from what is trained on first.
+Parts are split at random, so most selection documents have one about the same subject among those that are learned by
+heart, and a training that is good at these may not be good at text that comes later. Which windows a batch holds is a
+function of the seed and of the step alone, so that a run that was killed goes on where it stood.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -13,6 +16,7 @@ from torch import Tensor
 
 from edgeprune.calibrate.corpus import encode, pack_windows, read_split, separator_token
 from edgeprune.calibrate.loss import cut_windows
+from edgeprune.calibrate.relatedness import nearest_similarity
 from edgeprune.errors import CalibrationError
 from edgeprune.intake.load import LoadedModel
 
@@ -38,6 +42,8 @@ class RecoveryText:
     """[m, seq] int32; [0, seq] where there is none, and the domain then fills the batches."""
     selection: tuple[tuple[int, ...], ...]
     """Windows whose loss stops the training; none of them is trained on."""
+    written_count: int = 0
+    """Of the domain's windows, the last ones: those that the dense model wrote."""
 
     @property
     def fresh_steps(self) -> int:
@@ -47,14 +53,18 @@ class RecoveryText:
 
     def batch(self, step: int, *, seed: int) -> Tensor:
         """Windows [batch, seq] int64 of a step, the domain's first; every window once before any comes again."""
-        domain, general = self._shares()
-        rows = [_turn(len(self.domain), step * domain + number, seed) for number in range(domain)]
+        general = self._shares()[1]
         others = [_turn(len(self.general), step * general + number, seed + 1) for number in range(general)]
-        return torch.cat([self.domain[rows], self.general[others]]).long()
+        return torch.cat([self.domain[self._domain_rows(step, seed)], self.general[others]]).long()
+
+    def is_written(self, step: int, *, seed: int) -> Tensor:
+        """[batch] bool: which windows of the batch of a step nobody but the dense model wrote."""
+        rows = torch.tensor(self._domain_rows(step, seed))
+        return torch.cat([rows >= len(self.domain) - self.written_count, torch.zeros(self._shares()[1]).bool()])
 
     def with_written(self, windows: Tensor) -> "RecoveryText":
-        """The same with windows [n, seq] more of the domain's kind."""
-        return replace(self, domain=torch.cat([self.domain, windows]))
+        """The same with windows [n, seq] more of the domain's kind, which the dense model wrote."""
+        return replace(self, domain=torch.cat([self.domain, windows]), written_count=self.written_count + len(windows))
 
     @property
     def domain_share(self) -> int:
@@ -66,6 +76,10 @@ class RecoveryText:
         size = batch_windows(self.domain.shape[1])
         general = min(size - 1, round(size * (1.0 - DOMAIN_FRACTION))) if len(self.general) else 0
         return size - general, general
+
+    def _domain_rows(self, step: int, seed: int) -> list[int]:
+        domain = self._shares()[0]
+        return [_turn(len(self.domain), step * domain + number, seed) for number in range(domain)]
 
     def fixed(self, count: int, *, seed: int) -> Tensor:
         """At most `count` windows [n, seq] int64 as the first batches hold them, none twice."""
@@ -97,18 +111,17 @@ def read_recovery_text(texts: Path, loaded: LoadedModel, *, context_tokens: int)
     window = min(context_tokens, loaded.spec.max_positions, WINDOW_TOKENS)
     separator = separator_token(loaded.spec)
 
-    def windows(name: str) -> Tensor:
-        tokens = encode(loaded.tokenizer, read_split(texts, name, "calibrate"))
-        return pack_windows(tokens, separator=separator, window_tokens=window)
-
-    domain, general = windows("domain"), windows("general")
+    learned, others = (encode(loaded.tokenizer, read_split(texts, name, "calibrate")) for name in ("domain", "general"))
+    domain, general = (
+        pack_windows(documents, separator=separator, window_tokens=window) for documents in (learned, others)
+    )
     if not len(domain):
         raise CalibrationError(
             f"The domain text in {texts} gives no window of {window} tokens to train on; give more text with --domain."
         )
     held: list[list[int]] = []
     tokens = 0
-    for document in encode(loaded.tokenizer, read_split(texts, "domain", "select")):
+    for document in _furthest_first(encode(loaded.tokenizer, read_split(texts, "domain", "select")), learned, loaded):
         if tokens >= SELECTION_TOKENS:
             break
         held.append(document)
@@ -117,6 +130,14 @@ def read_recovery_text(texts: Path, loaded: LoadedModel, *, context_tokens: int)
     if not selection:
         raise CalibrationError(f"{texts} holds no domain selection text to stop the training by; give more text.")
     return RecoveryText(domain=domain, general=general, selection=selection)
+
+
+def _furthest_first(
+    documents: Sequence[list[int]], learned: Sequence[list[int]], loaded: LoadedModel
+) -> list[list[int]]:
+    """Documents in the order of how far they are from all that are trained on, the furthest first."""
+    similar = nearest_similarity(documents, learned, loaded.spec.vocab_size)
+    return [documents[number] for number in similar.argsort(stable=True).tolist()]
 
 
 def _turn(count: int, number: int, seed: int) -> int:

@@ -11,12 +11,12 @@ from dataclasses import dataclass, field
 
 from torch import Tensor
 
-from edgeprune.calibrate.loss import fused_attention, hidden_states, measure_loss
+from edgeprune.calibrate.loss import hidden_states, measure_loss
 from edgeprune.compress.recover.checkpoint import CheckpointFile
 from edgeprune.compress.recover.data import RecoveryText
-from edgeprune.compress.recover.loss import Mixture, distillation_loss
+from edgeprune.compress.recover.loss import UNLABELLED, Mixture, distillation_loss
 from edgeprune.compress.recover.optimizer import Optimizer, Rates
-from edgeprune.compress.recover.precision import products_in
+from edgeprune.compress.recover.precision import attention_in, products_in
 from edgeprune.compress.recover.schedule import Cooling, cooling_from, level_steps, rate_at
 from edgeprune.compress.recover.trained import Named, factor_names, training
 from edgeprune.compress.recover.vocabulary import Teacher
@@ -117,7 +117,8 @@ def train(
         if state.cooling is None and step >= level_steps(recovery.steps):
             _cool(state, parameters, recovery.steps)
         with training(turns.of(step)):
-            loss_value = step_loss(student, text.batch(step, seed=seed), teacher, recovery, mixture)
+            batch, written = text.batch(step, seed=seed), text.is_written(step, seed=seed)
+            loss_value = step_loss(student, batch, teacher, recovery, mixture, written=written)
             loss_value.backward()
             optimizer.step(rate_at(step, recovery.steps, state.cooling))
         state.last_step = step + 1
@@ -136,22 +137,33 @@ def train(
 
 
 def step_loss(
-    student: LoadedModel, batch: Tensor, teacher: Teacher | None, recovery: Recovery, mixture: Mixture
+    student: LoadedModel,
+    batch: Tensor,
+    teacher: Teacher | None,
+    recovery: Recovery,
+    mixture: Mixture,
+    *,
+    written: Tensor | None = None,
 ) -> Tensor:
-    """The loss of one batch of windows [n, seq] int64 in the student's ids, mean over tokens."""
+    """The loss of one batch of windows [n, seq] int64 in the student's ids, mean over tokens.
+
+    Windows where `written` [n] bool is set are the teacher's own: what it drew samples its predictions, and those
+    are known whole, so they alone are learned there.
+    """
     device = student.adapter.embedding(student.model).weight.device
     batch = batch.to(device)
     head = student.adapter.head(student.model).weight
     with products_in(recovery.precision, device):
-        with fused_attention(student):
+        with attention_in(recovery.precision, student):
             hidden = hidden_states(student, batch)[:, :-1]
         wanted = None
         if teacher is not None and mixture.text_share < 1.0:
             wanted = (teacher.hidden(batch)[:, :-1].flatten(0, 1), teacher.head)
+        labels = batch[:, 1:]
+        if written is not None and wanted is not None:
+            labels = labels.masked_fill(written.to(device)[:, None], UNLABELLED)
         cap = student.adapter.logit_cap(student.model)
-        return distillation_loss(
-            hidden.flatten(0, 1), head, batch[:, 1:].flatten(), teacher=wanted, mixture=mixture, cap=cap
-        )
+        return distillation_loss(hidden.flatten(0, 1), head, labels.flatten(), teacher=wanted, mixture=mixture, cap=cap)
 
 
 def interval(steps: int) -> int:

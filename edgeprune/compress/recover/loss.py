@@ -20,10 +20,13 @@ from torch.nn import functional
 
 from edgeprune.intake.adapters.logit_cap import bend, bend_gradient
 
-__all__ = ["Mixture", "distillation_loss"]
+__all__ = ["UNLABELLED", "Mixture", "distillation_loss"]
 
-_LOGITS_AT_ONCE = 1 << 22
-"""Logits computed together: 16 MiB of float32, held about five times."""
+_LOGITS_AT_ONCE = 1 << 21
+"""Logits computed together: 8 MiB of float32, held about five times; fewer stay nearer to the processor."""
+
+UNLABELLED = -1
+"""Label of a token that is learned from the dense model alone."""
 
 
 class Mixture(NamedTuple):
@@ -49,7 +52,7 @@ def distillation_loss(
     Args:
         hidden: [rows, hidden] states before the head.
         head: [vocab, hidden] weight.
-        labels: [rows] int64, the next tokens.
+        labels: [rows] int64, the next tokens; a of eq. (1) is 0 where one is `UNLABELLED`.
         teacher: the same two of the dense model, its head cut to the student's vocabulary; None learns from the text
             alone.
         mixture: shares.
@@ -73,7 +76,7 @@ class _Distilled(torch.autograd.Function):
         mixture: Mixture,
         cap: float | None,
     ) -> Tensor:
-        share, temperature = mixture
+        share = mixture.text_share
         rows = len(labels)
         hidden_gradient, head_gradient = torch.zeros_like(hidden), torch.zeros_like(head)
         total = hidden.new_zeros((), dtype=torch.float64)
@@ -81,22 +84,10 @@ class _Distilled(torch.autograd.Function):
         for start in range(0, rows, step):
             part = slice(start, start + step)
             logits = bend(functional.linear(hidden[part], head).float(), cap)
-            label = labels[part][:, None]
-            gradient = torch.zeros_like(logits)
-            if share > 0.0:
-                log_p = torch.log_softmax(logits, dim=1)
-                total -= share * log_p.gather(1, label).sum(dtype=torch.float64)
-                gradient = log_p.exp_().mul_(share)
-                gradient.scatter_add_(1, label, torch.full_like(label, -share, dtype=gradient.dtype))
-            if share < 1.0:
-                log_p = torch.log_softmax(logits / temperature, dim=1)
-                wanted = bend(functional.linear(teacher_hidden[part], teacher_head).float(), cap)
-                log_q = torch.log_softmax(wanted / temperature, dim=1)
-                q = log_q.exp()
-                weight = (1.0 - share) * temperature
-                total += weight * temperature * (q * (log_q - log_p)).sum(dtype=torch.float64)  # eq. (1)
-                gradient += log_p.exp_().sub_(q).mul_(weight)  # eq. (2)
-            gradient = bend_gradient(gradient, logits, cap) / rows
+            wanted = bend(functional.linear(teacher_hidden[part], teacher_head).float(), cap) if share < 1.0 else None
+            value, gradient = _of_rows(logits, wanted, labels[part, None], mixture)
+            total += value
+            gradient = bend_gradient(gradient, logits, cap).div_(rows)
             hidden_gradient[part] = (gradient @ head).to(hidden.dtype)
             head_gradient += (gradient.T @ hidden[part]).to(head.dtype)
         ctx.save_for_backward(hidden_gradient, head_gradient)
@@ -106,3 +97,34 @@ class _Distilled(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         hidden_gradient, head_gradient = ctx.saved_tensors
         return hidden_gradient * gradient, head_gradient * gradient, None, None, None, None, None
+
+
+def _of_rows(logits: Tensor, wanted: Tensor | None, label: Tensor, mixture: Mixture) -> tuple[Tensor, Tensor]:
+    """Sum of eq. (1) over rows, and eq. (2): logits and wanted [rows, vocab] float32, label [rows, 1] int64."""
+    share = (label != UNLABELLED).to(logits.dtype)
+    if wanted is None:
+        return _of_text(logits, label, share)
+    share, temperature = share * mixture.text_share, mixture.temperature
+    if temperature == 1.0:
+        # One distribution to learn: that of the dense model and that of the text, mixed.
+        target = torch.softmax(wanted, dim=1)
+        entropy = ((1.0 - share) * torch.xlogy(target, target).sum(dim=1, keepdim=True)).sum(dtype=torch.float64)
+        target.mul_(1.0 - share).scatter_add_(1, label.clamp(min=0), share)
+        log_p = torch.log_softmax(logits, dim=1)
+        value = entropy - torch.linalg.vecdot(target, log_p).sum(dtype=torch.float64)
+        return value, log_p.exp_().sub_(target)
+    text, gradient = _of_text(logits, label, share)
+    target = torch.softmax(wanted / temperature, dim=1)
+    log_p = torch.log_softmax(logits / temperature, dim=1)
+    weight = (1.0 - share) * temperature
+    divergence = (torch.xlogy(target, target) - target * log_p).sum(dim=1, keepdim=True)
+    taught = temperature * (weight * divergence).sum(dtype=torch.float64)
+    return text + taught, gradient.add_(log_p.exp_().sub_(target).mul_(weight))
+
+
+def _of_text(logits: Tensor, label: Tensor, share: Tensor) -> tuple[Tensor, Tensor]:
+    """The second part of eqs. (1) and (2), with a share [rows, 1] of its own for each row."""
+    places = label.clamp(min=0)
+    log_p = torch.log_softmax(logits, dim=1)
+    value = -(share * log_p.gather(1, places)).sum(dtype=torch.float64)
+    return value, log_p.exp_().mul_(share).scatter_add_(1, places, -share)

@@ -7,6 +7,7 @@ import torch
 
 from edgeprune.calibrate.corpus import encode, read_split, write_corpus
 from edgeprune.calibrate.split import Split
+from edgeprune.compress.recover import data
 from edgeprune.compress.recover.data import DOMAIN_FRACTION, RecoveryText, read_recovery_text
 from edgeprune.errors import CalibrationError
 from tests.unit.compress.recover.cases import WINDOW, Case
@@ -32,6 +33,16 @@ def test_batches_are_mixed_and_a_function_of_seed_and_step(text: RecoveryText) -
     assert not torch.equal(batch, text.batch(3, seed=2))
 
 
+def test_windows_that_were_written_are_known_among_the_others(text: RecoveryText) -> None:
+    assert not text.is_written(0, seed=0).any()
+    written = torch.full((5, WINDOW), 3, dtype=torch.int32)
+    more = text.with_written(written[:2]).with_written(written[2:])
+    assert len(more.domain) == len(text.domain) + 5
+    for step in range(len(more.domain)):
+        batch = more.batch(step, seed=1)
+        assert torch.equal(more.is_written(step, seed=1), (batch == 3).all(dim=1))
+
+
 def test_without_general_text_the_domain_fills_the_batches(text: RecoveryText) -> None:
     alone = RecoveryText(domain=text.domain, general=text.general[:0], selection=text.selection)
     domain = set(map(tuple, text.domain.tolist()))
@@ -41,11 +52,25 @@ def test_without_general_text_the_domain_fills_the_batches(text: RecoveryText) -
 def test_selection_text_judges_and_is_not_trained_on(llama: Case, texts: Path, text: RecoveryText) -> None:
     dense, _ = llama
     held = encode(dense.tokenizer, read_split(texts, "domain", "select"))
-    assert text.selection[0] == tuple(held[0][:WINDOW])
+    assert text.selection[0] in {tuple(document[:WINDOW]) for document in held}
     trained = encode(dense.tokenizer, read_split(texts, "domain", "calibrate"))
     assert not set(map(tuple, held)) & set(map(tuple, trained))
     count = sum(len(tokens) + 1 for tokens in trained)  # and the separator before each
     assert text.domain.numel() == count // WINDOW * WINDOW
+
+
+def test_what_is_furthest_from_the_text_that_is_learned_judges(
+    llama: Case, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    learned = [f"The keeper of the lamp number {number} slept by the sea and dreamt of rain." for number in range(40)]
+    known, new = learned[3].replace("dreamt", "sang"), "Quartz veins cross granite; miners follow their bright edges."
+    write_corpus(tmp_path, "domain", Split(calibrate=learned, select=[known, new, known], report=[]))
+    write_corpus(tmp_path, "general", Split(calibrate=["General."], select=["General too."], report=[]))
+    monkeypatch.setattr(data, "SELECTION_TOKENS", 1)
+    found = read_recovery_text(tmp_path, llama[0], context_tokens=WINDOW)
+    (tokens,) = encode(llama[0].tokenizer, [new])
+    assert found.selection[0] == tuple(tokens[:WINDOW])
+    assert sum(map(len, found.selection)) <= len(tokens)
 
 
 @pytest.mark.parametrize(("calibrate", "select"), [(["too short"], ["A text to judge by, long enough."]), (None, [])])

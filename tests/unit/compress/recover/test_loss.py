@@ -5,7 +5,7 @@ import torch
 from torch.nn import functional
 
 from edgeprune.compress.recover import loss
-from edgeprune.compress.recover.loss import Mixture, distillation_loss
+from edgeprune.compress.recover.loss import UNLABELLED, Mixture, distillation_loss
 
 ROWS, VOCAB, WIDTH = 7, 19, 5
 
@@ -58,3 +58,24 @@ def test_without_a_teacher_the_text_is_all() -> None:
     labels = torch.zeros(ROWS, dtype=torch.long)
     found = distillation_loss(hidden, head, labels, teacher=None, mixture=Mixture(0.2, 2.0))
     assert float(found) == pytest.approx(float(functional.cross_entropy(hidden @ head.T, labels)), rel=1e-5)
+
+
+@pytest.mark.parametrize("temperature", [1.0, 2.0])
+def test_what_has_no_label_is_learned_from_the_dense_model_alone(temperature: float) -> None:
+    hidden, head, other, other_head = tensors()
+    labels = torch.arange(ROWS) * 2
+    unlabelled = labels.clone()
+    unlabelled[2:5] = UNLABELLED
+
+    def found(rows: slice, given: torch.Tensor, share: float) -> torch.Tensor:
+        mixture = Mixture(share, temperature)
+        return distillation_loss(
+            hidden[rows], head, given[rows], teacher=(other[rows], other_head), mixture=mixture
+        ) * len(labels[rows])
+
+    inputs = hidden.requires_grad_(), head.requires_grad_()
+    whole = found(slice(None), unlabelled, 0.4)
+    parts = found(slice(2), labels, 0.4) + found(slice(2, 5), labels, 0.0) + found(slice(5, None), labels, 0.4)
+    assert whole.item() == pytest.approx(parts.item(), rel=1e-5)
+    pairs = zip(torch.autograd.grad(whole, inputs), torch.autograd.grad(parts, inputs), strict=True)
+    assert all(torch.allclose(mine, theirs, atol=1e-6) for mine, theirs in pairs)
