@@ -149,10 +149,38 @@ def test_the_best_weights_are_kept_and_a_training_that_harms_is_stopped(llama: C
         tell=told.append,
     )
     assert outcome.best_step == 0
-    level = distill.PATIENCE * distill.interval(40)
+    losses = [entry.loss for entry in told]
+    stopped = next(n for n in range(distill.PATIENCE, len(losses)) if min(losses[: n + 1]) not in losses[n - 1 : n + 1])
+    level = (stopped + 1) * distill.interval(40)
     assert outcome.last_step == cooling_from(level, level, 40).end < 40
     assert all(entry.loss > outcome.best_loss for entry in told)
     assert same(before, copies(student))
+
+
+@pytest.mark.parametrize(("losses", "level"), [((3.0, 2.9, 2.8, 2.7, 2.6), 28), ((3.0, 2.9, 3.1, 3.0, 2.8), 16)])
+def test_a_training_goes_on_while_it_gets_better_than_it_was_since_it_began(
+    llama: Case, text: RecoveryText, monkeypatch: pytest.MonkeyPatch, losses: tuple[float, ...], level: int
+) -> None:
+    """The first measurement is of the model as it came, better than all that follow until the rates fall."""
+    dense, stats = llama
+    student = compress_model(dense, cut(dense), stats, progress=NullProgress())
+    own_parameters(student.model)
+    parameters = dict(student.model.named_parameters())
+    measured = iter((1.0, *losses, *(2.0 - 0.1 * number for number in range(40))))
+    monkeypatch.setattr(distill, "_selection_loss", lambda *_: next(measured))
+    outcome = distill.train(
+        student,
+        parameters,
+        Optimizer(parameters, kinds(student), distill.RATES),
+        text,
+        Recovery(mode="distill", steps=40),
+        teacher=None,
+        seed=0,
+        file=CheckpointFile(None),
+        tell=lambda _: None,
+    )
+    assert outcome.cooling is not None
+    assert outcome.cooling.start == level
 
 
 def test_the_result_is_the_best_measured(llama: Case, text: RecoveryText) -> None:
