@@ -97,8 +97,7 @@ def train(
     seed: int,
     file: CheckpointFile,
     tell: Callable[[Told], None],
-    mixture: Mixture = MIXTURE,
-    last_mixture: Mixture = LAST_MIXTURE,
+    mixture: Mixture | None = None,
 ) -> Outcome:
     """Train in place; the model has the best weights afterwards.
 
@@ -112,8 +111,7 @@ def train(
         seed: of the order of the windows.
         file: where the training is kept at every measurement.
         tell: called at every measurement; may raise, and the training then goes on from there another time.
-        mixture: of what is learned.
-        last_mixture: the same while the rates fall.
+        mixture: of what is learned; None is `MIXTURE` while rates stay and `LAST_MIXTURE` while they fall.
     """
     state = _resumed(file, parameters, optimizer)
     if state is None:
@@ -126,7 +124,7 @@ def train(
         step = state.last_step
         if state.cooling is None and step >= level_steps(recovery.steps):
             _cool(state, parameters, recovery.steps)
-        shares = mixture if state.cooling is None else last_mixture
+        shares = mixture or (MIXTURE if state.cooling is None else LAST_MIXTURE)
         with training(turns.of(step)):
             batch, written = text.batch(step, seed=seed), text.is_written(step, seed=seed)
             loss_value = step_loss(student, batch, teacher, recovery, shares, written=written)
