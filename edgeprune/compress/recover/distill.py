@@ -255,7 +255,7 @@ def _resumed(file: CheckpointFile, parameters: Named, optimizer: Optimizer) -> O
         best_loss=kept.figures["best_loss"],
         best_step=int(kept.figures["best_step"]),
         last_step=kept.position,
-        lowest=kept.figures["lowest"],
+        lowest=kept.figures.get("lowest", kept.figures["best_loss"]),
         misses=int(kept.figures["misses"]),
         cooling=cooling,
         best=best,
