@@ -2,9 +2,10 @@
 
 Trained on: the calibration parts of the domain and of the general text, documents joined and cut into windows without
 padding. Judged by: documents of the domain's selection part, each apart, those furthest from what is trained on first.
-Parts are split at random, so most selection documents have one about the same subject among those that are learned by
-heart, and a training that is good at these may not be good at text that comes later. Which windows a batch holds is a
-function of the seed and of the step alone, so that a run that was killed goes on where it stood.
+Parts are split at random, so many selection documents may have one about the same subject among those that are learned
+by heart (two thirds in a corpus of medical questions), and a training that is good at these may not be so at text that
+comes later. Which windows a batch holds is a function of the seed and of the step alone, so that a run that was killed
+goes on where it stood.
 """
 
 from collections.abc import Sequence

@@ -40,7 +40,8 @@ CLEARLY_FASTER = 0.9
 WRITTEN_SHARE = 0.15
 """Of the minutes in which the dense model writes at most."""
 REPEATS = 2
-"""Times a window may come again before it is learned by heart: a model kept at 0.35 was best after two and a half."""
+"""Times a window may come again before it is learned by heart: a model kept at 0.35 was best after two and a half, when
+the text still counted for half of what is learned throughout."""
 _TIMED_STEPS = 2
 _TIMED_TOKENS = 16
 
