@@ -15,7 +15,7 @@ from edgeprune.intake.adapters.logit_cap import bend
 from edgeprune.intake.load import LoadedModel
 from edgeprune.schema.events import Event, NullProgress, Progress
 
-__all__ = ["draw_tokens", "generate_documents"]
+__all__ = ["generate_documents"]
 
 _DOCUMENTS = 48
 _DOCUMENT_TOKENS = 128
@@ -40,48 +40,25 @@ def generate_documents(
     texts: list[str] = []
     for start in range(0, document_count, _DOCUMENTS_AT_ONCE):
         count = min(_DOCUMENTS_AT_ONCE, document_count - start)
-        first = torch.full((count, 1), separator_token(loaded.spec) or 0, dtype=torch.long)
-        rows = draw_tokens(loaded, first, length, generator=generator, progress=watch)
+        rows = _sample(loaded, count, length, generator, watch)
         texts += [loaded.tokenizer.decode(row, skip_special_tokens=True) for row in rows.tolist()]
         done = start + count
         watch.emit(Event(kind="stage_advanced", stage="calibrate", message=f"the model wrote {done} general documents"))
     return [text for text in texts if text.strip()]
 
 
-@torch.no_grad()
-def draw_tokens(
-    loaded: LoadedModel,
-    prompts: Tensor,
-    count: int,
-    *,
-    generator: torch.Generator,
-    allowed: Tensor | None = None,
-    progress: Progress | None = None,
-) -> Tensor:
-    """What a model goes on with, drawn from its predictions at temperature 1.
-
-    Args:
-        loaded: the model.
-        prompts: [n, seq] int64 tokens.
-        count: of tokens drawn after each.
-        generator: on the processor.
-        allowed: [m] int64, tokens that may be drawn; None is all the tokenizer knows.
-        progress: may cancel.
-
-    Returns:
-        [n, count] int64 positions in `allowed`, or tokens where there is none, on the processor.
-    """
-    watch = progress or NullProgress()
+def _sample(loaded: LoadedModel, count: int, length: int, generator: torch.Generator, watch: Progress) -> Tensor:
+    """[count, length] int64 token ids."""
     head, cap = loaded.adapter.head(loaded.model), loaded.adapter.logit_cap(loaded.model)
-    # Rows of a padded table stand for no token.
-    known = torch.arange(loaded.tokenizer.get_vocab_size(with_added_tokens=True)) if allowed is None else allowed
-    known = known.to(head.weight.device)
-    cache, current = DynamicCache(), prompts.to(head.weight.device)
+    known = loaded.tokenizer.get_vocab_size(with_added_tokens=True)
+    cache = DynamicCache()
+    current = torch.full((count, 1), separator_token(loaded.spec) or 0, dtype=torch.long)
     drawn: list[Tensor] = []
-    for _ in range(count):
+    for _ in range(length):
         watch.raise_if_cancelled()
         logits = bend(head(hidden_states(loaded, current, cache=cache)[:, -1]), cap)
-        probabilities = logits[:, known].double().softmax(dim=1)
-        drawn.append(torch.multinomial(probabilities.cpu(), 1, generator=generator))
-        current = known[drawn[-1].to(known.device)]
+        # Rows of a padded table stand for no token.
+        probabilities = logits[:, :known].double().softmax(dim=1)
+        current = torch.multinomial(probabilities, 1, generator=generator)
+        drawn.append(current)
     return torch.cat(drawn, dim=1)

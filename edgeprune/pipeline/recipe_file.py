@@ -46,8 +46,7 @@ HEADER = """\
 #                 shared (the right factor of the nearest of q, k, v, or of gate, up, before it that has one)
 # refit           true: the output projections are solved for once more, to reach what the dense model has there
 # recovery        { mode = "auto", "blockwise", "distill" or "lora", steps = N, block_steps = N }: training before the
-#                 bits, as `--recover-minutes` planned it; leave it out to train nothing. written_windows = N: so much
-#                 more text, which the dense model writes
+#                 bits, as `--recover-minutes` planned it; leave it out to train nothing
 # rounding        "gptq": weights become integers column by column, later ones making up for earlier ones' errors on the
 #                 calibration text; without it each goes to the nearest
 # kv_bits         8: keys and values are cached in 8 bits; without it in 32
@@ -184,8 +183,6 @@ def _site(edit: SiteEdit) -> str:
 
 def _recovery(recovery: Recovery) -> str:
     counts = f"steps = {recovery.steps}, block_steps = {recovery.block_steps}"
-    if recovery.written_windows:
-        counts += f", written_windows = {recovery.written_windows}"
     others = f"precision = {_quoted(recovery.precision)}, freezing = {_quoted(recovery.freezing)}"
     return f"{{ mode = {_quoted(recovery.mode)}, {counts}, {others} }}"
 

@@ -86,9 +86,7 @@ def short_recovery(run: Run) -> Recovery | None:
     spec = dense_spec(run)
     plain = Recipe(model_hash=spec.model_hash, context_tokens=workload_of(run).context_tokens, seed=run.request.seed)
     full = _planned(run, plain)
-    # So few steps do not come back to a window: the text is enough.
-    counts = {"steps": _shortened(full.steps), "block_steps": _shortened(full.block_steps), "written_windows": 0}
-    return replace(full, **counts)
+    return replace(full, steps=_shortened(full.steps), block_steps=_shortened(full.block_steps))
 
 
 def write_planned_recipe(run: Run) -> Recipe:

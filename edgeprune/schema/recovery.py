@@ -23,8 +23,6 @@ class Recovery(Record, frozen=True, kw_only=True):
     """Batches of the end-to-end training; `blockwise` has none."""
     block_steps: int = 0
     """Batches each block is trained on alone; `distill` and `lora` have none."""
-    written_windows: int = 0
-    """Windows of text that the dense model writes first, to be trained on beside the domain's own."""
     precision: Literal["float32", "bfloat16"] = "float32"
     """Of the products while training; weights and sums stay float32. Chosen by what is faster where it was planned."""
     freezing: Literal["none", "alternate"] = "none"
@@ -33,15 +31,13 @@ class Recovery(Record, frozen=True, kw_only=True):
     def __str__(self) -> str:
         blocks = f"{self.block_steps:,} steps of each block" if self.block_steps else ""
         whole = f"{self.steps:,} steps of the whole model" if self.steps else ""
-        written = f" on its text and {self.written_windows:,} windows the dense model writes"
-        text = written if self.written_windows else ""
-        return f"{' and '.join(filter(None, (blocks, whole)))} in {self.precision}{text}"
+        return f"{' and '.join(filter(None, (blocks, whole)))} in {self.precision}"
 
     @property
     def defect(self) -> str | None:
         """What makes these numbers no recovery, as a clause; None when they are one."""
-        if min(self.steps, self.block_steps, self.written_windows) < 0:
-            return "steps, block_steps and written_windows must not be negative"
+        if min(self.steps, self.block_steps) < 0:
+            return "steps and block_steps must not be negative"
         if self.steps == 0 and self.block_steps == 0:
             return "steps and block_steps are both 0, so nothing is trained; give steps or leave recovery out"
         if self.mode == "blockwise" and self.steps:

@@ -41,7 +41,6 @@ from edgeprune.compress.recover import data  # noqa: E402
 from edgeprune.compress.recover.checkpoint import CheckpointFile  # noqa: E402
 from edgeprune.compress.recover.data import RecoveryText, read_recovery_text  # noqa: E402
 from edgeprune.compress.recover.distill import MEASUREMENTS, RATES, Told, train  # noqa: E402
-from edgeprune.compress.recover.loss import Mixture  # noqa: E402
 from edgeprune.compress.recover.optimizer import Optimizer, Rates  # noqa: E402
 from edgeprune.compress.recover.plan import USED_SHARE, plan_recovery, step_seconds  # noqa: E402
 from edgeprune.compress.recover.precision import Precision  # noqa: E402
@@ -61,7 +60,6 @@ from tests.bench.search_lab import lab_folder  # noqa: E402
 
 __all__ = ["Losses", "dense_trained", "document_losses", "from_nothing", "paired_interval", "recovered"]
 
-TEXT_ALONE = Mixture(text_share=1.0)
 FROM_NOTHING_RATES = Rates(matrix=0.014, table=0.005, vector=0.005)
 """As the demo is trained from nothing."""
 RESAMPLES = 2000
@@ -190,7 +188,7 @@ def _train_alone(domain: Domain, student: LoadedModel, rates: Rates, *, minutes:
         seed=seed,
         file=CheckpointFile(None),
         tell=_tell,
-        mixture=TEXT_ALONE,
+        text_share=1.0,
     )
     return plan
 

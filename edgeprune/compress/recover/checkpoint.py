@@ -27,9 +27,9 @@ class Checkpoint:
     """A training at one moment."""
 
     phase: str
-    """`written`, `blockwise` or `distill`."""
+    """`blockwise` or `distill`."""
     position: int
-    """Windows written, blocks finished, or steps taken."""
+    """Blocks finished, or steps taken."""
     figures: dict[str, float] = field(default_factory=dict)
     tensors: dict[str, Tensor] = field(default_factory=dict)
 
@@ -49,8 +49,6 @@ class CheckpointFile:
         """Name the file and everything the training's result depends on; nothing is read or written."""
         self._path = path
         self._key = "" if path is None else hash_parts(*parts)
-        self.along: dict[str, Tensor] = {}
-        """What every later `write` keeps beside its own tensors."""
 
     def read(self) -> Checkpoint | None:
         """What was kept of this very work; None when there is nothing of use."""
@@ -76,7 +74,7 @@ class CheckpointFile:
             return
         header = _Header(key=self._key, phase=phase, position=position, figures=dict(figures))
         partial = self._path.with_name(f".{self._path.name}.partial")
-        stored = {name: value.detach().cpu().contiguous() for name, value in {**self.along, **tensors}.items()}
+        stored = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             save_file(stored, partial, metadata={_FIELD: msgspec.json.encode(header).decode()})

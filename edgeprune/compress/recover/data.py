@@ -9,7 +9,7 @@ goes on where it stood.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -43,8 +43,6 @@ class RecoveryText:
     """[m, seq] int32; [0, seq] where there is none, and the domain then fills the batches."""
     selection: tuple[tuple[int, ...], ...]
     """Windows whose loss stops the training; none of them is trained on."""
-    written_count: int = 0
-    """Of the domain's windows, the last ones: those that the dense model wrote."""
 
     @property
     def fresh_steps(self) -> int:
@@ -54,33 +52,16 @@ class RecoveryText:
 
     def batch(self, step: int, *, seed: int) -> Tensor:
         """Windows [batch, seq] int64 of a step, the domain's first; every window once before any comes again."""
-        general = self._shares()[1]
+        domain, general = self._shares()
+        rows = [_turn(len(self.domain), step * domain + number, seed) for number in range(domain)]
         others = [_turn(len(self.general), step * general + number, seed + 1) for number in range(general)]
-        return torch.cat([self.domain[self._domain_rows(step, seed)], self.general[others]]).long()
-
-    def is_written(self, step: int, *, seed: int) -> Tensor:
-        """[batch] bool: which windows of the batch of a step nobody but the dense model wrote."""
-        rows = torch.tensor(self._domain_rows(step, seed))
-        return torch.cat([rows >= len(self.domain) - self.written_count, torch.zeros(self._shares()[1]).bool()])
-
-    def with_written(self, windows: Tensor) -> "RecoveryText":
-        """The same with windows [n, seq] more of the domain's kind, which the dense model wrote."""
-        return replace(self, domain=torch.cat([self.domain, windows]), written_count=self.written_count + len(windows))
-
-    @property
-    def domain_share(self) -> int:
-        """Windows of a batch that are the domain's."""
-        return self._shares()[0]
+        return torch.cat([self.domain[rows], self.general[others]]).long()
 
     def _shares(self) -> tuple[int, int]:
         """Windows of a batch that are of the domain, and of the general text."""
         size = batch_windows(self.domain.shape[1])
         general = min(size - 1, round(size * (1.0 - DOMAIN_FRACTION))) if len(self.general) else 0
         return size - general, general
-
-    def _domain_rows(self, step: int, seed: int) -> list[int]:
-        domain = self._shares()[0]
-        return [_turn(len(self.domain), step * domain + number, seed) for number in range(domain)]
 
     def fixed(self, count: int, *, seed: int) -> Tensor:
         """At most `count` windows [n, seq] int64 as the first batches hold them, none twice."""

@@ -4,7 +4,7 @@ Every weight is trained as it is stored: factors stay factors of their rank, who
 factors is ever formed. Activations of one batch are held for all blocks, logits for a few rows. The weights that did
 best on the domain's selection text are the result, those it began with included; after `PATIENCE` measurements without
 a better one since it began, the training goes back to the best and lets the rates fall to zero (`schedule`), while the
-text counts for more of what is learned (`LAST_MIXTURE`).
+text counts for more of what is learned (`LAST_TEXT_SHARE`).
 """
 
 import math
@@ -16,7 +16,7 @@ from torch import Tensor
 from edgeprune.calibrate.loss import hidden_states, measure_loss
 from edgeprune.compress.recover.checkpoint import CheckpointFile
 from edgeprune.compress.recover.data import RecoveryText
-from edgeprune.compress.recover.loss import UNLABELLED, Mixture, distillation_loss
+from edgeprune.compress.recover.loss import distillation_loss
 from edgeprune.compress.recover.optimizer import Optimizer, Rates
 from edgeprune.compress.recover.precision import attention_in, products_in
 from edgeprune.compress.recover.schedule import Cooling, cooling_from, level_steps, rate_at
@@ -27,11 +27,11 @@ from edgeprune.schema.recovery import Recovery
 
 __all__ = [
     "ADAPTER_RATES",
-    "LAST_MIXTURE",
+    "LAST_TEXT_SHARE",
     "MEASUREMENTS",
-    "MIXTURE",
     "PATIENCE",
     "RATES",
+    "TEXT_SHARE",
     "Outcome",
     "Told",
     "interval",
@@ -42,9 +42,10 @@ __all__ = [
 RATES = Rates(matrix=4e-4, table=1.2e-4, vector=4e-4)
 """Chosen on selection text of the lab model at 0.35 and 0.6 kept: higher ones harm a model that has little to learn."""
 ADAPTER_RATES = Rates(matrix=1e-3, table=0.0, vector=0.0)
-MIXTURE = Mixture(text_share=0.1)
-"""While rates stay: the dense model's predictions are what a pruned model lacks, and are not learned by heart."""
-LAST_MIXTURE = Mixture(text_share=0.5)
+TEXT_SHARE = 0.1
+"""What the text counts for while rates stay, a of `loss` eq. (1): the dense model's predictions are what a pruned model
+lacks, and are not learned by heart."""
+LAST_TEXT_SHARE = 0.5
 """While rates fall: what the text says beyond the dense model, taken in small steps."""
 MEASUREMENTS = 10
 """Times the selection text is measured on the way, the beginning not counted."""
@@ -97,7 +98,7 @@ def train(
     seed: int,
     file: CheckpointFile,
     tell: Callable[[Told], None],
-    mixture: Mixture | None = None,
+    text_share: float | None = None,
 ) -> Outcome:
     """Train in place; the model has the best weights afterwards.
 
@@ -111,7 +112,8 @@ def train(
         seed: of the order of the windows.
         file: where the training is kept at every measurement.
         tell: called at every measurement; may raise, and the training then goes on from there another time.
-        mixture: of what is learned; None is `MIXTURE` while rates stay and `LAST_MIXTURE` while they fall.
+        text_share: how much the text counts for; None is `TEXT_SHARE` while rates stay and `LAST_TEXT_SHARE` while they
+            fall.
     """
     state = _resumed(file, parameters, optimizer)
     if state is None:
@@ -124,11 +126,11 @@ def train(
         step = state.last_step
         if state.cooling is None and step >= level_steps(recovery.steps):
             _cool(state, parameters, recovery.steps)
-        shares = mixture or (MIXTURE if state.cooling is None else LAST_MIXTURE)
+        share = text_share
+        if share is None:
+            share = TEXT_SHARE if state.cooling is None else LAST_TEXT_SHARE
         with training(turns.of(step)):
-            batch, written = text.batch(step, seed=seed), text.is_written(step, seed=seed)
-            loss_value = step_loss(student, batch, teacher, recovery, shares, written=written)
-            loss_value.backward()
+            step_loss(student, text.batch(step, seed=seed), teacher, recovery, share).backward()
             optimizer.step(rate_at(step, recovery.steps, state.cooling))
         state.last_step = step + 1
         is_last = state.cooling is not None and state.last_step == state.cooling.end
@@ -146,19 +148,9 @@ def train(
 
 
 def step_loss(
-    student: LoadedModel,
-    batch: Tensor,
-    teacher: Teacher | None,
-    recovery: Recovery,
-    mixture: Mixture,
-    *,
-    written: Tensor | None = None,
+    student: LoadedModel, batch: Tensor, teacher: Teacher | None, recovery: Recovery, text_share: float
 ) -> Tensor:
-    """The loss of one batch of windows [n, seq] int64 in the student's ids, mean over tokens.
-
-    Windows where `written` [n] bool is set are the teacher's own: what it drew samples its predictions, and those
-    are known whole, so they alone are learned there.
-    """
+    """The loss of one batch of windows [n, seq] int64 in the student's ids, mean over tokens."""
     device = student.adapter.embedding(student.model).weight.device
     batch = batch.to(device)
     head = student.adapter.head(student.model).weight
@@ -166,13 +158,11 @@ def step_loss(
         with attention_in(recovery.precision, student):
             hidden = hidden_states(student, batch)[:, :-1]
         wanted = None
-        if teacher is not None and mixture.text_share < 1.0:
+        if teacher is not None and text_share < 1.0:
             wanted = (teacher.hidden(batch)[:, :-1].flatten(0, 1), teacher.head)
-        labels = batch[:, 1:]
-        if written is not None and wanted is not None:
-            labels = labels.masked_fill(written.to(device)[:, None], UNLABELLED)
+        labels = batch[:, 1:].flatten()
         cap = student.adapter.logit_cap(student.model)
-        return distillation_loss(hidden.flatten(0, 1), head, labels.flatten(), teacher=wanted, mixture=mixture, cap=cap)
+        return distillation_loss(hidden.flatten(0, 1), head, labels, teacher=wanted, text_share=text_share, cap=cap)
 
 
 def interval(steps: int) -> int:

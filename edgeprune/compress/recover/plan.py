@@ -7,25 +7,21 @@ on another machine, or on this one when it is busy, does the same.
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import NamedTuple
-
-import msgspec
 
 from edgeprune.calibrate.loss import measure_loss
 from edgeprune.compress.recover.blockwise import BLOCK_RATES, train_block
 from edgeprune.compress.recover.data import RecoveryText
-from edgeprune.compress.recover.distill import ADAPTER_RATES, MEASUREMENTS, MIXTURE, RATES, step_loss
+from edgeprune.compress.recover.distill import ADAPTER_RATES, MEASUREMENTS, RATES, TEXT_SHARE, step_loss
 from edgeprune.compress.recover.lora import adapters
 from edgeprune.compress.recover.optimizer import Optimizer
 from edgeprune.compress.recover.precision import Precision, moved, products_in, training_device
 from edgeprune.compress.recover.recovery import open_streams
 from edgeprune.compress.recover.trained import Named, kinds, own_parameters, training
 from edgeprune.compress.recover.vocabulary import Teacher
-from edgeprune.compress.recover.written import prompt_tokens, windows_at_once, write_windows
 from edgeprune.errors import UsageError
 from edgeprune.intake.load import LoadedModel
-from edgeprune.schema.events import NullProgress
 from edgeprune.schema.recovery import Recovery, RecoveryMode
 
 __all__ = ["BLOCK_SHARE", "Speed", "StepTime", "fitting_steps", "plan_recovery", "step_seconds"]
@@ -37,13 +33,7 @@ USED_SHARE = 0.95
 """Of the minutes that is planned for; the rest is for loading and for keeping checkpoints."""
 CLEARLY_FASTER = 0.9
 """bfloat16 is taken where a step takes no more than this share of the float32 step."""
-WRITTEN_SHARE = 0.15
-"""Of the minutes in which the dense model writes at most."""
-REPEATS = 2
-"""Times a window may come again before it is learned by heart: a model kept at 0.35 was best after two and a half, when
-the text still counted for half of what is learned throughout."""
 _TIMED_STEPS = 2
-_TIMED_TOKENS = 16
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,12 +50,6 @@ class Speed:
     """One step of every block, one after the other, and its share of moving the hidden states along."""
     measure_s: float
     """Measuring the selection text once."""
-    write_s: float = 0.0
-    """A window that the dense model writes."""
-    domain_windows: int = 0
-    """Of the domain's own text."""
-    domain_share: int = 1
-    """Windows of a batch that are the domain's."""
     precision: Precision
 
 
@@ -109,35 +93,26 @@ def plan_recovery(
 
 
 def fitting_steps(speed: Speed, *, minutes: float, mode: RecoveryMode) -> Recovery:
-    """The most steps that fit, on more text where the domain's own would come again and again.
+    """The most steps that fit.
 
     Raises:
         UsageError: none does; the message says how many minutes a recovery takes at least.
     """
-    seconds = 60.0 * minutes * USED_SHARE
-    found = _steps_in(speed, seconds, mode)
-    if found.steps * speed.domain_share > REPEATS * speed.domain_windows and speed.write_s > 0.0:
-        count = min(speed.domain_windows, int(WRITTEN_SHARE * seconds / speed.write_s))
-        more = replace(speed, teacher_steps=speed.teacher_steps + count / speed.domain_share)
-        found = msgspec.structs.replace(_steps_in(more, seconds - count * speed.write_s, mode), written_windows=count)
-    if (found.block_steps if mode == "blockwise" else found.steps) == 0:
-        step_s = speed.block_step_s if mode == "blockwise" else speed.step_s + _reading_s(speed)
-        needed = (_measuring_s(speed, mode) + step_s) / (60.0 * USED_SHARE)
+    measuring = _measuring_s(speed, mode)
+    left = 60.0 * minutes * USED_SHARE - measuring
+    blocks = {"auto": BLOCK_SHARE, "blockwise": 1.0}.get(mode, 0.0) * max(0.0, left)
+    block_steps = int(blocks / speed.block_step_s) if blocks else 0
+    left -= block_steps * speed.block_step_s
+    first_s = speed.step_s + _reading_s(speed)
+    reading = min(left / first_s, speed.teacher_steps)
+    steps = 0 if mode == "blockwise" else max(0, int(reading + (left - reading * first_s) / speed.step_s))
+    if (block_steps if mode == "blockwise" else steps) == 0:
+        step_s = speed.block_step_s if mode == "blockwise" else first_s
+        needed = (measuring + step_s) / (60.0 * USED_SHARE)
         raise UsageError(
             f"--recover-minutes {minutes:g} is too short for one step on this machine; give at least "
             f"{max(0.1, -(-needed // 0.1) * 0.1):.1f}."
         )
-    return found
-
-
-def _steps_in(speed: Speed, seconds: float, mode: RecoveryMode) -> Recovery:
-    measuring = _measuring_s(speed, mode)
-    blocks = {"auto": BLOCK_SHARE, "blockwise": 1.0}.get(mode, 0.0) * max(0.0, seconds - measuring)
-    block_steps = int(blocks / speed.block_step_s) if blocks else 0
-    left = seconds - measuring - block_steps * speed.block_step_s
-    first_s = speed.step_s + _reading_s(speed)
-    reading = min(left / first_s, speed.teacher_steps)
-    steps = 0 if mode == "blockwise" else max(0, int(reading + (left - reading * first_s) / speed.step_s))
     return Recovery(mode=mode, steps=steps, block_steps=block_steps, precision=speed.precision)
 
 
@@ -184,17 +159,13 @@ def _measure(
     block_step_s = 0.0
     if mode in ("auto", "blockwise"):
         block_step_s = _block_step_s(student, teacher, text, chosen, seed=seed, clock=clock)
-    # Beside the text's own windows there may be as many of the domain's again.
-    window_count, window = 2 * len(text.domain) + len(text.general), text.domain.shape[1]
+    window_count, window = len(text.domain) + len(text.general), text.domain.shape[1]
     return Speed(
         step_s=timed[chosen].step_s,
         teacher_s=timed[chosen].teacher_s,
         teacher_steps=text.fresh_steps if teacher.keeps(window_count, window) else math.inf,
         block_step_s=block_step_s,
         measure_s=measure_s,
-        write_s=0.0 if mode == "blockwise" else _write_s(teacher, text, seed=seed, clock=clock),
-        domain_windows=len(text.domain),
-        domain_share=text.domain_share,
         precision=chosen,
     )
 
@@ -232,20 +203,10 @@ def step_seconds(
         read.append(clock() - started)
         started = clock()
         with training(parameters):
-            step_loss(student, batch, teacher, trial, MIXTURE).backward()
+            step_loss(student, batch, teacher, trial, TEXT_SHARE).backward()
             optimizer.step(0.0)
         found.append(clock() - started)
     return StepTime(step_s=min(found[1:]), teacher_s=min(read[1:]))
-
-
-def _write_s(teacher: Teacher, text: RecoveryText, *, seed: int, clock: Callable[[], float]) -> float:
-    """Seconds of a window that the dense model writes, by those of its first tokens."""
-    window = text.domain.shape[1]
-    count, prompt = windows_at_once(teacher, window), prompt_tokens(window)
-    length = min(window, prompt + _TIMED_TOKENS)
-    started = clock()
-    write_windows(teacher, text.domain, count, seed=seed, progress=NullProgress(), length=length)
-    return (clock() - started) / count * (window - prompt) / (length - prompt)
 
 
 def _block_step_s(

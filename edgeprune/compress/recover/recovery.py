@@ -15,7 +15,6 @@ from edgeprune.compress.recover.optimizer import Optimizer
 from edgeprune.compress.recover.precision import moved, training_device
 from edgeprune.compress.recover.trained import Kind, Named, kinds, own_parameters
 from edgeprune.compress.recover.vocabulary import Teacher
-from edgeprune.compress.recover.written import write_windows
 from edgeprune.intake.load import LoadedModel
 from edgeprune.schema.events import Event, Progress
 from edgeprune.schema.recovery import Recovery
@@ -66,11 +65,6 @@ def recover(
     outcome: Outcome | None = None
     with moved(device, student, dense):
         teacher = Teacher(dense, student)
-        if recovery.written_windows:
-            count = recovery.written_windows
-            text = text.with_written(
-                write_windows(teacher, text.domain, count, seed=seed, progress=progress, file=file)
-            )
         kept = file.read()
         if recovery.block_steps and (kept is None or kept.phase != "distill"):
             streams = open_streams(student, teacher, text, recovery, seed=seed)

@@ -33,16 +33,6 @@ def test_batches_are_mixed_and_a_function_of_seed_and_step(text: RecoveryText) -
     assert not torch.equal(batch, text.batch(3, seed=2))
 
 
-def test_windows_that_were_written_are_known_among_the_others(text: RecoveryText) -> None:
-    assert not text.is_written(0, seed=0).any()
-    written = torch.full((5, WINDOW), 3, dtype=torch.int32)
-    more = text.with_written(written[:2]).with_written(written[2:])
-    assert len(more.domain) == len(text.domain) + 5
-    for step in range(len(more.domain)):
-        batch = more.batch(step, seed=1)
-        assert torch.equal(more.is_written(step, seed=1), (batch == 3).all(dim=1))
-
-
 def test_without_general_text_the_domain_fills_the_batches(text: RecoveryText) -> None:
     alone = RecoveryText(domain=text.domain, general=text.general[:0], selection=text.selection)
     domain = set(map(tuple, text.domain.tolist()))

@@ -73,31 +73,6 @@ def test_killed_at_several_moments(llama: Case, text: RecoveryText, tmp_path: Pa
     assert all(torch.equal(wanted[name], found[name]) for name in wanted)
 
 
-def test_what_the_dense_model_wrote_is_not_written_again(llama: Case, text: RecoveryText, tmp_path: Path) -> None:
-    dense, _ = llama
-    plan = Recovery(mode="auto", steps=6, block_steps=2, written_windows=150)
-    undisturbed = student_of(llama)
-    recover(undisturbed, dense, text, plan, seed=3, progress=NullProgress())
-    file = tmp_path / "recovery.safetensors"
-    said: list[str] = []
-
-    class Said(KilledAfter):
-        def emit(self, event: Event) -> None:
-            said.append(event.message)
-            super().emit(event)
-
-    for events in (1, 2, 4):  # while writing, at its end, and in the blocks
-        with pytest.raises(Killed):
-            recover(student_of(llama), dense, text, plan, seed=3, progress=Said(events), checkpoint=file)
-    resumed = student_of(llama)
-    recover(resumed, dense, text, plan, seed=3, progress=Said(1000), checkpoint=file)
-    assert [line.split("wrote ")[1] for line in said if "wrote" in line] == [
-        f"{count} of 150 windows" for count in (64, 128, 150)
-    ]
-    wanted, found = undisturbed.model.state_dict(), resumed.model.state_dict()
-    assert all(torch.equal(wanted[name], found[name]) for name in wanted)
-
-
 def test_what_is_kept_of_other_work_is_not_taken(llama: Case, text: RecoveryText, tmp_path: Path) -> None:
     dense, _ = llama
     file = tmp_path / "recovery.safetensors"

@@ -57,7 +57,7 @@ def test_selection_loss_falls_and_factors_stay_factors(
     case: Callable[[str], Case], texts: Path, monkeypatch: pytest.MonkeyPatch, family: str, recovery: Recovery
 ) -> None:
     if recovery.mode == "lora":  # adapters take longer, and a random model has little to teach
-        monkeypatch.setattr(distill, "MIXTURE", distill.LAST_MIXTURE)
+        monkeypatch.setattr(distill, "TEXT_SHARE", distill.LAST_TEXT_SHARE)
     dense, stats = case(family)
     text = read_recovery_text(texts, dense, context_tokens=WINDOW)
     before = copies(dense)
@@ -230,7 +230,6 @@ def test_refused_without_text(llama: Case) -> None:
     [
         (Recovery(), "nothing is trained"),
         (Recovery(steps=-1, block_steps=5), "negative"),
-        (Recovery(steps=5, written_windows=-1), "negative"),
         (Recovery(mode="blockwise", steps=5), "no steps"),
         (Recovery(mode="lora", steps=5, block_steps=5), "no block_steps"),
     ],
