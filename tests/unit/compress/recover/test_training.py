@@ -19,7 +19,6 @@ from edgeprune.compress.recover.checkpoint import CheckpointFile
 from edgeprune.compress.recover.data import RecoveryText, read_recovery_text
 from edgeprune.compress.recover.optimizer import Optimizer, Rates
 from edgeprune.compress.recover.recovery import open_streams, recover
-from edgeprune.compress.recover.schedule import cooling_from
 from edgeprune.compress.recover.trained import kinds, own_parameters
 from edgeprune.compress.recover.vocabulary import Teacher
 from edgeprune.errors import RecipeError, UsageError
@@ -34,7 +33,7 @@ MODES = [
     Recovery(mode="auto", steps=20, block_steps=4),
     Recovery(mode="blockwise", block_steps=10),
     Recovery(mode="distill", steps=20, freezing="alternate"),
-    Recovery(mode="lora", steps=20),
+    Recovery(mode="lora", steps=60),  # adapters begin with nothing
 ]
 
 
@@ -54,10 +53,8 @@ def same(before: dict[str, torch.Tensor], after: dict[str, torch.Tensor]) -> boo
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("recovery", MODES, ids=lambda recovery: recovery.mode)
 def test_selection_loss_falls_and_factors_stay_factors(
-    case: Callable[[str], Case], texts: Path, monkeypatch: pytest.MonkeyPatch, family: str, recovery: Recovery
+    case: Callable[[str], Case], texts: Path, family: str, recovery: Recovery
 ) -> None:
-    if recovery.mode == "lora":  # adapters take longer, and a random model has little to teach
-        monkeypatch.setattr(distill, "TEXT_SHARE", distill.LAST_TEXT_SHARE)
     dense, stats = case(family)
     text = read_recovery_text(texts, dense, context_tokens=WINDOW)
     before = copies(dense)
@@ -152,23 +149,30 @@ def test_the_best_weights_are_kept_and_a_training_that_harms_is_stopped(llama: C
     )
     assert outcome.best_step == 0
     losses = [entry.loss for entry in told]
-    stopped = next(n for n in range(distill.PATIENCE, len(losses)) if min(losses[: n + 1]) not in losses[n - 1 : n + 1])
-    level = (stopped + 1) * distill.interval(40)
-    assert outcome.last_step == cooling_from(level, level, 40).end < 40
+    lowest = losses.index(min(losses))
+    assert lowest + 1 + distill.PATIENCE == len(losses), "it ends once it no longer gets better"
+    assert outcome.last_step == len(losses) * distill.interval(40)
     assert all(entry.loss > outcome.best_loss for entry in told)
     assert same(before, copies(student))
 
 
-@pytest.mark.parametrize(("losses", "level"), [((3.0, 2.9, 2.8, 2.7, 2.6), 28), ((3.0, 2.9, 3.1, 3.0, 2.8), 16)])
+@pytest.mark.parametrize(
+    ("losses", "last"),
+    [
+        ((3.0, 2.9, 2.8, 2.7, 2.6, 2.5, 2.4, 2.3, 2.2, 2.1), 40),
+        ((3.0, 2.9, 3.1, 3.0, 2.8), 16),
+        ((0.9, 0.8, 0.9, 0.7, 0.8, 0.7), 24),
+    ],
+)
 def test_a_training_goes_on_while_it_gets_better_than_it_was_since_it_began(
-    llama: Case, text: RecoveryText, monkeypatch: pytest.MonkeyPatch, losses: tuple[float, ...], level: int
+    llama: Case, text: RecoveryText, monkeypatch: pytest.MonkeyPatch, losses: tuple[float, ...], last: int
 ) -> None:
-    """The first measurement is of the model as it came, better than all that follow until the rates fall."""
+    """The first measurement is of the model as it came, and may be better than all that follow."""
     dense, stats = llama
     student = compress_model(dense, cut(dense), stats, progress=NullProgress())
     own_parameters(student.model)
     parameters = dict(student.model.named_parameters())
-    measured = iter((1.0, *losses, *(2.0 - 0.1 * number for number in range(40))))
+    measured = iter((1.0, *losses))
     monkeypatch.setattr(distill, "_selection_loss", lambda *_: next(measured))
     outcome = distill.train(
         student,
@@ -181,8 +185,8 @@ def test_a_training_goes_on_while_it_gets_better_than_it_was_since_it_began(
         file=CheckpointFile(None),
         tell=lambda _: None,
     )
-    assert outcome.cooling is not None
-    assert outcome.cooling.start == level
+    assert outcome.last_step == last
+    assert outcome.best_loss == min(1.0, *losses)
 
 
 def test_the_result_is_the_best_measured(llama: Case, text: RecoveryText) -> None:
