@@ -13,10 +13,12 @@ from edgeprune.units import format_seconds
 __all__ = ["TerminalProgress", "explain", "explain_signal", "note"]
 
 _REDRAW_S = 0.2
+_LOG_S = 60.0
+"""Between lines of a stage that goes on, where lines stay."""
 
 
 class TerminalProgress:
-    """Progress on stderr: one line redrawn on a terminal, a line per start and end elsewhere."""
+    """Progress on stderr: one line redrawn on a terminal; elsewhere a line per start and end, and one a minute."""
 
     def __init__(self) -> None:
         """Look at what stderr is."""
@@ -30,17 +32,18 @@ class TerminalProgress:
         now = event.time_s if event.time_s is not None else time.time()
         if event.kind == "stage_started":
             self._started[event.stage] = now
+            self._last = 0.0 if self._redraws else now
             self._line(f"{event.stage} ...")
         elif event.kind == "stage_finished":
             took = format_seconds(now - self._started.get(event.stage, now))
             self._line(f"{event.stage}: {event.message} ({took})", final=True)
         elif event.kind == "stage_skipped" or event.kind == "noted":
             self._line(f"{event.stage}: {event.message}", final=True)
-        elif event.kind == "stage_advanced" and self._redraws and now - self._last >= _REDRAW_S:
+        elif event.kind == "stage_advanced" and now - self._last >= (_REDRAW_S if self._redraws else _LOG_S):
             self._last = now
             done = "" if event.done_fraction is None else f" {event.done_fraction:4.0%}"
             left = "" if event.remaining_s is None else f", {format_seconds(event.remaining_s)} left"
-            self._line(f"{event.stage}{done}{left}  {event.message}")
+            self._line(f"{event.stage}{done}{left}  {event.message}", final=not self._redraws)
 
     def raise_if_cancelled(self) -> None:
         """Interruption arrives as KeyboardInterrupt here."""
