@@ -29,7 +29,7 @@ BATCH_TOKENS = 2048
 """Tokens of a step."""
 DOMAIN_FRACTION = 0.75
 """Of a batch; the rest is general text, which keeps what is not the domain from being forgotten."""
-SELECTION_TOKENS = 8_192
+SELECTION_TOKENS = 16_384
 """Tokens of selection text a training is judged by."""
 
 
