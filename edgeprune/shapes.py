@@ -13,6 +13,7 @@ from edgeprune.schema.kernel import parse_kernel
 from edgeprune.schema.model import MLP_ROLES, BlockSpec, ModelSpec, SiteForm, SiteSpec
 from edgeprune.schema.recipe import KeepChannels, Recipe, SiteEdit
 from edgeprune.sharing import check_ranks
+from edgeprune.value_heads import check_heads
 
 __all__ = [
     "attention_only",
@@ -32,9 +33,10 @@ __all__ = [
 def break_even_rank(in_features: int, out_features: int, form: SiteForm = "factors") -> int:
     """Largest rank at which a form holds fewer parameters than the dense matrix.
 
-    Two factors: r (in + out) < in * out. Pivot form: r (in + out - r) < in * out, which any rank below full keeps.
+    Two factors: r (in + out) < in * out. Pivot form: r (in + out - r) < in * out, which any rank below full keeps, as
+    do the forms of few values a head, r in and r out.
     """
-    if form == "pivot":
+    if form in ("pivot", "head_rows", "head_columns"):
         return min(in_features, out_features) - 1
     return (in_features * out_features - 1) // (in_features + out_features)
 
@@ -45,8 +47,10 @@ def stored_matrices(
     """(in, out) of the matrices a site is stored as, in the order in which they multiply."""
     if rank is None:
         return ((in_features, out_features),)
-    if form == "shared":
+    if form in ("shared", "head_columns"):
         return ((rank, out_features),)
+    if form == "head_rows":
+        return ((in_features, rank),)
     return (in_features, rank), (rank, out_features - rank if form == "pivot" else out_features)
 
 
@@ -252,6 +256,7 @@ def _edit_block(block: BlockSpec, kept: KeepChannels | None, edits: dict[str, tu
             changed = replace(changed, rank=edit.rank, kernel=edit.kernel, form=form)
         sites.append(changed)
     check_ranks(sites, edits)
+    check_heads(block, sites, edits)
     size = block.intermediate_size if kept is None else kept.kept_count
     return replace(block, sites=tuple(sites), intermediate_size=size)
 

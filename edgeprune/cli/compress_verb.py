@@ -35,8 +35,9 @@ __all__ = ["command"]
 )
 @click.option(
     "--form",
-    type=click.Choice(["pivot", "factors", "shared"]),
-    help="How lowrank stores ranks: pivot has the fewest numbers, factors round best, shared are the fewest products.",
+    type=click.Choice(["pivot", "factors", "shared", "head_rows"]),
+    help="How lowrank stores ranks: pivot has the fewest numbers, factors round best, shared are the fewest products; "
+    "head_rows leaves few values a head in v and o, and pivots elsewhere.",
 )
 @recover_options
 @context_option

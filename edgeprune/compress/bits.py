@@ -20,6 +20,7 @@ from edgeprune.calibrate.matrix_rounding import round_matrix, round_tables
 from edgeprune.calibrate.nearest import rounded
 from edgeprune.calibrate.statistics import input_key
 from edgeprune.compress.factored import FactoredLinear
+from edgeprune.compress.head_linear import HeadColumns, HeadRows
 from edgeprune.compress.passes import Work, check_finite, linear
 from edgeprune.intake.stored.store import keep_rounded
 from edgeprune.schema.kernel import FLOAT32, parse_kernel
@@ -92,6 +93,14 @@ def _inputs(work: Work, block: nn.Module, spec: BlockSpec, names: set[str]) -> d
 
 def _round_site(name: str, module: nn.Module, kernel: str, gram: Tensor | None) -> nn.Module:
     """The site rounded; with the second moment of its inputs where errors are weighed by it."""
+    if isinstance(module, HeadRows):
+        right = round_matrix(module.right, kernel, gram)
+        check_finite(name, right)
+        return module.with_parameters(right, module.left)
+    if isinstance(module, HeadColumns):
+        left = round_matrix(module.left, kernel, None if gram is None else gram[module.places][:, module.places])
+        check_finite(name, left)
+        return module.with_parameters(module.right, left)
     if isinstance(module, FactoredLinear):
         right = rounded(module.right, kernel)
         left = round_matrix(module.left, kernel, None if gram is None else right.double() @ gram @ right.double().T)

@@ -21,15 +21,17 @@ from edgeprune.compress.factor_blocks import Sites, factor_blocks, is_worth_shar
 from edgeprune.compress.factor_site import factor_sites, site_inputs
 from edgeprune.compress.factored import FactoredLinear, SharedLinear
 from edgeprune.compress.fit_rounded import fit_rounded
+from edgeprune.compress.merge_block import merge_block_values
 from edgeprune.compress.neuron_order import order_neurons
 from edgeprune.compress.passes import Work
 from edgeprune.compress.pivoted import PivotedLinear
 from edgeprune.compress.ranks import Factors
 from edgeprune.runtime.executor.inline import InlineExecutor
 from edgeprune.schema.kernel import FLOAT32, parse_kernel
-from edgeprune.schema.model import MLP_ROLES, SiteForm, SiteRole
+from edgeprune.schema.model import MLP_ROLES, SiteForm, SiteRole, site_name
 from edgeprune.schema.recipe import Recipe, SiteEdit
 from edgeprune.sharing import groups_of_one_factor
+from edgeprune.value_heads import HEAD_FORMS
 
 __all__ = ["FactorSites"]
 
@@ -56,7 +58,7 @@ class FactorSites:
             {
                 site.name: (edits[site.name], _linear(adapter.site(block, site.role)))
                 for site in spec.sites
-                if site.name in edits
+                if site.name in edits and edits[site.name].form not in HEAD_FORMS
             }
             for block, spec in zip(blocks, work.loaded.spec.blocks, strict=True)
         ]
@@ -64,6 +66,9 @@ class FactorSites:
         count, done = sum(map(bool, chosen)), 0
         for block, spec, sites in zip(blocks, work.loaded.spec.blocks, chosen, strict=True):
             work.progress.raise_if_cancelled()
+            values = edits.get(site_name(spec.index, "v"))
+            if values is not None and values.form in HEAD_FORMS:
+                merge_block_values(work, block, spec, values)
             roles = {site.name: site.role for site in spec.sites}
             for group in groups_of_one_factor([edit for edit, _ in sites.values()]):
                 factors = made or _factored(work, group, sites)

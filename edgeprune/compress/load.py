@@ -17,6 +17,7 @@ from transformers.initialization import no_init_weights
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
 from edgeprune.compress.factored import FactoredLinear, SharedLinear
+from edgeprune.compress.head_linear import HeadColumns, HeadRows
 from edgeprune.compress.passes import check_finite, check_shapes, linear
 from edgeprune.compress.pivoted import PivotedLinear
 from edgeprune.compress.save import CONFIG_KEY, FORMAT_VERSION, WEIGHTS_FILE, parameter_names, row_orders
@@ -28,7 +29,7 @@ from edgeprune.intake.adapters.repair import set_repair
 from edgeprune.intake.config import BLOCK_LIMIT, read_json
 from edgeprune.intake.load import LoadedModel, load_model, load_tokenizer
 from edgeprune.schema.base import SCHEMA_VERSION
-from edgeprune.schema.model import ModelSpec, SiteSpec
+from edgeprune.schema.model import BlockSpec, ModelSpec, SiteSpec
 from edgeprune.schema.recipe import Recipe
 
 __all__ = ["load", "load_recipe"]
@@ -130,7 +131,7 @@ def _build(folder: Path, config: dict[str, Any], spec: ModelSpec, adapter: Adapt
         if not described_block.has_mlp:
             adapter.drop_mlp(model, position)
         for site in described_block.sites:
-            adapter.set_site(block, site.role, _empty(site))
+            adapter.set_site(block, site.role, _empty(site, described_block))
         share_right_factors(adapter, block, described_block.sites, has_values=False)
         if described_block.has_attention:
             adapter.set_head_count(block, described_block.num_heads)
@@ -142,8 +143,14 @@ def _build(folder: Path, config: dict[str, Any], spec: ModelSpec, adapter: Adapt
     return model.eval()
 
 
-def _empty(site: SiteSpec) -> torch.nn.Module:
+def _empty(site: SiteSpec, block: BlockSpec) -> torch.nn.Module:
+    bias = torch.empty(site.out_features) if site.has_bias else None
     if site.rank is not None:
+        if site.form == "head_rows":
+            right = torch.empty(site.rank, site.in_features)
+            return HeadRows(right, block.num_kv_heads, site.out_features, bias)
+        if site.form == "head_columns":
+            return HeadColumns(torch.empty(site.out_features, site.rank), block.num_heads, site.in_features, bias)
         if site.form == "pivot":
             return PivotedLinear.empty(
                 in_features=site.in_features,
@@ -156,9 +163,7 @@ def _empty(site: SiteSpec) -> torch.nn.Module:
         return layer.empty(
             in_features=site.in_features, rank=site.rank, out_features=site.out_features, has_bias=site.has_bias
         )
-    return linear(
-        torch.empty(site.out_features, site.in_features), torch.empty(site.out_features) if site.has_bias else None
-    )
+    return linear(torch.empty(site.out_features, site.in_features), bias)
 
 
 def _row_order(stored: torch.Tensor, out_features: int, *, what: str) -> torch.Tensor:

@@ -20,6 +20,7 @@ from edgeprune.calibrate.capture import capture
 from edgeprune.calibrate.capture_by_block import capture_by_block
 from edgeprune.calibrate.statistics import CalibrationStats
 from edgeprune.compress.factored import FactoredLinear, SharedLinear
+from edgeprune.compress.head_linear import HeadColumns, HeadRows
 from edgeprune.compress.pivoted import PivotedLinear
 from edgeprune.compress.share import share_right_factors
 from edgeprune.errors import ModelError
@@ -243,6 +244,10 @@ def check_shapes(loaded: LoadedModel, *, where: str) -> None:
 def _form(layer: FactoredLinear) -> SiteForm:
     if isinstance(layer, PivotedLinear):
         return "pivot"
+    if isinstance(layer, HeadRows):
+        return "head_rows"
+    if isinstance(layer, HeadColumns):
+        return "head_columns"
     return "shared" if isinstance(layer, SharedLinear) else "factors"
 
 

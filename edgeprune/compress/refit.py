@@ -28,6 +28,7 @@ from edgeprune.calibrate.one_thread import one_thread
 from edgeprune.calibrate.repair import fit_operator, fit_token_limit
 from edgeprune.compress.factor_site import factor_site
 from edgeprune.compress.factored import FactoredLinear
+from edgeprune.compress.head_linear import HeadColumns
 from edgeprune.compress.least_squares import Sample, best_change, token_weights
 from edgeprune.compress.passes import Work, check_finite, linear
 from edgeprune.compress.pivoted import PivotedLinear
@@ -159,6 +160,8 @@ def _solved(module: nn.Module, edit: SiteEdit | None, name: str, sample: Sample)
     if edit is None:
         return linear(weight, module.bias)
     bias = None if module.bias is None else module.bias.detach()
+    if isinstance(module, HeadColumns):
+        return HeadColumns(weight[:, module.places].contiguous(), module.head_count, module.in_features, bias)
     again = replace(edit, method="lowrank")  # whatever cut it first: this is the least loss of the outputs
     every = sample.all
     factors = factor_site(again, weight, bias, gram=every.gram / every.weight, mean=every.total / every.weight)

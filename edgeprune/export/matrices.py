@@ -1,7 +1,8 @@
 """Graph modules of a weight matrix under each kernel, and of a site made of one or two such matrices.
 
 A site in the pivot form is MatMul, MatMul and Concat, and where its rows have another order a Gather between two
-Transposes: the pivot rows' outputs, the others made from them, both joined and put in order.
+Transposes: the pivot rows' outputs, the others made from them, both joined and put in order. v with few values a head
+is one product with zeros put behind them, o one that reads the first numbers of each.
 
 Takes W [out, in] float32 from torch; emits the operators that multiply by it and hands over the arrays to store. The
 kernel is chosen when the graph is built, so no pass has to find and replace a MatMul afterwards. Matrices of one kernel
@@ -19,6 +20,7 @@ from numpy.typing import NDArray
 from onnxscript import nn
 
 from edgeprune.compress.factored import FactoredLinear
+from edgeprune.compress.head_linear import HeadColumns, HeadRows
 from edgeprune.compress.pivoted import PivotedLinear
 from edgeprune.errors import ExportError
 from edgeprune.export.packing import block_count, pack_blocks, rounded_exactly
@@ -142,12 +144,17 @@ class Site(nn.Module):
         self.order_source: torch.Tensor | None = None
         self.order: nn.Parameter | None = None
         self.is_joined = isinstance(module, PivotedLinear)
+        self.heads: HeadRows | HeadColumns | None = None
         if isinstance(module, PivotedLinear):
             self.right: nn.Module | None = Matrix(module.right, kernel, what=f"{what} (pivot rows)")
             self.left = Matrix(module.left, kernel, what=f"{what} (coefficients)")
             self.order_source = module.order
             if module.order is not None:
                 self.order = nn.Parameter([module.out_features], ir.DataType.INT32)
+        elif isinstance(module, (HeadRows, HeadColumns)):
+            self.heads = module
+            self.right = None
+            self.left = Matrix(module.right if isinstance(module, HeadRows) else module.left, kernel, what=what)
         elif isinstance(module, FactoredLinear):
             self.right = Matrix(module.right, kernel, what=f"{what} (right factor)")
             self.left = Matrix(module.left, kernel, what=f"{what} (left factor)")
@@ -166,7 +173,14 @@ class Site(nn.Module):
         """Emit y = left (right x) + b, or y = [R x; C (R x)] in the order of the rows, + b."""
         if self.right is not None:
             x = self.right(op, x)
+        if isinstance(self.heads, HeadColumns):
+            heads = op.Reshape(x, [0, 0, self.heads.head_count, -1])
+            x = op.Reshape(op.Slice(heads, [0], [self.heads.kept], [3]), [0, 0, -1])
         y = self.left(op, x)
+        if isinstance(self.heads, HeadRows):
+            missing = self.heads.out_features // self.heads.head_count - self.heads.kept
+            heads = op.Reshape(y, [0, 0, self.heads.head_count, -1])
+            y = op.Reshape(op.Pad(heads, [0, 0, 0, 0, 0, 0, 0, missing]), [0, 0, -1])
         if self.is_joined:
             y = op.Concat(x, y, axis=-1)
         if self.order is not None:

@@ -80,6 +80,7 @@ def _packed(sites: Mapping[SiteRole, Site], roles: tuple[SiteRole, ...], block_i
     is_alike = all(
         _right_source(site) is _right_source(first)
         and not site.is_joined
+        and site.heads is None
         and site.left.kernel == first.left.kernel
         and site.left.in_features == first.left.in_features
         and (site.bias is None) == (first.bias is None)

@@ -42,8 +42,9 @@ HEADER = """\
 #     kernel      fp32, fp16, int8_b32_a4, int4_b32_a4 and the like: bits, weights that share a scale, accuracy level
 #     rank        two factors of that rank instead of one matrix; leave it out to keep one matrix
 #     method      how they are made: lowrank (least error on the domain) or laser (plain SVD)
-#     form        how the rank is stored: factors; pivot (rows and what makes the others of them: fewer numbers); or
-#                 shared (the right factor of the nearest of q, k, v, or of gate, up, before it that has one)
+#     form        how the rank is stored: factors; pivot (rows and what makes the others of them: fewer numbers);
+#                 shared (the right factor of the nearest of q, k, v, or of gate, up, before it that has one); or
+#                 head_rows for v and head_columns for its o (rank / heads numbers of every head, one matrix each)
 # refit           true: the output projections are solved for once more, to reach what the dense model has there
 # recovery        { mode = "auto", "blockwise", "distill" or "lora", steps = N, block_steps = N }: training before the
 #                 bits, as `--recover-minutes` planned it; leave it out to train nothing

@@ -30,7 +30,7 @@ from edgeprune.schema.kernel import FLOAT16, FLOAT32
 from edgeprune.schema.model import NEURON_ROLES, BlockSpec, ModelSpec, SiteForm, SiteSpec
 from edgeprune.schema.recipe import Recipe
 from edgeprune.schema.scores import Scores
-from edgeprune.shapes import edit_shapes, site_parameter_count
+from edgeprune.shapes import edit_shapes, site_parameter_count, stored_matrices
 
 __all__ = ["CostModel"]
 
@@ -282,15 +282,18 @@ class CostModel:
         parts = site_parts(kernel, stored)
         resident, loading = self._memory.weights(kernel, tensors)
         ratio = share.ratio
-        # A left factor alone is one matrix as wide as the rank.
-        width, inner = (rank, None) if rank is not None and site.form == "shared" else (site.in_features, rank)
+        width, height, inner = site.in_features, site.out_features, rank
+        matrices = stored_matrices(width, height, rank, site.form)
+        if len(matrices) == 1:
+            # A factor alone is one matrix.
+            (width, height), inner = matrices[0], None
 
         def time_s(chunks: tuple[Chunk, ...], *, is_cached: bool) -> Interval | None:
             matrix = self._latency.site(
                 kernel,
                 chunks,
                 in_features=width,
-                out_features=round(ratio * site.out_features),
+                out_features=round(ratio * height),
                 rank=inner,
                 read_bytes=round(ratio * _read_bytes(kernel, tensors)),
                 is_cached=is_cached,

@@ -13,14 +13,20 @@ import numpy as np
 
 from edgeprune.predict.residual import FAMILIES, Surrogate, kernel_family
 from edgeprune.schema.kernel import FLOAT32
-from edgeprune.schema.model import ModelSpec, SiteForm
+from edgeprune.schema.model import SITE_FORMS, ModelSpec, SiteForm
 from edgeprune.schema.recipe import Drops, RankMethod, Recipe
 from edgeprune.schema.residuals import Residuals
 from edgeprune.schema.scores import ScoreArrays, Scores
 
 __all__ = ["QualityModel"]
 
-FORM_KERNEL_FACTORS: dict[SiteForm, float] = {"factors": 1.5, "pivot": 6.5, "shared": 1.5}
+FORM_KERNEL_FACTORS: dict[SiteForm, float] = {
+    "factors": 1.5,
+    "pivot": 6.5,
+    "shared": 1.5,
+    "head_rows": 1.0,
+    "head_columns": 1.0,
+}
 """What rounding costs a low-rank site, for each unit it costs the dense matrix: both parts are rounded, the second
 fitted to the first, and pivot rows hand their errors on to all others; measured in `edgeprune.compress.fit_rounded`."""
 TABLE = "table"
@@ -130,8 +136,8 @@ class QualityModel:
             loss = self._kernel_score(edit.name, edit.kernel, form=None if edit.rank is None else edit.form)
             parts.append((kernel_family(edit.kernel), loss))
             if edit.rank is not None:
-                # A right factor that others share fits each less than its own would, by how much was not scored.
-                score = None if edit.form == "shared" else self._rank_score(edit.name, edit.rank, edit.method)
+                # What sites lose together, with one right factor or few values a head, was not scored.
+                score = None if edit.form not in SITE_FORMS else self._rank_score(edit.name, edit.rank, edit.method)
                 parts.append((edit.method, score))
         sums = dict.fromkeys(FAMILIES, 0.0)
         for family, part in parts:

@@ -9,6 +9,8 @@ from typing import NamedTuple
 
 from edgeprune.schema.kernel import parse_kernel
 from edgeprune.schema.model import BlockSpec, ModelSpec, SiteSpec
+from edgeprune.shapes import stored_matrices
+from edgeprune.value_heads import HEAD_FORMS
 
 __all__ = [
     "Parts",
@@ -31,6 +33,8 @@ INITIALIZER_BYTES = 97
 """Name, dims, and where in the data file its bytes stand."""
 SPLIT_BYTES = 170
 """A Split with its sizes, which stay inside the graph."""
+HEAD_NODES = 3
+"""Reshape, Pad and Reshape behind v with few values a head; Reshape, Slice and Reshape before its o."""
 REORDER_NODES = 4
 """Concat, Transpose, Gather and Transpose."""
 BINDING_BYTES = 300
@@ -74,9 +78,12 @@ def _matrix(kernel: str) -> tuple[int, int, int]:
 def site_parts(kernel: str, site: SiteSpec) -> Parts:
     """One site: one matrix product or two, the addition of its bias, what joins and orders the rows of a pivot form."""
     nodes, _, size = _matrix(kernel)
-    factors = 1 if site.rank is None or site.form == "shared" else 2
+    factors = len(stored_matrices(site.in_features, site.out_features, site.rank, site.form))
     bias = 1 if site.has_bias else 0
-    ordering = REORDER_NODES if site.has_row_order else 1 if site.rank is not None and site.form == "pivot" else 0
+    ordering = 0
+    if site.rank is not None:
+        placing = HEAD_NODES if site.form in HEAD_FORMS else int(site.form == "pivot")
+        ordering = REORDER_NODES if site.has_row_order else placing
     return Parts(
         matrix_nodes=factors * nodes,
         other_nodes=bias + ordering,

@@ -29,11 +29,13 @@ NEURON_ROLES: frozenset[SiteRole] = frozenset({"gate", "up"})
 INPUT_ROLES: tuple[tuple[SiteRole, ...], ...] = (("q", "k", "v"), ("gate", "up"))
 """Roles whose sites read the same input, in the order of a block's sites."""
 
-SiteForm = Literal["factors", "pivot", "shared"]
+SiteForm = Literal["factors", "pivot", "shared", "head_rows", "head_columns"]
 """How a matrix of low rank is stored: as `factors` right [rank, in] and left [out, rank], or in the `pivot` form, as
 `rank` of its own rows [rank, in] and the coefficients [out - rank, rank] that make the other rows from them. Both hold
 the same matrix; the pivot form has rank * rank numbers less. A `shared` site has a left factor alone; its right factor
-is that of the nearest site before it that reads the same input and holds one."""
+is that of the nearest site before it that reads the same input and holds one. `head_rows` is v with as many values a
+head as its rank has for each, one matrix [rank, in], and `head_columns` the o that reads them, [out, rank]; a block has
+both or neither."""
 SITE_FORMS: tuple[SiteForm, ...] = ("factors", "pivot")
 """Forms that a site may take whatever the others do."""
 

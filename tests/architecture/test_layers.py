@@ -11,7 +11,16 @@ PACKAGE = Path(edgeprune.__file__).parent
 MODULES = sorted(path for path in PACKAGE.rglob("*.py"))
 
 BELOW = {"errors", "units", "schema", "__init__"}
-FOUNDATION = BELOW | {"runtime", "shapes", "artifacts", "rounding", "sharing", "chat_template", "loaders"}
+FOUNDATION = BELOW | {
+    "runtime",
+    "shapes",
+    "artifacts",
+    "rounding",
+    "sharing",
+    "value_heads",
+    "chat_template",
+    "loaders",
+}
 ALLOWED = {
     "errors": {"errors"},
     "units": {"errors", "units"},
@@ -21,6 +30,7 @@ ALLOWED = {
     "artifacts": FOUNDATION,
     "rounding": FOUNDATION,
     "sharing": FOUNDATION,
+    "value_heads": FOUNDATION,
     "chat_template": FOUNDATION,
     "loaders": FOUNDATION,
     "profile": FOUNDATION | {"profile"},

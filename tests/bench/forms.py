@@ -1,4 +1,4 @@
-"""What the forms of low rank lose at as many parameters, in float32 and in 4 bits: factors, shared, pivot.
+"""What the forms of low rank lose at as many parameters, in float32 and in 4 bits: factors, shared, pivot, few values.
 
     python tests/bench/forms.py [--kept F ...] [--tokens N] [--quick] [--output FILE]
 
@@ -22,7 +22,7 @@ from tests.bench.search_int4 import KERNEL, in_int4
 from tests.bench.search_lab import CONTEXT_TOKENS, Lab, open_lab
 
 HERE = Path(__file__).resolve().parent
-FORMS: tuple[SiteForm, ...] = ("factors", "shared", "pivot")
+FORMS: tuple[SiteForm, ...] = ("factors", "shared", "pivot", "head_rows")
 KERNELS = ("fp32", KERNEL)
 
 
@@ -46,7 +46,7 @@ def main() -> int:
     for kept in arguments.kept[: 1 if arguments.quick else None]:
         for form in FORMS:
             recipe = recipe_of(lab, kept, form)
-            for kernel in KERNELS if form != "pivot" else KERNELS[:1]:
+            for kernel in KERNELS if form in ("factors", "shared") else KERNELS[:1]:
                 stored = recipe if kernel == "fp32" else in_int4(lab, recipe)
                 cost = cost_model.cost(stored)
                 assert cost.decode_s.value is not None

@@ -81,11 +81,14 @@ def test_slicing_alone_is_for_techniques_that_slice(
 
 
 @pytest.mark.slow
-def test_ranks_are_stored_as_asked(cli: Cli, inputs: Inputs, tmp_path: Path) -> None:
-    answer = cli(*arguments(inputs, tmp_path / "out", "lowrank", "0.7"), "--form", "shared")
+@pytest.mark.parametrize(
+    ("form", "known"), [("shared", {"factors", "shared"}), ("head_rows", {"pivot", "head_rows", "head_columns"})]
+)
+def test_ranks_are_stored_as_asked(cli: Cli, inputs: Inputs, tmp_path: Path, form: str, known: set[str]) -> None:
+    answer = cli(*arguments(inputs, tmp_path / "out", "lowrank", "0.7"), "--form", form)
     assert answer.code == 0, answer.err
     forms = {edit.get("form", "factors") for edit in answer.json["recipe"]["sites"]}  # type: ignore[call-overload, index]
-    assert forms <= {"factors", "shared"}
+    assert forms <= known
     stored = sum(parameter.numel() for parameter in edgeprune.load(tmp_path / "out").model.parameters())
     dense = sum(parameter.numel() for parameter in edgeprune.load(inputs.model).model.parameters())
     assert stored / dense == pytest.approx(0.7, abs=0.02)

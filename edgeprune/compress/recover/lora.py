@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from edgeprune.compress.factored import FactoredLinear, SharedLinear
+from edgeprune.compress.head_linear import HeadColumns, HeadRows
 from edgeprune.compress.passes import linear
 from edgeprune.compress.pivoted import PivotedLinear
 from edgeprune.compress.recover.trained import Named
@@ -77,7 +78,7 @@ def adapters(loaded: LoadedModel, *, seed: int) -> Iterator[Named]:
         f"{path}.{factor}"
         for path, site in originals.items()
         if isinstance(site, FactoredLinear)
-        for factor in (("left_factor",) if isinstance(site, SharedLinear) else ("right_factor", "left_factor"))
+        for factor in _own_factors(site)
     ]
     paths += [path for path, site in originals.items() if isinstance(site, nn.Linear)]
     rank = min([ADAPTER_RANK, *(min(model.get_submodule(path).weight.shape) for path in paths)])
@@ -102,6 +103,13 @@ def adapters(loaded: LoadedModel, *, seed: int) -> Iterator[Named]:
         vars(model).pop("peft_config", None)  # peft's own note, which would warn of a second adapter
 
 
+def _own_factors(site: FactoredLinear) -> tuple[str, ...]:
+    """Those that the site stores itself."""
+    if isinstance(site, (SharedLinear, HeadColumns)):
+        return ("left_factor",)
+    return ("right_factor",) if isinstance(site, HeadRows) else ("right_factor", "left_factor")
+
+
 def _opened(loaded: LoadedModel) -> dict[str, nn.Module]:
     """Put pairs in the places of factored sites; path -> what stood there, of all sites."""
     found: dict[str, nn.Module] = {}
@@ -123,10 +131,8 @@ def _close(loaded: LoadedModel, originals: dict[str, nn.Module]) -> None:
         if isinstance(site, FactoredLinear):
             pair = loaded.model.get_submodule(path)
             assert isinstance(pair, _Pair)
-            factors = [(site.left, pair.left_factor)]
-            if pair.owner is None:
-                factors.append((site.right, pair.right_factor))
-            for target, factor in factors:
-                assert isinstance(factor.weight, nn.Parameter)
-                target.data = factor.weight.detach()
+            for name in _own_factors(site):
+                weight = pair.get_submodule(name).weight
+                assert isinstance(weight, nn.Parameter)
+                getattr(site, name.removesuffix("_factor")).data = weight.detach()
             loaded.model.set_submodule(path, site)

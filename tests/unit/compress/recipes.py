@@ -1,12 +1,17 @@
 """Recipes the tests share."""
 
+from msgspec.structs import replace
+
+from edgeprune.calibrate.rank_scores import rank_losses
+from edgeprune.calibrate.site_weights import site_weights
 from edgeprune.calibrate.statistics import CalibrationStats
+from edgeprune.compress.techniques.request import Request
 from edgeprune.intake.load import LoadedModel
 from edgeprune.schema.model import SiteRole, site_name
 from edgeprune.schema.recipe import KeepChannels, KeepTokens, Recipe, SiteEdit
-from edgeprune.schema.scores import CalibrationSummary
+from edgeprune.schema.scores import CalibrationSummary, Scores
 
-__all__ = ["NO_SUMMARY", "Tiny", "every_edit", "no_edit"]
+__all__ = ["NO_SUMMARY", "Tiny", "every_edit", "no_edit", "rank_request"]
 
 Tiny = tuple[LoadedModel, CalibrationStats]
 
@@ -44,4 +49,28 @@ def every_edit(loaded: LoadedModel) -> Recipe:
             SiteEdit(name=site_name(2, "up"), kernel="fp16"),
             SiteEdit(name=site_name(2, "down"), kernel="int4_b32_a4"),
         ),
+    )
+
+
+def rank_request(loaded: LoadedModel, stats: CalibrationStats, kept: float) -> Request:
+    """To plan ranks from the statistics alone."""
+    arrays = {
+        f"rank_loss/lowrank/{site.name}": dict(rank_losses(site))["lowrank"] for site in site_weights(loaded, stats)
+    }
+    scores = Scores(
+        model_hash=loaded.spec.model_hash,
+        seed=0,
+        calibration=NO_SUMMARY,
+        dense_losses=(),
+        kernels=(),
+        rank_methods=("lowrank",),
+    )
+    return Request(
+        spec=loaded.spec,
+        scores=scores,
+        arrays=arrays,
+        target=round(kept * loaded.spec.parameter_count),
+        empty=replace(no_edit(loaded), technique="lowrank"),
+        stats=stats,
+        loaded=loaded,
     )

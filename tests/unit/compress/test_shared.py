@@ -10,9 +10,7 @@ import pytest
 import torch
 from msgspec.structs import replace
 
-from edgeprune.calibrate.rank_scores import rank_losses
 from edgeprune.calibrate.site_weights import site_weights
-from edgeprune.calibrate.statistics import CalibrationStats
 from edgeprune.compress import factor_blocks
 from edgeprune.compress.apply import compress_model
 from edgeprune.compress.factored import FactoredLinear, SharedLinear
@@ -20,16 +18,15 @@ from edgeprune.compress.load import load
 from edgeprune.compress.passes import linear
 from edgeprune.compress.save import save_hf
 from edgeprune.compress.share import share_right_factors
-from edgeprune.compress.techniques.request import Request, size
+from edgeprune.compress.techniques.request import size
 from edgeprune.compress.techniques.shared import shared_losses, shared_recipe
 from edgeprune.errors import ModelError, UsageError
 from edgeprune.intake.load import LoadedModel
 from edgeprune.schema.events import NullProgress
 from edgeprune.schema.model import SiteForm
 from edgeprune.schema.recipe import KeepChannels, Recipe, SiteEdit
-from edgeprune.schema.scores import Scores
 from edgeprune.shapes import edit_shapes
-from tests.unit.compress.recipes import NO_SUMMARY, Tiny, no_edit
+from tests.unit.compress.recipes import Tiny, no_edit, rank_request
 from tests.unit.compress.test_factor_blocks import Beside
 
 GROUPS = {"q": 20, "k": 20, "v": 20, "gate": 30, "up": 30}
@@ -164,7 +161,7 @@ def test_the_technique_shares_where_it_loses_less(tiny_llama: Tiny, kept: float)
         loaded.adapter.set_site(block, "up", linear(gate.detach().clone(), None))
     grams = {name: stats.output_gram[name.replace(".up", ".gate")] for name in stats.output_gram}
     stats = dataclasses.replace(stats, output_gram=grams)
-    request = _request(loaded, stats, kept)
+    request = rank_request(loaded, stats, kept)
     recipe = shared_recipe(request)
     assert size(request, recipe) <= request.target + 0.01 * loaded.spec.parameter_count
     forms = {edit.name: edit.form for edit in recipe.sites}
@@ -177,29 +174,6 @@ def test_the_technique_shares_where_it_loses_less(tiny_llama: Tiny, kept: float)
 
 def test_the_technique_needs_the_model(tiny_llama: Tiny) -> None:
     loaded, stats = tiny_llama
-    request = _request(loaded, stats, 0.9)
+    request = rank_request(loaded, stats, 0.9)
     with pytest.raises(UsageError, match="needs statistics of the inputs"):
         shared_recipe(dataclasses.replace(request, stats=None))
-
-
-def _request(loaded: LoadedModel, stats: CalibrationStats, kept: float) -> Request:
-    arrays = {
-        f"rank_loss/lowrank/{site.name}": dict(rank_losses(site))["lowrank"] for site in site_weights(loaded, stats)
-    }
-    scores = Scores(
-        model_hash=loaded.spec.model_hash,
-        seed=0,
-        calibration=NO_SUMMARY,
-        dense_losses=(),
-        kernels=(),
-        rank_methods=("lowrank",),
-    )
-    return Request(
-        spec=loaded.spec,
-        scores=scores,
-        arrays=arrays,
-        target=round(kept * loaded.spec.parameter_count),
-        empty=replace(no_edit(loaded), technique="lowrank"),
-        stats=stats,
-        loaded=loaded,
-    )
