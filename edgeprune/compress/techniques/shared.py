@@ -19,8 +19,9 @@ from edgeprune.calibrate.eigen import output_spectrum
 from edgeprune.calibrate.output_weighting import output_root
 from edgeprune.calibrate.rank_scores import loss_tails, lowrank_losses
 from edgeprune.calibrate.site_weights import SiteWeight, site_weights
-from edgeprune.compress.allocate import Menu, merged
-from edgeprune.compress.techniques.request import Request, array, fit, needed, rank_menus, rank_options
+from edgeprune.compress.allocate import Menu
+from edgeprune.compress.techniques.ranks import own_ranks, rank_edit
+from edgeprune.compress.techniques.request import Request, array, fit, needed, rank_options
 from edgeprune.schema.model import INPUT_ROLES, SiteForm, SiteSpec
 from edgeprune.schema.recipe import Recipe, SiteEdit
 from edgeprune.shapes import site_parameter_count
@@ -80,19 +81,10 @@ def _groups(sites: Sequence[SiteSpec]) -> Iterator[list[SiteSpec]]:
 
 def _menu(request: Request, group: Sequence[SiteSpec], weights: Sequence[SiteWeight]) -> tuple[Menu, list[_Edits]]:
     """What a group may become, and the edits of each option."""
-    losses = {site: array(request, f"rank_loss/lowrank/{site.name}") for site in group}
-    ranks, menus = rank_menus(losses, "factors")
-    menu, picks = merged(menus)
-    edits = [
-        [
-            _edit(site, options[at], "factors")
-            for site, options, at in zip(group, ranks, pick, strict=True)
-            if at < len(options)
-        ]
-        for pick in picks
-    ]
+    menu, edits = own_ranks(request, group, "factors")
     costs, values = [*menu.costs], [*menu.losses]
     if len(group) > 1:
+        losses = {site: array(request, f"rank_loss/lowrank/{site.name}") for site in group}
         ratio = shared_losses(weights)
         whole = replace(group[0], out_features=sum(site.out_features for site in group))
         forms: list[SiteForm] = ["factors" if site is group[0] else "shared" for site in group]
@@ -101,9 +93,5 @@ def _menu(request: Request, group: Sequence[SiteSpec], weights: Sequence[SiteWei
             together = [replace(site, rank=rank, form=form) for site, form in zip(group, forms, strict=True)]
             costs.append(sum(map(site_parameter_count, together)))
             values.append(alone * float(ratio[rank]))
-            edits.append([_edit(site, rank, form) for site, form in zip(group, forms, strict=True)])
+            edits.append([rank_edit(site, rank, form) for site, form in zip(group, forms, strict=True)])
     return Menu(costs=np.array(costs), losses=np.array(values)), edits
-
-
-def _edit(site: SiteSpec, rank: int, form: SiteForm) -> SiteEdit:
-    return SiteEdit(name=site.name, rank=rank, method="lowrank", form=form)

@@ -12,11 +12,12 @@ from msgspec.structs import replace
 
 from edgeprune.calibrate.rank_scores import output_scale
 from edgeprune.calibrate.site_weights import SiteWeight, site_weights
-from edgeprune.compress.allocate import Menu, merged
+from edgeprune.compress.allocate import Menu
 from edgeprune.compress.merged_values import merged_losses, value_bases
-from edgeprune.compress.techniques.request import Request, array, fit, needed, rank_menus
+from edgeprune.compress.techniques.ranks import own_ranks, rank_edit
+from edgeprune.compress.techniques.request import Request, fit, needed
 from edgeprune.errors import UsageError
-from edgeprune.schema.model import BlockSpec, SiteForm, SiteSpec
+from edgeprune.schema.model import BlockSpec
 from edgeprune.schema.recipe import Recipe, SiteEdit
 from edgeprune.shapes import site_parameter_count
 
@@ -56,38 +57,23 @@ def _menus(request: Request, block: BlockSpec, weights: dict[str, SiteWeight]) -
     pair = [site for site in block.sites if site.role in ("v", "o")]
     for site in block.sites:
         if site not in pair:
-            yield _ranks(request, [site])
+            yield own_ranks(request, [site], "pivot")
     if pair:
-        menu, edits = _ranks(request, pair)
+        menu, edits = own_ranks(request, pair, "pivot")
         values, output = pair
         costs, losses = [*menu.costs], [*menu.losses]
         step = _STEP if block.head_dim >= 4 * _STEP else 1
         counts = range(step, block.head_dim, step)
         for kept, loss in zip(counts, _losses(weights[output.name], block, counts), strict=True):
             few = [
-                _edit(values, kept * block.num_kv_heads, "head_rows"),
-                _edit(output, kept * block.num_heads, "head_columns"),
+                rank_edit(values, kept * block.num_kv_heads, "head_rows"),
+                rank_edit(output, kept * block.num_heads, "head_columns"),
             ]
             stored = [replace(site, rank=edit.rank, form=edit.form) for site, edit in zip(pair, few, strict=True)]
             costs.append(sum(map(site_parameter_count, stored)))
             losses.append(loss)
             edits.append(few)
         yield Menu(costs=np.array(costs), losses=np.array(losses)), edits
-
-
-def _ranks(request: Request, sites: list[SiteSpec]) -> tuple[Menu, list[_Edits]]:
-    """What sites may become each by itself, and the edits of each option."""
-    ranks, menus = rank_menus({site: array(request, f"rank_loss/lowrank/{site.name}") for site in sites}, "pivot")
-    menu, picks = merged(menus)
-    edits = [
-        [
-            _edit(site, options[at], "pivot")
-            for site, options, at in zip(sites, ranks, pick, strict=True)
-            if at < len(options)
-        ]
-        for pick in picks
-    ]
-    return menu, edits
 
 
 def _losses(output: SiteWeight, block: BlockSpec, counts: range) -> list[float]:
@@ -101,7 +87,3 @@ def _losses(output: SiteWeight, block: BlockSpec, counts: range) -> list[float]:
     )
     errors = merged_losses(output.weight, output.gram, counts, bases=bases, output_gram=output.output_gram)
     return [0.5 * output_scale(output) * error for error in errors]
-
-
-def _edit(site: SiteSpec, rank: int, form: SiteForm) -> SiteEdit:
-    return SiteEdit(name=site.name, rank=rank, method="lowrank", form=form)
