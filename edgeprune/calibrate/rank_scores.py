@@ -26,7 +26,6 @@ __all__ = [
     "laser_losses",
     "loss_tails",
     "lowrank_losses",
-    "output_scale",
     "rank_losses",
     "rank_losses_on",
 ]
@@ -58,7 +57,7 @@ def rank_losses_on(
     spectrum = output_spectrum(W, site.gram, min(W.shape))
     there = loss_tails(_sizes(spectrum.rows, general.gram))
     # Gradients there are compared by their size alone: in another metric than the domain's the parts do not add up.
-    relation = output_scale(site) * (general.output_weight / site.output_weight if site.output_weight else 1.0)
+    relation = _scale(site) * (general.output_weight / site.output_weight if site.output_weight else 1.0)
     yield "lowrank", _lowrank(site, loss_tails(spectrum.values)), (0.5 * relation * there).numpy()
     rows = _plain_rows(site.weight)
     here, there = (loss_tails(_sizes(rows, gram)) for gram in (site.gram, general.gram))
@@ -113,14 +112,14 @@ def _sizes(rows: Tensor, gram: Tensor) -> Tensor:
 
 
 def _lowrank(site: SiteWeight, losses: Tensor) -> NDArray[np.float64]:
-    return (0.5 * output_scale(site) * losses).numpy()
+    return (0.5 * _scale(site) * losses).numpy()
 
 
 def _laser(site: SiteWeight, losses: Tensor) -> NDArray[np.float64]:
     return (0.5 * site.output_weight * losses).numpy()
 
 
-def output_scale(site: SiteWeight) -> float:
+def _scale(site: SiteWeight) -> float:
     """What turns a weighted error into nats: the Gram of the gradients holds their size already."""
     known = site.output_gram is not None and float(site.output_gram.diagonal().sum()) > 0.0
     return 1.0 if known else site.output_weight

@@ -10,12 +10,12 @@ from collections.abc import Iterator
 import numpy as np
 from msgspec.structs import replace
 
-from edgeprune.calibrate.rank_scores import output_scale
+from edgeprune.calibrate.rank_scores import lowrank_losses
 from edgeprune.calibrate.site_weights import SiteWeight, site_weights
 from edgeprune.compress.allocate import Menu
 from edgeprune.compress.merged_values import merged_losses, value_bases
 from edgeprune.compress.techniques.ranks import own_ranks, rank_edit
-from edgeprune.compress.techniques.request import Request, fit, needed
+from edgeprune.compress.techniques.request import Request, array, fit, needed
 from edgeprune.errors import UsageError
 from edgeprune.schema.model import BlockSpec
 from edgeprune.schema.recipe import Recipe, SiteEdit
@@ -64,7 +64,7 @@ def _menus(request: Request, block: BlockSpec, weights: dict[str, SiteWeight]) -
         costs, losses = [*menu.costs], [*menu.losses]
         step = _STEP if block.head_dim >= 4 * _STEP else 1
         counts = range(step, block.head_dim, step)
-        for kept, loss in zip(counts, _losses(weights[output.name], block, counts), strict=True):
+        for kept, loss in zip(counts, _losses(request, weights[output.name], block, counts), strict=True):
             few = [
                 rank_edit(values, kept * block.num_kv_heads, "head_rows"),
                 rank_edit(output, kept * block.num_heads, "head_columns"),
@@ -76,7 +76,7 @@ def _menus(request: Request, block: BlockSpec, weights: dict[str, SiteWeight]) -
         yield Menu(costs=np.array(costs), losses=np.array(losses)), edits
 
 
-def _losses(output: SiteWeight, block: BlockSpec, counts: range) -> list[float]:
+def _losses(request: Request, output: SiteWeight, block: BlockSpec, counts: range) -> list[float]:
     """Nats per token of a block, for each number of values kept of a head."""
     bases = value_bases(
         output.weight,
@@ -86,4 +86,7 @@ def _losses(output: SiteWeight, block: BlockSpec, counts: range) -> list[float]:
         output_gram=output.output_gram,
     )
     errors = merged_losses(output.weight, output.gram, counts, bases=bases, output_gram=output.output_gram)
-    return [0.5 * output_scale(output) * error for error in errors]
+    # In the scores' own nats, which were corrected by real edits: o without any rank loses as much either way.
+    whole = float(lowrank_losses(output.weight, output.gram, output.output_gram)[0])
+    nats = float(array(request, f"rank_loss/lowrank/{output.name}")[0])
+    return [nats * error / whole if whole > 0.0 else 0.0 for error in errors]
