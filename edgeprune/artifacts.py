@@ -318,9 +318,9 @@ class RunFolder:
         return self.root / "recovery.json"
 
     @property
-    def recovery_checkpoint(self) -> Path:
-        """A recovery that is not finished."""
-        return self.root / "recovery.safetensors"
+    def trainings(self) -> Path:
+        """What a recovery that is not finished keeps."""
+        return self.root / "trainings"
 
     @property
     def front(self) -> Path:

@@ -5,7 +5,6 @@ Takes the dense model, the recipe and the statistics of the dense model; gives a
 are shared, and no tensor is written in place, so the copy costs only what the edits create.
 """
 
-import copy
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -19,8 +18,8 @@ from edgeprune.compress.factorize import FactorSites
 from edgeprune.compress.groups import DropGroups
 from edgeprune.compress.narrow import NarrowChannels
 from edgeprune.compress.outliers import check_outliers
-from edgeprune.compress.passes import Pass, Work, check_shapes, run_passes
-from edgeprune.compress.recover.weights import RecoverWeights
+from edgeprune.compress.passes import Pass, Work, check_shapes, copy_modules, run_passes
+from edgeprune.compress.recover.weights import AdaptWeights, RecoverWeights
 from edgeprune.compress.refit import RefitOutputs
 from edgeprune.compress.tokens import TrimVocabulary
 from edgeprune.intake.load import LoadedModel
@@ -33,6 +32,7 @@ from edgeprune.shapes import edit_shapes
 __all__ = ["PASSES", "compress_model"]
 
 PASSES: Sequence[Pass] = (
+    AdaptWeights(),
     DropBlocks(),
     TrimVocabulary(),
     DropGroups(),
@@ -55,7 +55,7 @@ def compress_model(
     executor: Executor | None = None,
     scratch: Path | None = None,
     texts: Path | None = None,
-    checkpoint: Path | None = None,
+    trainings: Path | None = None,
 ) -> LoadedModel:
     """Apply a recipe.
 
@@ -67,7 +67,7 @@ def compress_model(
         executor: with `scratch`, where much factoring is done; the result does not depend on it.
         scratch: folder for what passes between, removed afterwards.
         texts: folder of the calibration's texts, which a recovery trains on.
-        checkpoint: file a recovery is kept in until the caller removes it, so that it goes on after a kill.
+        trainings: folder a recovery is kept in until the caller removes it, so that it goes on after a kill.
 
     Raises:
         UsageError: the recipe does not fit the model.
@@ -76,7 +76,7 @@ def compress_model(
     edit_shapes(loaded.spec, recipe)  # refuses before anything is copied
     check_outliers(recipe, stats, progress=progress)
     work = Work(
-        loaded=_copy(loaded),
+        loaded=copy_modules(loaded),
         stats=stats,
         dense=loaded.spec,
         applied=_without_edits(loaded.spec, recipe),
@@ -85,24 +85,12 @@ def compress_model(
         scratch=scratch,
         teacher=loaded,
         texts=texts,
-        checkpoint=checkpoint,
+        trainings=trainings,
     )
     run_passes(work, PASSES, recipe)
     check_shapes(work.loaded, where="after compression")
     work.loaded.model.eval()
     return work.loaded
-
-
-def _copy(loaded: LoadedModel) -> LoadedModel:
-    shared = {id(parameter): parameter for parameter in loaded.model.parameters()}
-    model = copy.deepcopy(loaded.model, shared)
-    return LoadedModel(
-        model=model,
-        spec=loaded.spec,
-        adapter=loaded.adapter,
-        folder=loaded.folder,
-        tokenizer=loaded.tokenizer,
-    )
 
 
 def _without_edits(spec: ModelSpec, recipe: Recipe) -> Recipe:

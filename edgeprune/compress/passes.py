@@ -6,6 +6,7 @@ Statistics are measured again on the edited model before a pass that reads them,
 sites see: an optimum for inputs that no longer occur is none.
 """
 
+import copy
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -33,7 +34,7 @@ from edgeprune.schema.model import ModelSpec, SiteForm
 from edgeprune.schema.recipe import Recipe
 from edgeprune.shapes import edit_shapes
 
-__all__ = ["Pass", "Work", "check_finite", "check_shapes", "linear", "run_passes", "weighed_blocks"]
+__all__ = ["Pass", "Work", "check_finite", "check_shapes", "copy_modules", "linear", "run_passes", "weighed_blocks"]
 
 
 @dataclass(kw_only=True)
@@ -54,11 +55,11 @@ class Work:
     scratch: Path | None = None
     """A folder, not there yet, for what passes between; the workers see it under the same path."""
     teacher: LoadedModel | None = None
-    """The dense model, for passes that learn from it; None where there is none."""
+    """The dense model, adapted where the recipe says so, for passes that learn from it; None where there is none."""
     texts: Path | None = None
     """Folder of the calibration's texts, for passes that train; None where there is none."""
-    checkpoint: Path | None = None
-    """File a training is kept in until it is finished; None keeps nothing."""
+    trainings: Path | None = None
+    """Folder, not there yet, for trainings that are not finished; None keeps nothing."""
     is_stale: bool = field(default=False)
     """True when the sites' inputs have changed since the statistics were measured."""
     done_passes: int = 0
@@ -179,6 +180,12 @@ def run_passes(work: Work, passes: Iterable[Pass], recipe: Recipe) -> None:
         work.is_stale = work.is_stale or step.changes_inputs
         check_shapes(work.loaded, where=f"after the pass {step.name}")
         work.tell(f"{step.name}: {spec.parameter_count / 1e6:.2f} M parameters", 1.0)
+
+
+def copy_modules(loaded: LoadedModel) -> LoadedModel:
+    """A model of the same tensors in modules of its own, which can be exchanged."""
+    shared = {id(parameter): parameter for parameter in loaded.model.parameters()}
+    return replace(loaded, model=copy.deepcopy(loaded.model, shared))
 
 
 def linear(weight: Tensor, bias: Tensor | None) -> nn.Linear:

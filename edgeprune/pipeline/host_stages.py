@@ -4,6 +4,7 @@ Every stage imports its package inside its action: importing this module costs n
 """
 
 import math
+import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -145,10 +146,10 @@ def compress_stage(run: Run) -> str:
         executor=run.executor(),
         scratch=run.folder.root / "factors",
         texts=run.folder.texts,
-        checkpoint=run.folder.recovery_checkpoint,
+        trainings=run.folder.trainings,
     )
     save_hf(run.compressed, recipe, run.folder.hf)
-    run.folder.recovery_checkpoint.unlink(missing_ok=True)
+    shutil.rmtree(run.folder.trainings, ignore_errors=True)
     kept = run.compressed.spec.parameter_count / dense.spec.parameter_count
     return f"{run.compressed.spec.parameter_count / 1e6:.2f} M parameters, {kept:.1%} of the dense model"
 

@@ -46,8 +46,9 @@ HEADER = """\
 #                 shared (the right factor of the nearest of q, k, v, or of gate, up, before it that has one); or
 #                 head_rows for v and head_columns for its o (rank / heads numbers of every head, one matrix each)
 # refit           true: the output projections are solved for once more, to reach what the dense model has there
-# recovery        { mode = "auto", "blockwise", "distill" or "lora", steps = N, block_steps = N }: training before the
-#                 bits, as `--recover-minutes` planned it; leave it out to train nothing
+# recovery        { mode = "auto", "blockwise", "distill" or "lora", steps = N, block_steps = N, adapt_steps = N }:
+#                 training before the bits, and of the dense model before all else (adapt_steps, auto alone), as
+#                 `--recover-minutes` planned it; leave it out to train nothing
 # rounding        "gptq": weights become integers column by column, later ones making up for earlier ones' errors on the
 #                 calibration text; without it each goes to the nearest
 # kv_bits         8: keys and values are cached in 8 bits; without it in 32
@@ -183,7 +184,7 @@ def _site(edit: SiteEdit) -> str:
 
 
 def _recovery(recovery: Recovery) -> str:
-    counts = f"steps = {recovery.steps}, block_steps = {recovery.block_steps}"
+    counts = f"steps = {recovery.steps}, block_steps = {recovery.block_steps}, adapt_steps = {recovery.adapt_steps}"
     others = f"precision = {_quoted(recovery.precision)}, freezing = {_quoted(recovery.freezing)}"
     return f"{{ mode = {_quoted(recovery.mode)}, {counts}, {others} }}"
 

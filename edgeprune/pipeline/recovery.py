@@ -79,14 +79,14 @@ def with_recovery(run: Run, result: SearchResult) -> SearchResult:
 def short_recovery(run: Run) -> Recovery | None:
     """What every recipe is trained alike before the last choice among them; None where no recovery is asked for.
 
-    Planned on the dense model, which no recipe is slower than.
+    Planned on the dense model, which no recipe is slower than; nobody's dense model is trained before.
     """
     if run.request.recovery is None or run.request.recipe is not None:
         return None
     spec = dense_spec(run)
     plain = Recipe(model_hash=spec.model_hash, context_tokens=workload_of(run).context_tokens, seed=run.request.seed)
     full = _planned(run, plain)
-    return replace(full, steps=_shortened(full.steps), block_steps=_shortened(full.block_steps))
+    return replace(full, steps=_shortened(full.steps), block_steps=_shortened(full.block_steps), adapt_steps=0)
 
 
 def write_planned_recipe(run: Run) -> Recipe:

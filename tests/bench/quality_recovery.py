@@ -42,9 +42,9 @@ from edgeprune.compress.recover.checkpoint import CheckpointFile  # noqa: E402
 from edgeprune.compress.recover.data import RecoveryText, read_recovery_text  # noqa: E402
 from edgeprune.compress.recover.distill import MEASUREMENTS, RATES, Told, train  # noqa: E402
 from edgeprune.compress.recover.optimizer import Optimizer, Rates  # noqa: E402
-from edgeprune.compress.recover.plan import USED_SHARE, plan_recovery, step_seconds  # noqa: E402
+from edgeprune.compress.recover.plan import USED_SHARE, plan_recovery  # noqa: E402
 from edgeprune.compress.recover.precision import Precision  # noqa: E402
-from edgeprune.compress.recover.recovery import recover  # noqa: E402
+from edgeprune.compress.recover.speed import step_seconds  # noqa: E402
 from edgeprune.compress.recover.trained import kinds, own_parameters  # noqa: E402
 from edgeprune.intake.load import LoadedModel  # noqa: E402
 from edgeprune.schema.base import Record  # noqa: E402
@@ -90,10 +90,11 @@ def recovered(
 ) -> tuple[LoadedModel, Recovery]:
     """The recipe's model, trained for that long as `--recover-minutes` trains it."""
     bare = msgspec.structs.replace(recipe, recovery=None, seed=seed)
-    student = compress_model(domain.dense, bare, domain.stats, progress=NullProgress())
-    text = read_recovery_text(domain.folder.texts, student, context_tokens=CONTEXT_TOKENS)
-    plan = plan_recovery(student, domain.dense, text, minutes=minutes, mode=mode, seed=seed)
-    recover(student, domain.dense, text, plan, seed=seed, progress=lab_model.Told())
+    untrained = compress_model(domain.dense, bare, domain.stats, progress=NullProgress())
+    text = read_recovery_text(domain.folder.texts, untrained, context_tokens=CONTEXT_TOKENS)
+    plan = plan_recovery(untrained, domain.dense, text, minutes=minutes, mode=mode, seed=seed)
+    trained = msgspec.structs.replace(bare, recovery=plan)
+    student = compress_model(domain.dense, trained, domain.stats, progress=lab_model.Told(), texts=domain.folder.texts)
     return student, plan
 
 
@@ -307,7 +308,7 @@ def _compare(
     }
     if not with_nothing:
         del makers["from nothing"]
-    sources = source_hash("edgeprune.compress.recover.recovery", "edgeprune.compress.apply")
+    sources = source_hash("edgeprune.compress.apply", "edgeprune.compress.recover.plan")
     for label, (parts, make) in makers.items():
         key = hash_parts(domain.key, label, parts, limit)
         file = lab_model.results_folder() / f"recovery-{domain.name}-{label.replace(' ', '-')}-{key[:12]}.json"
@@ -355,6 +356,7 @@ def _cells(row: Losses, dense: Losses) -> dict[str, object]:
         "rise": f"{row.bits_per_byte / dense.bits_per_byte - 1.0:+.2%}",
         "steps": None if row.trained is None else row.trained.steps,
         "block_steps": None if row.trained is None else row.trained.block_steps,
+        "adapt_steps": None if row.trained is None else row.trained.adapt_steps,
         "precision": None if row.trained is None else row.trained.precision,
         "minutes": round(row.made_s / 60.0, 1),
     }

@@ -72,7 +72,7 @@ def test_a_runs_recipe_is_recovered_and_says_so(cli: Cli, own_run: Path) -> None
     after = (own_run / "recipe.toml").read_text()
     assert f"steps = {planned[0].steps}" in after
     assert [line for line in after.splitlines() if not line.startswith("recovery =")] == before.splitlines()
-    assert not RunFolder(own_run).recovery_checkpoint.exists()
+    assert not RunFolder(own_run).trainings.exists()
     # The same request plans nothing anew: what the machine does now does not matter.
     again = cli("compress", own_run, "--recover-minutes", "0.5", "--json")
     assert again.json["recipe"] == recipe

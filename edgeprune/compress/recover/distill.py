@@ -97,6 +97,8 @@ def train(
     file: CheckpointFile,
     tell: Callable[[Told], None],
     text_share: float = TEXT_SHARE,
+    warmup_share: float = WARMUP_SHARE,
+    measurements: int = MEASUREMENTS,
 ) -> Outcome:
     """Train in place; the model has the best weights afterwards.
 
@@ -111,6 +113,8 @@ def train(
         file: where the training is kept at every measurement.
         tell: called at every measurement; may raise, and the training then goes on from there another time.
         text_share: how much the text counts for.
+        warmup_share: of the steps, over which rates rise.
+        measurements: how often the selection text is measured on the way.
     """
     average = Average(parameters)
     state = _resumed(file, parameters, average, optimizer)
@@ -118,13 +122,13 @@ def train(
         loss = _selection_loss(student, text)
         state = Outcome(first_loss=loss, best_loss=loss, best_step=0, last_step=0)
         state.best = _copies(parameters)
-    every = interval(recovery.steps)
+    every = interval(recovery.steps, measurements)
     turns = _Turns(student, recovery, parameters)
     while state.last_step < recovery.steps and state.misses < PATIENCE:
         step = state.last_step
         with training(turns.of(step)):
             step_loss(student, text.batch(step, seed=seed), teacher, recovery, text_share).backward()
-            optimizer.step(min(1.0, (step + 1) / max(1.0, WARMUP_SHARE * recovery.steps)))
+            optimizer.step(min(1.0, (step + 1) / max(1.0, warmup_share * recovery.steps)))
         state.last_step = step + 1
         average.add(state.last_step)
         if state.last_step % every == 0 or state.last_step == recovery.steps:
@@ -157,9 +161,9 @@ def step_loss(
         return distillation_loss(hidden.flatten(0, 1), head, labels, teacher=wanted, text_share=text_share, cap=cap)
 
 
-def interval(steps: int) -> int:
+def interval(steps: int, measurements: int = MEASUREMENTS) -> int:
     """Steps between measurements."""
-    return max(1, steps // MEASUREMENTS)
+    return max(1, steps // measurements)
 
 
 class _Turns:

@@ -66,7 +66,9 @@ def test_the_choice_is_the_best_after_training_and_what_is_learned_is_of_untrain
 
 
 def test_a_recovery_is_written_into_the_recipe_and_read_back() -> None:
-    recovery = Recovery(mode="auto", steps=120, block_steps=30, precision="bfloat16", freezing="alternate")
+    recovery = Recovery(
+        mode="auto", steps=120, block_steps=30, adapt_steps=9, precision="bfloat16", freezing="alternate"
+    )
     recipe = Recipe(model_hash=SPEC.model_hash, context_tokens=64, recovery=recovery)
     assert parse_recipe(recipe_toml(recipe), SPEC, name="r.toml") == recipe
     assert "recovery =" not in recipe_toml(replace(recipe, recovery=None))

@@ -9,7 +9,15 @@ import torch
 
 from edgeprune.compress.apply import compress_model
 from edgeprune.compress.recover.data import RecoveryText
-from edgeprune.compress.recover.plan import BLOCK_SHARE, USED_SHARE, Speed, fitting_steps, plan_recovery
+from edgeprune.compress.recover.plan import (
+    ADAPT_ROUNDS,
+    ADAPT_SHARE,
+    BLOCK_SHARE,
+    USED_SHARE,
+    fitting_steps,
+    plan_recovery,
+)
+from edgeprune.compress.recover.speed import Speed
 from edgeprune.errors import UsageError
 from edgeprune.schema.events import NullProgress
 from edgeprune.schema.recovery import RECOVERY_MODES, RecoveryMode
@@ -35,6 +43,20 @@ def test_the_dense_models_passes_are_part_of_the_minutes(teacher_steps: float) -
     found = fitting_steps(speed, minutes=10.0, mode="distill")
     spent = 11.0 + 2.0 * found.steps + min(found.steps, teacher_steps)
     assert 600.0 * USED_SHARE - 3.0 < spent <= 600.0 * USED_SHARE
+
+
+def test_the_dense_model_reads_the_text_as_often_as_is_of_use_within_its_share() -> None:
+    speed = replace(SPEED, adapt_step_s=3.0, adapt_measure_s=2.0, fresh_steps=20)
+    seconds = 600.0 * USED_SHARE
+    found = fitting_steps(speed, minutes=10.0, mode="auto")
+    spent = 11.0 + found.block_steps + 2.0 * found.steps + 3.0 * found.adapt_steps + 10.0
+    assert found.adapt_steps == round(20 * ADAPT_ROUNDS)
+    assert seconds - 3.0 < spent <= seconds
+    long = fitting_steps(replace(speed, fresh_steps=1000), minutes=10.0, mode="auto")
+    share = (3.0 * long.adapt_steps + 10.0) / (seconds - 11.0)
+    assert ADAPT_SHARE - 0.01 < share <= ADAPT_SHARE
+    assert fitting_steps(speed, minutes=10.0, mode="distill").adapt_steps == 0
+    assert fitting_steps(speed, minutes=0.8, mode="auto").adapt_steps == 0
 
 
 @pytest.mark.parametrize("mode", RECOVERY_MODES)
