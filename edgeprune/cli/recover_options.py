@@ -23,8 +23,8 @@ _MINUTES = click.option(
 _MODE = click.option(
     "--recover-mode",
     type=click.Choice(RECOVERY_MODES),
-    help="blockwise: each block alone; distill: the whole model; lora: adapters, merged; auto (default): blocks, then "
-    "the whole.",
+    help="blockwise: each block alone; distill: the whole model; lora: adapters, merged; auto (default): the dense "
+    "model before it is cut, then blocks, then the whole.",
 )
 
 
