@@ -21,7 +21,10 @@ LIBRARY_BYTES = 700_000_000
 """A process with torch, transformers, onnxruntime and mobius imported (0.55 GB), and a measuring child (0.15 GB)."""
 
 RECOVERY_BYTES = 512 << 20
-"""Hidden states that blocks are trained on; beside them gradients, two moments and the best weights, one model each."""
+"""Hidden states that blocks are trained on; beside them stand `_TRAINING_MODELS`."""
+
+_TRAINING_MODELS = 5
+"""Gradients, a moment, the mean and the best weights, and the dense model as it was before it learned the text."""
 
 _BATCH_TOKENS = 4 * 512
 
@@ -35,12 +38,13 @@ def predict_needs(spec: ModelSpec, folder: Path, *, worker_count: int = 1, recov
         grams += 8 * (2 * spec.hidden_size**2 + attention**2 + block.intermediate_size**2)
     logits = 4 * _BATCH_TOKENS * spec.vocab_size
     workers = 0 if worker_count == 1 else worker_count * (LIBRARY_BYTES + 2 * weights + grams + 3 * logits)
-    training = 4 * weights + RECOVERY_BYTES if recovers else 0
+    trained = _TRAINING_MODELS * weights if recovers else 0
+    training = trained + RECOVERY_BYTES if recovers else 0
     outputs = round(weights * (1 + 1 + 1 + 0.28 + 0.16)) + grams
     free_memory, free_disk = free_resources(folder)
     return HostNeeds(
         memory_bytes=LIBRARY_BYTES + 2 * weights + max(2 * grams, training) + 3 * logits + workers,
-        disk_bytes=max(outputs + (4 * weights if recovers else 0), calibration_parts(grams) * grams) + 20_000_000,
+        disk_bytes=max(outputs + trained, calibration_parts(grams) * grams) + 20_000_000,
         free_memory_bytes=free_memory,
         free_disk_bytes=free_disk,
     )
