@@ -56,6 +56,8 @@ class Work:
     """A folder, not there yet, for what passes between; the workers see it under the same path."""
     teacher: LoadedModel | None = None
     """The dense model, adapted where the recipe says so, for passes that learn from it; None where there is none."""
+    original: LoadedModel | None = None
+    """The dense model before it was adapted; None where it was not."""
     texts: Path | None = None
     """Folder of the calibration's texts, for passes that train; None where there is none."""
     trainings: Path | None = None

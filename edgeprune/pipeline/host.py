@@ -24,7 +24,7 @@ RECOVERY_BYTES = 512 << 20
 """Hidden states that blocks are trained on; beside them stand `_TRAINING_MODELS`."""
 
 _TRAINING_MODELS = 5
-"""Gradients, a moment, the mean and the best weights, and the dense model as it was before it learned the text."""
+"""Gradients, a moment, the mean and the best weights, and the model that is learned from."""
 
 _BATCH_TOKENS = 4 * 512
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from msgspec.structs import replace as edit_record
 
 from edgeprune.compress.passes import Work, check_finite, copy_modules
-from edgeprune.compress.recover.adapt import adapt
+from edgeprune.compress.recover.adapt import adapt, between
 from edgeprune.compress.recover.data import RecoveryText, read_recovery_text
 from edgeprune.compress.recover.recovery import recover
 from edgeprune.errors import UsageError
@@ -16,7 +16,7 @@ __all__ = ["AdaptWeights", "RecoverWeights"]
 
 @dataclass(frozen=True)
 class AdaptWeights:
-    """The pass before all others; those after it learn from the model it leaves."""
+    """The pass before all others, which work on the model it leaves."""
 
     name: str = "adaptation"
     reads_stats: bool = False
@@ -29,7 +29,7 @@ class AdaptWeights:
         return edit_record(applied, recovery=edit_record(recipe.recovery, steps=0, block_steps=0))
 
     def apply(self, work: Work, recipe: Recipe) -> None:
-        """Exchange the model, and the one that is learned from.
+        """Exchange the model, and what closed forms compare with.
 
         Raises:
             UsageError: there is no text to train on.
@@ -40,7 +40,7 @@ class AdaptWeights:
         kept = None if work.trainings is None else work.trainings / "adaptation.safetensors"
         adapted = adapt(work.loaded, text, recipe.recovery, seed=recipe.seed, progress=work.progress, checkpoint=kept)
         check_finite("After the dense model was trained", *adapted.model.parameters())
-        work.teacher, work.loaded = adapted, copy_modules(adapted)
+        work.original, work.teacher, work.loaded = work.teacher, adapted, copy_modules(adapted)
 
 
 @dataclass(frozen=True)
@@ -65,6 +65,8 @@ class RecoverWeights:
         assert recipe.recovery is not None
         assert work.teacher is not None, "compress_model hands the dense model on"
         text = _text(work, recipe)
+        if work.original is not None:
+            work.teacher, work.original = between(work.original, work.teacher), None
         recover(
             work.loaded,
             work.teacher,

@@ -8,7 +8,7 @@ import torch
 from edgeprune.calibrate.loss import measure_loss
 from edgeprune.compress.apply import compress_model
 from edgeprune.compress.recover import adapt as adapting
-from edgeprune.compress.recover.adapt import adapt
+from edgeprune.compress.recover.adapt import adapt, between
 from edgeprune.compress.recover.data import RecoveryText
 from edgeprune.errors import RecipeError
 from edgeprune.intake.load import LoadedModel
@@ -59,7 +59,7 @@ def test_what_it_predicted_before_holds_it(llama: Case, text: RecoveryText, monk
     assert divergence(0.2) < 0.8 * divergence(1.0)
 
 
-def test_what_is_cut_and_learned_from_is_the_adapted_model(llama: Case, text: RecoveryText, texts: Path) -> None:
+def test_what_is_cut_is_the_adapted_model(llama: Case, text: RecoveryText, texts: Path) -> None:
     dense, stats = llama
     recipe = cut(dense, recovery=Recovery(adapt_steps=12))
     before = weights(dense)
@@ -74,6 +74,16 @@ def test_what_is_cut_and_learned_from_is_the_adapted_model(llama: Case, text: Re
     assert torch.equal(
         adapted.model.state_dict()[name], found.model.state_dict()["model.layers.1.self_attn.q_proj.weight"]
     )
+
+
+def test_what_is_learned_from_stands_halfway(llama: Case, text: RecoveryText) -> None:
+    dense, _ = llama
+    adapted = adapt(dense, text, BOTH, seed=0, progress=NullProgress())
+    before, after = weights(dense), weights(adapted)
+    halfway = weights(between(dense, adapted))
+    assert all(torch.allclose(value, (before[name] + after[name]) / 2, atol=1e-6) for name, value in halfway.items())
+    assert same(before, weights(dense))
+    assert same(after, weights(adapted))
 
 
 @pytest.mark.parametrize("events", [1, 2, 6, 9])
