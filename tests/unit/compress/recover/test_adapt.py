@@ -5,7 +5,6 @@ from pathlib import Path
 import pytest
 import torch
 
-from edgeprune.calibrate.loss import measure_loss
 from edgeprune.compress.apply import compress_model
 from edgeprune.compress.recover import adapt as adapting
 from edgeprune.compress.recover.adapt import adapt, between
@@ -14,37 +13,23 @@ from edgeprune.errors import RecipeError
 from edgeprune.intake.load import LoadedModel
 from edgeprune.schema.events import Event, NullProgress
 from edgeprune.schema.recovery import Recovery, RecoveryMode
-from tests.unit.compress.recover.cases import Case, cut
+from tests.unit.compress.recover.cases import Case, copies, cut, loss, same
 from tests.unit.compress.recover.test_resume import Killed, KilledAfter
 
 BOTH = Recovery(steps=8, adapt_steps=12)
 
 
-def loss(loaded: LoadedModel, text: RecoveryText) -> float:
-    nats, count = measure_loss(loaded, text.selection)
-    return nats / count
-
-
-def weights(loaded: LoadedModel) -> dict[str, torch.Tensor]:
-    return {name: value.clone() for name, value in loaded.model.state_dict().items()}
-
-
-def same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
-    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
-
-
 def test_a_copy_learns_the_text(llama: Case, text: RecoveryText) -> None:
     dense, _ = llama
-    before = weights(dense)
+    before = copies(dense)
     adapted = adapt(dense, text, BOTH, seed=0, progress=NullProgress())
     assert loss(adapted, text) < loss(dense, text)
-    assert same(before, weights(dense))
+    assert same(before, copies(dense))
     assert not any(parameter.requires_grad for parameter in adapted.model.parameters())
 
 
 def test_what_it_predicted_before_holds_it(llama: Case, text: RecoveryText, monkeypatch: pytest.MonkeyPatch) -> None:
     dense, _ = llama
-
     windows = text.fixed(16, seed=1)
 
     @torch.no_grad()
@@ -62,12 +47,12 @@ def test_what_it_predicted_before_holds_it(llama: Case, text: RecoveryText, monk
 def test_what_is_cut_is_the_adapted_model(llama: Case, text: RecoveryText, texts: Path) -> None:
     dense, stats = llama
     recipe = cut(dense, recovery=Recovery(adapt_steps=12))
-    before = weights(dense)
+    before = copies(dense)
     found = compress_model(dense, recipe, stats, progress=NullProgress(), texts=texts)
     plain = compress_model(dense, cut(dense), stats, progress=NullProgress())
     assert found.spec.parameter_count == plain.spec.parameter_count
     assert loss(found, text) < loss(plain, text)
-    assert same(before, weights(dense))
+    assert same(before, copies(dense))
     # Tensors that no cut touches are the adapted model's.
     adapted = adapt(dense, text, Recovery(adapt_steps=12), seed=recipe.seed, progress=NullProgress())
     name = "model.layers.2.self_attn.q_proj.weight"
@@ -79,11 +64,11 @@ def test_what_is_cut_is_the_adapted_model(llama: Case, text: RecoveryText, texts
 def test_what_is_learned_from_stands_halfway(llama: Case, text: RecoveryText) -> None:
     dense, _ = llama
     adapted = adapt(dense, text, BOTH, seed=0, progress=NullProgress())
-    before, after = weights(dense), weights(adapted)
-    halfway = weights(between(dense, adapted))
+    before, after = copies(dense), copies(adapted)
+    halfway = copies(between(dense, adapted))
     assert all(torch.allclose(value, (before[name] + after[name]) / 2, atol=1e-6) for name, value in halfway.items())
-    assert same(before, weights(dense))
-    assert same(after, weights(adapted))
+    assert same(before, copies(dense))
+    assert same(after, copies(adapted))
 
 
 @pytest.mark.parametrize("events", [1, 2, 6, 9])
@@ -101,7 +86,7 @@ def test_killed_before_and_after_the_cuts(llama: Case, texts: Path, tmp_path: Pa
             seen.append(event.message)
 
     resumed = compress_model(dense, recipe, stats, progress=Seen(), texts=texts, trainings=kept)
-    assert same(weights(undisturbed), weights(resumed))
+    assert same(copies(undisturbed), copies(resumed))
     assert not any("dense model, step 3 of" in message for message in seen)
 
 

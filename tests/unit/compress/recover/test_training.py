@@ -7,7 +7,6 @@ import pytest
 import torch
 from msgspec.structs import replace
 
-from edgeprune.calibrate.loss import measure_loss
 from edgeprune.calibrate.nearest import rounded
 from edgeprune.compress.apply import compress_model
 from edgeprune.compress.factored import FactoredLinear
@@ -22,11 +21,10 @@ from edgeprune.compress.recover.recovery import open_streams, recover
 from edgeprune.compress.recover.trained import kinds, own_parameters
 from edgeprune.compress.recover.vocabulary import Teacher
 from edgeprune.errors import RecipeError, UsageError
-from edgeprune.intake.load import LoadedModel
 from edgeprune.schema.events import NullProgress
 from edgeprune.schema.recipe import KeepTokens, SiteEdit
 from edgeprune.schema.recovery import Recovery
-from tests.unit.compress.recover.cases import WINDOW, Case, cut
+from tests.unit.compress.recover.cases import WINDOW, Case, copies, cut, loss, same
 
 FAMILIES = ["llama", "gpt2", "qwen3"]
 MODES = [
@@ -35,19 +33,6 @@ MODES = [
     Recovery(mode="distill", steps=20, freezing="alternate"),
     Recovery(mode="lora", steps=60),  # adapters begin with nothing
 ]
-
-
-def loss(loaded: LoadedModel, text: RecoveryText) -> float:
-    nats, count = measure_loss(loaded, text.selection)
-    return nats / count
-
-
-def copies(loaded: LoadedModel) -> dict[str, torch.Tensor]:
-    return {name: value.clone() for name, value in loaded.model.state_dict().items()}
-
-
-def same(before: dict[str, torch.Tensor], after: dict[str, torch.Tensor]) -> bool:
-    return before.keys() == after.keys() and all(torch.equal(before[name], after[name]) for name in before)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
